@@ -1,0 +1,1 @@
+//! Owns the broker state machine: told events, returns effects.

@@ -1,0 +1,1 @@
+//! Owns typed settings, parsed once from the options.

@@ -1,0 +1,1 @@
+//! Owns the counters, gauges and histograms, and their Prometheus text.

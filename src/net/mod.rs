@@ -1,0 +1,1 @@
+//! Owns sockets, the reactor and the wiring of threads.

@@ -1,0 +1,1 @@
+//! Owns what is particular to the machine: files, clock, threads, signals.

@@ -1,0 +1,1 @@
+//! Owns the write-ahead log on disk.

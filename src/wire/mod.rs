@@ -1,0 +1,1 @@
+//! Owns the Kafka wire format: codec, messages, records.
