@@ -1,1 +1,4 @@
 //! Owns what is particular to the machine: files, clock, threads, signals.
+
+pub mod aligned;
+pub mod disk;
