@@ -2,3 +2,7 @@
 
 pub mod aligned;
 pub mod disk;
+mod fileops;
+pub mod lock;
+pub mod mailbox;
+pub mod real_disk;
