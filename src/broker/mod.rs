@@ -11,7 +11,9 @@
 //! - Replies of one connection leave in the order of its requests.
 
 pub mod effect;
+pub mod gather;
 pub mod metalog;
+pub mod reply;
 pub mod work;
 
 pub use effect::{CheckpointDone, CheckpointJob, ConnId, ConnInfo, Effect, Now, Response};
