@@ -1,1 +1,5 @@
 //! Owns the Kafka wire format: codec, messages, records.
+pub mod batch;
+mod batch_builder;
+pub mod compress;
+pub mod record;
