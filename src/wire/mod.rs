@@ -12,7 +12,8 @@
 //!
 //! - A field that a version lacks has its default after decoding and is left out when encoding, whatever it holds.
 //! - Defaults are those of the schemas, except that a nullable field without a default there is `None`, not empty.
-//! - A null that a version doesn't allow is an error in decoding, and the empty value in encoding.
+//! - A null that a version doesn't allow is an error in decoding, except that a null array is read as an empty one; in
+//!   encoding the empty value is written instead.
 //! - Tagged fields that hold their default are not written; unknown ones are skipped.
 //! - Bytes left over after a message are an error.
 
@@ -76,6 +77,17 @@ pub fn encode<'a, M: Message<'a>>(message: &M, version: i16) -> Encoded {
     let mut w = Writer::new(version, M::API.is_flexible(version));
     message.write(&mut w);
     w.into_encoded()
+}
+
+/// Reads a nullable field; a null that the version doesn't allow is left to the type.
+fn read_where_nullable<'a, T: Nullable<'a>>(
+    r: &mut Reader<'a>,
+    nullable: bool,
+) -> Result<Option<T>, DecodeError> {
+    match T::read_nullable(r)? {
+        None if !nullable => T::read_forbidden_null(r).map(Some),
+        value => Ok(value),
+    }
 }
 
 /// Writes a nullable field; where the version allows no null, the empty value stands for it.
