@@ -63,7 +63,9 @@ pub enum BatchError {
     Length(i32),
     /// Not message format 2.
     Magic(i8),
-    /// A codec number that no version of Kafka uses.
+    /// The checksum is wrong (message formats 0 and 1; batches are checked with [`verify_crc`]).
+    Crc,
+    /// A codec number that this format has not.
     Codec(u8),
     /// The records do not decompress, or to too much.
     Compress(CompressError),
@@ -77,6 +79,7 @@ impl fmt::Display for BatchError {
             BatchError::Truncated => f.write_str("the record batch is cut off"),
             BatchError::Length(n) => write!(f, "the record batch claims a length of {n}"),
             BatchError::Magic(n) => write!(f, "the magic byte is {n}, which is no known format"),
+            BatchError::Crc => f.write_str("the checksum is wrong"),
             BatchError::Codec(n) => write!(f, "the compression codec {n} is not known"),
             BatchError::Compress(e) => e.fmt(f),
             BatchError::Malformed(why) => write!(f, "a record is malformed: {why}"),
@@ -437,9 +440,10 @@ impl std::error::Error for Rejected {}
 impl From<BatchError> for Rejected {
     fn from(e: BatchError) -> Rejected {
         let kind = match e {
-            BatchError::Truncated | BatchError::Length(_) | BatchError::Magic(_) => {
-                RejectedKind::CorruptMessage
-            }
+            BatchError::Truncated
+            | BatchError::Length(_)
+            | BatchError::Magic(_)
+            | BatchError::Crc => RejectedKind::CorruptMessage,
             BatchError::Codec(_) => RejectedKind::UnsupportedCompressionType,
             BatchError::Compress(CompressError::TooLarge { .. }) => RejectedKind::MessageTooLarge,
             // The checksum was right, so sending the same bytes again cannot help: not CORRUPT_MESSAGE, which is retried.

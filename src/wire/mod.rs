@@ -2,4 +2,5 @@
 pub mod batch;
 mod batch_builder;
 pub mod compress;
+pub mod legacy;
 pub mod record;
