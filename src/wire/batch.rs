@@ -610,3 +610,291 @@ pub(super) fn timestamp_sentence(timestamp: i64, checks: &ProduceChecks) -> Stri
         }
     }
 }
+
+#[cfg(test)]
+/// The known batch, for the tests of the neighbours.
+pub(super) fn tests_known() -> Vec<u8> {
+    tests::KNOWN.to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two records, made with another implementation's checksum: offsets 5 and 6, leader epoch 3, producer 77 with epoch 1
+    /// and sequence 9; k=v with the header h=x at 1000, and a record of nulls at 1010.
+    pub(super) const KNOWN: [u8; 81] = [
+        0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 69, 0, 0, 0, 3, 2, 0x68, 0xc3, 0x5e, 0x2c, 0, 0, 0, 0, 0,
+        1, 0, 0, 0, 0, 0, 0, 3, 0xe8, 0, 0, 0, 0, 0, 0, 3, 0xf2, 0, 0, 0, 0, 0, 0, 0, 77, 0, 1, 0,
+        0, 0, 9, 0, 0, 0, 2, 24, 0, 0, 0, 2, b'k', 2, b'v', 2, 2, b'h', 2, b'x', 12, 0, 0x14, 2, 1,
+        1, 0,
+    ];
+
+    fn checks() -> ProduceChecks {
+        ProduceChecks {
+            api_version: 9,
+            max_message_bytes: 1000,
+            now_ms: 10_000,
+            timestamps: TimestampPolicy::UNBOUNDED,
+            keys_required: false,
+        }
+    }
+
+    fn builder() -> BatchBuilder {
+        let mut builder = BatchBuilder::new();
+        builder.push(9_000, Some(b"k"), Some(b"v"), &[]);
+        builder.push(9_500, None, Some(b"w"), &[]);
+        builder
+    }
+
+    /// A good batch with a few bytes changed and the checksum made right again.
+    fn patched(at: usize, bytes: &[u8]) -> Vec<u8> {
+        let mut batch = builder().build().unwrap();
+        batch[at..at + bytes.len()].copy_from_slice(bytes);
+        write_crc(&mut batch);
+        batch
+    }
+
+    fn refused(records: &[u8], checks: &ProduceChecks) -> RejectedKind {
+        let rejected = validate_produced(records, checks).unwrap_err();
+        assert!(!rejected.message.is_empty());
+        rejected.kind
+    }
+
+    #[test]
+    fn a_known_batch_is_decoded_field_by_field() {
+        let header = BatchHeader::parse(&KNOWN).unwrap();
+        let want = BatchHeader {
+            base_offset: 5,
+            batch_length: 69,
+            leader_epoch: 3,
+            magic: 2,
+            crc: 0x68c3_5e2c,
+            attributes: 0,
+            last_offset_delta: 1,
+            base_timestamp: 1000,
+            max_timestamp: 1010,
+            producer_id: 77,
+            producer_epoch: 1,
+            base_sequence: 9,
+            records_count: 2,
+        };
+        assert_eq!(header, want);
+        assert_eq!((header.total_bytes(), header.last_offset()), (81, 6));
+        assert_eq!(header.last_sequence(), 10);
+        assert_eq!(header.compression(), Some(Compression::None));
+        assert_eq!(header.timestamp_type(), TimestampType::CreateTime);
+        assert!(!header.is_transactional() && !header.is_control());
+        assert_eq!(magic_of(&KNOWN), Some(2));
+    }
+
+    #[test]
+    fn the_builder_makes_the_known_batch_byte_for_byte() {
+        let mut builder = BatchBuilder::new()
+            .base_offset(5)
+            .leader_epoch(3)
+            .producer(77, 1, 9);
+        builder.push(1000, Some(b"k"), Some(b"v"), &[(b"h", Some(b"x"))]);
+        builder.push(1010, None, None, &[]);
+        assert_eq!(builder.build().unwrap(), KNOWN);
+    }
+
+    #[test]
+    fn the_checksum_is_crc32c_and_not_crc32() {
+        assert!(verify_crc(&KNOWN));
+        let mut other = KNOWN;
+        let crc32 = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC).checksum(&KNOWN[CRC_FROM..]);
+        assert_eq!(crc32, 0xfb23_4f98);
+        BigEndian::write_u32(&mut other[CRC_AT..], crc32);
+        assert!(!verify_crc(&other));
+    }
+
+    #[test]
+    fn the_checksum_covers_all_from_the_attributes_on_and_nothing_before() {
+        for at in 0..KNOWN.len() {
+            let mut batch = KNOWN;
+            batch[at] ^= 1;
+            assert_eq!(verify_crc(&batch), at < CRC_AT, "byte {at}");
+        }
+        let mut batch = KNOWN.to_vec();
+        set_base_offset(&mut batch, i64::MAX);
+        set_leader_epoch(&mut batch, 12);
+        assert!(verify_crc(&batch));
+        let header = BatchHeader::parse(&batch).unwrap();
+        assert_eq!((header.base_offset, header.leader_epoch), (i64::MAX, 12));
+        assert!(!verify_crc(&KNOWN[..60]));
+    }
+
+    #[test]
+    fn log_append_time_is_stamped_with_a_new_checksum() {
+        let mut batch = builder().build().unwrap();
+        stamp_log_append_time(&mut batch, 123_456);
+        assert!(verify_crc(&batch));
+        let header = BatchHeader::parse(&batch).unwrap();
+        assert_eq!(header.timestamp_type(), TimestampType::LogAppendTime);
+        assert_eq!(
+            (header.max_timestamp, header.base_timestamp),
+            (123_456, 9_000)
+        );
+        set_max_timestamp(&mut batch, TimestampType::CreateTime, 9_500);
+        assert_eq!(batch, builder().build().unwrap());
+    }
+
+    #[test]
+    fn sequences_go_on_at_zero_after_the_largest() {
+        let mut header = BatchHeader::parse(&KNOWN).unwrap();
+        header.base_sequence = i32::MAX;
+        header.last_offset_delta = 0;
+        assert_eq!(header.last_sequence(), i32::MAX);
+        header.last_offset_delta = 1;
+        assert_eq!(header.last_sequence(), 0);
+        header.base_sequence = i32::MAX - 2;
+        header.last_offset_delta = 5;
+        assert_eq!(header.last_sequence(), 2);
+        header.base_sequence = -1;
+        assert_eq!(header.last_sequence(), -1);
+    }
+
+    #[test]
+    fn batches_are_walked_over_and_a_cut_one_ends_the_walk() {
+        let two = [&KNOWN[..], &KNOWN[..]].concat();
+        let all: Vec<_> = batches(&two).collect();
+        assert_eq!(all.len(), 2);
+        assert!(all.iter().all(|b| b.unwrap().bytes == KNOWN));
+        for cut in 1..KNOWN.len() {
+            let mut walk = batches(&two[..KNOWN.len() + cut]);
+            assert!(walk.next().unwrap().is_ok());
+            assert_eq!(walk.rest().len(), cut);
+            assert_eq!(walk.next(), Some(Err(BatchError::Truncated)));
+            assert_eq!(walk.next(), None);
+        }
+        let mut small = KNOWN;
+        small[11] = 48;
+        assert_eq!(
+            batches(&small).next(),
+            Some(Err(BatchError::Length(HEADER_BYTES as i32 - 13)))
+        );
+        small[8] = 0xff;
+        assert!(matches!(
+            batches(&small).next(),
+            Some(Err(BatchError::Length(n))) if n < 0
+        ));
+        small[MAGIC_AT] = 1;
+        assert_eq!(batches(&small).next(), Some(Err(BatchError::Magic(1))));
+    }
+
+    #[test]
+    fn a_good_batch_is_accepted() {
+        for codec in Compression::ALL {
+            let bytes = builder().compression(codec).build().unwrap();
+            let batch = validate_produced(&bytes, &checks()).unwrap();
+            assert_eq!(batch.bytes, bytes);
+        }
+        let idempotent = builder().producer(5, 0, 0).transactional().build().unwrap();
+        assert!(validate_produced(&idempotent, &checks()).is_ok());
+    }
+
+    #[test]
+    fn produce_has_exactly_one_whole_batch() {
+        let good = builder().build().unwrap();
+        assert_eq!(refused(&[], &checks()), RejectedKind::InvalidRecord);
+        let two = [&good[..], &good[..]].concat();
+        assert_eq!(refused(&two, &checks()), RejectedKind::InvalidRecord);
+        let cut = &good[..good.len() - 1];
+        assert_eq!(refused(cut, &checks()), RejectedKind::CorruptMessage);
+        let tail = &two[..two.len() - 1];
+        assert_eq!(refused(tail, &checks()), RejectedKind::CorruptMessage);
+    }
+
+    #[test]
+    fn each_broken_header_gets_kafkas_error() {
+        use RejectedKind::*;
+        for (at, bytes, kind) in [
+            (7, &[1u8][..], InvalidRecord),
+            (MAGIC_AT, &[1], InvalidRecord),
+            (MAGIC_AT, &[3], CorruptMessage),
+            (ATTRIBUTES_AT, &[0, 5], UnsupportedCompressionType),
+            (ATTRIBUTES_AT, &[0, 1 << 5], InvalidRecord),
+            (ATTRIBUTES_AT, &[0, 1 << 4], InvalidRecord),
+            (ATTRIBUTES_AT, &[0, 1 << 3], InvalidTimestamp),
+            (LAST_OFFSET_DELTA_AT, &[0, 0, 0, 2], InvalidRecord),
+            (
+                LAST_OFFSET_DELTA_AT,
+                &[0xff, 0xff, 0xff, 0xfe],
+                InvalidRecord,
+            ),
+            (RECORDS_COUNT_AT, &[0, 0, 0, 0], InvalidRecord),
+            (RECORDS_COUNT_AT, &[0xff; 4], InvalidRecord),
+            (PRODUCER_ID_AT, &[0; 8], InvalidRecord),
+        ] {
+            assert_eq!(
+                refused(&patched(at, bytes), &checks()),
+                kind,
+                "{at} {bytes:?}"
+            );
+        }
+        let mut corrupt = builder().build().unwrap();
+        corrupt[30] ^= 1;
+        assert_eq!(refused(&corrupt, &checks()), CorruptMessage);
+        let small = ProduceChecks {
+            max_message_bytes: corrupt.len() - 1,
+            ..checks()
+        };
+        assert_eq!(refused(&corrupt, &small), MessageTooLarge);
+    }
+
+    #[test]
+    fn zstd_needs_produce_version_7() {
+        let bytes = builder().compression(Compression::Zstd).build().unwrap();
+        for (api_version, ok) in [(3, false), (6, false), (7, true), (12, true)] {
+            let checks = ProduceChecks {
+                api_version,
+                ..checks()
+            };
+            let got = validate_produced(&bytes, &checks);
+            assert_eq!(got.is_ok(), ok, "version {api_version}");
+            if let Err(e) = got {
+                assert_eq!(e.kind.code(), 76);
+            }
+        }
+    }
+
+    #[test]
+    fn timestamps_out_of_bounds_are_refused_at_both_ends() {
+        let bytes = builder().build().unwrap();
+        for (before_max_ms, after_max_ms, now_ms, ok) in [
+            (1_000, 0, 10_000, true),
+            (999, 0, 10_000, false),
+            (0, 500, 9_000, true),
+            (0, 499, 9_000, false),
+            (i64::MAX, i64::MAX, i64::MIN, true),
+            (i64::MAX, i64::MAX, i64::MAX, true),
+        ] {
+            let checks = ProduceChecks {
+                now_ms,
+                timestamps: TimestampPolicy::CreateTime {
+                    before_max_ms,
+                    after_max_ms,
+                },
+                ..checks()
+            };
+            let got = validate_produced(&bytes, &checks);
+            assert_eq!(got.is_ok(), ok, "{before_max_ms} {after_max_ms} {now_ms}");
+        }
+        let mut none = BatchBuilder::new();
+        none.push(NO_TIMESTAMP, None, None, &[]);
+        let strict = ProduceChecks {
+            timestamps: TimestampPolicy::CreateTime {
+                before_max_ms: 0,
+                after_max_ms: 0,
+            },
+            ..checks()
+        };
+        assert!(validate_produced(&none.build().unwrap(), &strict).is_ok());
+        let append = ProduceChecks {
+            timestamps: TimestampPolicy::LogAppendTime,
+            ..checks()
+        };
+        assert!(validate_produced(&bytes, &append).is_ok());
+    }
+}

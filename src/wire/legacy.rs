@@ -682,3 +682,388 @@ impl MessageSetBuilder {
         Ok(out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::batch::{batches, stamp_log_append_time, verify_crc};
+    use super::*;
+
+    /// k=v at offset 3 in format 0, and a value v without key at offset 4 and time 1000 in format 1; the checksums were
+    /// made with another implementation.
+    const V0: [u8; 28] = [
+        0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 16, 0x1f, 0xec, 0xd7, 0x0a, 0, 0, 0, 0, 0, 1, b'k', 0, 0,
+        0, 1, b'v',
+    ];
+    const V1: [u8; 35] = [
+        0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 23, 0x09, 0xb6, 0x6c, 0xaa, 1, 0, 0, 0, 0, 0, 0, 0, 3,
+        0xe8, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1, b'v',
+    ];
+
+    const CHECKS: ProduceChecks = ProduceChecks {
+        api_version: 2,
+        max_message_bytes: 1 << 20,
+        now_ms: 10_000,
+        timestamps: TimestampPolicy::UNBOUNDED,
+        keys_required: false,
+    };
+
+    type Owned = (i64, i64, Option<Vec<u8>>, Option<Vec<u8>>);
+
+    fn read(set: &[u8], tail: Tail) -> Result<Vec<Owned>, BatchError> {
+        let mut all = Vec::new();
+        for_each_record(set, tail, 1 << 20, |r| {
+            all.push((
+                r.offset,
+                r.timestamp,
+                r.key.map(<[u8]>::to_vec),
+                r.value.map(<[u8]>::to_vec),
+            ));
+        })?;
+        Ok(all)
+    }
+
+    fn read_batches(bytes: &[u8]) -> Vec<Owned> {
+        let mut all = Vec::new();
+        for batch in batches(bytes) {
+            let batch = batch.unwrap();
+            assert!(verify_crc(batch.bytes));
+            let mut scratch = Vec::new();
+            for record in records(&batch, &mut scratch, 1 << 24).unwrap() {
+                let r = record.unwrap();
+                all.push((
+                    r.offset(&batch.header),
+                    r.timestamp(&batch.header),
+                    r.key.map(<[u8]>::to_vec),
+                    r.value.map(<[u8]>::to_vec),
+                ));
+            }
+        }
+        all
+    }
+
+    fn set(magic: i8) -> MessageSetBuilder {
+        let mut set = MessageSetBuilder::new(magic);
+        set.push(0, 500, Some(b"a"), Some(b"one"));
+        set.push(1, 700, None, None);
+        set.push(2, 600, Some(b""), Some(b""));
+        set
+    }
+
+    fn refused(set: &[u8], checks: &ProduceChecks) -> RejectedKind {
+        convert_up(set, checks).unwrap_err().kind
+    }
+
+    #[test]
+    fn known_messages_are_read_and_written_byte_for_byte() {
+        let set = [&V0[..], &V1[..]].concat();
+        let want = [
+            (3, -1, Some(b"k".to_vec()), Some(b"v".to_vec())),
+            (4, 1000, None, Some(b"v".to_vec())),
+        ];
+        assert_eq!(read(&set, Tail::MustBeWhole).unwrap(), want);
+        let mut v0 = MessageSetBuilder::new(0);
+        v0.push(3, 99, Some(b"k"), Some(b"v"));
+        assert_eq!(v0.build(), V0);
+        let mut v1 = MessageSetBuilder::new(1);
+        v1.push(4, 1000, None, Some(b"v"));
+        assert_eq!(v1.build(), V1);
+    }
+
+    #[test]
+    fn every_flipped_bit_behind_the_length_is_noticed() {
+        for at in CRC_AT..V1.len() {
+            for bit in 0..8 {
+                let mut bad = V1;
+                bad[at] ^= 1 << bit;
+                let got = read(&bad, Tail::MustBeWhole);
+                assert!(
+                    matches!(got, Err(BatchError::Crc | BatchError::Magic(_))),
+                    "{at} {bit}: {got:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_cut_off_message_is_fine_in_a_fetch_and_an_error_in_a_produce() {
+        let set = [&V0[..], &V1[..]].concat();
+        for cut in V0.len() + 1..set.len() {
+            let set = &set[..cut];
+            assert_eq!(read(set, Tail::MayBeCut).unwrap().len(), 1);
+            assert_eq!(read(set, Tail::MustBeWhole), Err(BatchError::Truncated));
+            assert_eq!(refused(set, &CHECKS), RejectedKind::CorruptMessage);
+        }
+    }
+
+    #[test]
+    fn wrappers_have_absolute_offsets_in_format_0_and_relative_ones_in_format_1() {
+        let mut v0 = MessageSetBuilder::new(0);
+        v0.push(40, 0, None, Some(b"a"));
+        v0.push(43, 0, None, Some(b"b"));
+        let v0 = v0.build_wrapped(Compression::Snappy, 43, 0).unwrap();
+        let offsets: Vec<i64> = read(&v0, Tail::MustBeWhole)
+            .unwrap()
+            .iter()
+            .map(|r| r.0)
+            .collect();
+        assert_eq!(offsets, [40, 43]);
+        let mut v1 = MessageSetBuilder::new(1);
+        v1.push(0, 5, None, Some(b"a"));
+        v1.push(3, 9, None, Some(b"b"));
+        let mut v1 = v1.build_wrapped(Compression::Gzip, 43, 9).unwrap();
+        let times = |set: &[u8]| -> Vec<(i64, i64)> {
+            let all = read(set, Tail::MustBeWhole).unwrap();
+            all.iter().map(|r| (r.0, r.1)).collect()
+        };
+        assert_eq!(times(&v1), [(40, 5), (43, 9)]);
+        v1[ATTRIBUTES_AT] |= ATTR_LOG_APPEND_TIME;
+        let crc = CRC32.checksum(&v1[MAGIC_AT..]);
+        BigEndian::write_u32(&mut v1[CRC_AT..], crc);
+        assert_eq!(times(&v1), [(40, 9), (43, 9)]);
+        assert_eq!(refused(&v1, &CHECKS), RejectedKind::InvalidTimestamp);
+    }
+
+    #[test]
+    fn conversion_up_keeps_all_but_offsets() {
+        for magic in [0, 1] {
+            for codec in Compression::ALL.into_iter().take(4) {
+                let set = match codec {
+                    Compression::None => set(magic).build(),
+                    // The wrapper's offset is nonsense, as some clients send it.
+                    codec => set(magic).build_wrapped(codec, 0, 700).unwrap(),
+                };
+                let up = convert_up(&set, &CHECKS).unwrap();
+                let header = batches(&up).next().unwrap().unwrap().header;
+                assert_eq!(header.compression(), Some(codec));
+                assert_eq!((header.base_offset, header.producer_id), (0, -1));
+                let time = |t| if magic == 0 { -1 } else { t };
+                assert_eq!(header.max_timestamp, time(700));
+                let want = [
+                    (0, time(500), Some(b"a".to_vec()), Some(b"one".to_vec())),
+                    (1, time(700), None, None),
+                    (2, time(600), Some(vec![]), Some(vec![])),
+                ];
+                assert_eq!(read_batches(&up), want, "{magic} {codec:?}");
+                let later = ProduceChecks {
+                    api_version: 9,
+                    ..CHECKS
+                };
+                assert_eq!(refused(&set, &later), RejectedKind::InvalidRecord);
+                super::super::batch::validate_produced(&up, &later).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn conversion_up_stamps_log_append_time() {
+        let checks = ProduceChecks {
+            timestamps: TimestampPolicy::LogAppendTime,
+            ..CHECKS
+        };
+        let up = convert_up(&set(1).build(), &checks).unwrap();
+        assert!(read_batches(&up).iter().all(|r| r.1 == 10_000));
+    }
+
+    #[test]
+    fn a_large_uncompressed_set_becomes_several_batches() {
+        let mut set = MessageSetBuilder::new(1);
+        for i in 0..100 {
+            set.push(0, i, None, Some(&[7; 100]));
+        }
+        let checks = ProduceChecks {
+            max_message_bytes: 1000,
+            ..CHECKS
+        };
+        let up = convert_up(&set.build(), &checks).unwrap();
+        assert!(batches(&up).count() > 10);
+        assert!(batches(&up).all(|b| b.unwrap().bytes.len() <= 1000));
+        let all = read_batches(&up);
+        assert!(all
+            .iter()
+            .enumerate()
+            .all(|(i, r)| r.0 == i as i64 && r.1 == i as i64));
+        assert_eq!(all.len(), 100);
+    }
+
+    #[test]
+    fn conversion_up_refuses_what_kafka_refuses() {
+        use RejectedKind::*;
+        assert_eq!(refused(&[], &CHECKS), InvalidRecord);
+        let mut bad = V1;
+        bad[34] ^= 1;
+        assert_eq!(refused(&bad, &CHECKS), CorruptMessage);
+        let mixed = [&V0[..], &V1[..]].concat();
+        assert_eq!(refused(&mixed, &CHECKS), InvalidRecord);
+        let wrapper = set(1).build_wrapped(Compression::Lz4, 2, 0).unwrap();
+        let beside = [&wrapper[..], &V1[..]].concat();
+        assert_eq!(refused(&beside, &CHECKS), InvalidRecord);
+        let small = ProduceChecks {
+            max_message_bytes: 34,
+            ..CHECKS
+        };
+        assert_eq!(refused(&V1, &small), MessageTooLarge);
+        let keys = ProduceChecks {
+            keys_required: true,
+            ..CHECKS
+        };
+        assert_eq!(refused(&V1, &keys), InvalidRecord);
+        assert!(convert_up(&V0, &keys).is_ok());
+        let strict = ProduceChecks {
+            timestamps: TimestampPolicy::CreateTime {
+                before_max_ms: 8_999,
+                after_max_ms: 0,
+            },
+            ..CHECKS
+        };
+        assert_eq!(refused(&V1, &strict), InvalidTimestamp);
+        assert!(convert_up(&V0, &strict).is_ok());
+        let zstd = set(1).build_wrapped(Compression::Zstd, 2, 0).unwrap();
+        assert_eq!(refused(&zstd, &CHECKS), UnsupportedCompressionType);
+    }
+
+    fn wrap_bytes(codec: Compression, inner: &[u8]) -> Vec<u8> {
+        let mut value = Vec::new();
+        compress::compress(codec, 1, inner, &mut value).unwrap();
+        let mut out = Vec::new();
+        put_message(&mut out, 1, 0, codec.id(), 0, None, Some(&value));
+        out
+    }
+
+    #[test]
+    fn strange_wrappers_are_refused() {
+        let nested = set(1).build_wrapped(Compression::Gzip, 0, 0).unwrap();
+        let mut bad_inner = V1;
+        bad_inner[34] ^= 1;
+        for (inner, kind) in [
+            (&nested[..], RejectedKind::InvalidRecord),
+            (&V0[..], RejectedKind::InvalidRecord),
+            (&[][..], RejectedKind::InvalidRecord),
+            (&V1[..30], RejectedKind::InvalidRecord),
+            (&bad_inner[..], RejectedKind::CorruptMessage),
+        ] {
+            assert_eq!(
+                refused(&wrap_bytes(Compression::Gzip, inner), &CHECKS),
+                kind
+            );
+        }
+        let mut null = Vec::new();
+        put_message(&mut null, 1, 0, 1, 0, None, None);
+        assert_eq!(refused(&null, &CHECKS), RejectedKind::InvalidRecord);
+        let mut garbage = Vec::new();
+        put_message(&mut garbage, 1, 0, 3, 0, None, Some(b"not lz4"));
+        assert_eq!(refused(&garbage, &CHECKS), RejectedKind::InvalidRecord);
+        let bomb = wrap_bytes(Compression::Gzip, &vec![0; DECOMPRESSED_BYTES_MAX + 1]);
+        assert_eq!(refused(&bomb, &CHECKS), RejectedKind::MessageTooLarge);
+    }
+
+    fn stored(codec: Compression) -> Vec<u8> {
+        let mut first = BatchBuilder::new().base_offset(1000).compression(codec);
+        first.push(500, Some(b"a"), Some(b"one"), &[(b"h", Some(b"x"))]);
+        first.push(700, None, None, &[]);
+        // A gap, as compaction leaves it.
+        first.push_at(5, 600, Some(b""), Some(b""), &[]);
+        let mut marker = BatchBuilder::new()
+            .base_offset(1006)
+            .control()
+            .transactional()
+            .producer(1, 0, -1);
+        marker.push(800, Some(&[0, 0, 0, 1]), Some(&[0; 6]), &[]);
+        let mut last = BatchBuilder::new().base_offset(1007).compression(codec);
+        last.push(900, None, Some(b"end"), &[]);
+        [
+            first.build().unwrap(),
+            marker.build().unwrap(),
+            last.build().unwrap(),
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn conversion_down_keeps_offsets_times_and_codec_and_skips_markers() {
+        for magic in [0, 1] {
+            for codec in Compression::ALL.into_iter().take(4) {
+                let down = convert_down(&stored(codec), magic, 0, usize::MAX).unwrap();
+                assert_eq!(magic_of(&down), Some(magic));
+                assert_eq!(down[ATTRIBUTES_AT] & ATTR_CODEC, codec.id());
+                let time = |t| if magic == 0 { -1 } else { t };
+                let want = [
+                    (1000, time(500), Some(b"a".to_vec()), Some(b"one".to_vec())),
+                    (1001, time(700), None, None),
+                    (1005, time(600), Some(vec![]), Some(vec![])),
+                    (1007, time(900), None, Some(b"end".to_vec())),
+                ];
+                assert_eq!(read(&down, Tail::MustBeWhole).unwrap(), want);
+            }
+        }
+    }
+
+    #[test]
+    fn conversion_down_starts_where_the_consumer_asks_unless_compressed() {
+        let plain = convert_down(&stored(Compression::None), 1, 1001, usize::MAX).unwrap();
+        assert_eq!(read(&plain, Tail::MustBeWhole).unwrap()[0].0, 1001);
+        let packed = convert_down(&stored(Compression::Lz4), 0, 1001, usize::MAX).unwrap();
+        assert_eq!(read(&packed, Tail::MustBeWhole).unwrap()[0].0, 1000);
+    }
+
+    #[test]
+    fn conversion_down_keeps_to_max_bytes_but_gives_the_first_message_whole() {
+        for codec in [Compression::None, Compression::Snappy] {
+            let batches = stored(codec);
+            let all = convert_down(&batches, 1, 0, usize::MAX).unwrap();
+            let mut sizes = std::collections::BTreeSet::new();
+            for max in 0..all.len() + 10 {
+                let some = convert_down(&batches, 1, 0, max).unwrap();
+                assert!(all.starts_with(&some));
+                let records = read(&some, Tail::MustBeWhole).unwrap().len();
+                assert!(records > 0);
+                sizes.insert(some.len());
+                assert!(some.len() <= max || some.len() == *sizes.first().unwrap());
+            }
+            assert_eq!(sizes.last(), Some(&all.len()));
+        }
+    }
+
+    #[test]
+    fn conversion_down_keeps_log_append_time_in_format_1() {
+        for codec in [Compression::None, Compression::Gzip] {
+            let mut batch = BatchBuilder::new().compression(codec);
+            batch.push(1, None, Some(b"a"), &[]);
+            batch.push(2, None, Some(b"b"), &[]);
+            let mut batch = batch.build().unwrap();
+            stamp_log_append_time(&mut batch, 44);
+            let down = convert_down(&batch, 1, 0, usize::MAX).unwrap();
+            let mut seen = 0;
+            for_each_record(&down, Tail::MustBeWhole, 1 << 20, |r| {
+                assert_eq!(r.timestamp_type, TimestampType::LogAppendTime);
+                assert_eq!(r.timestamp, 44);
+                seen += 1;
+            })
+            .unwrap();
+            assert_eq!(seen, 2);
+        }
+    }
+
+    #[test]
+    fn zstd_cannot_go_down_and_does_not_hide_what_is_before_it() {
+        let zstd = stored(Compression::Zstd);
+        let rejected = convert_down(&zstd, 1, 0, usize::MAX).unwrap_err();
+        assert_eq!(rejected.kind.code(), 76);
+        let both = [stored(Compression::None), zstd].concat();
+        let down = convert_down(&both, 1, 0, usize::MAX).unwrap();
+        assert_eq!(read(&down, Tail::MustBeWhole).unwrap().len(), 4);
+        let odd = convert_down(&both, 2, 0, usize::MAX).unwrap_err();
+        assert_eq!(odd.kind.code(), 43);
+    }
+
+    #[test]
+    fn only_markers_give_an_empty_answer_and_a_cut_batch_ends_it() {
+        let mut marker = BatchBuilder::new().control();
+        marker.push(1, None, None, &[]);
+        let marker = marker.build().unwrap();
+        assert_eq!(convert_down(&marker, 1, 0, 100), Ok(vec![]));
+        let all = stored(Compression::None);
+        let cut = &all[..all.len() - 1];
+        let down = convert_down(cut, 1, 0, usize::MAX).unwrap();
+        assert_eq!(read(&down, Tail::MustBeWhole).unwrap().len(), 3);
+    }
+}
