@@ -2,5 +2,7 @@
 pub mod batch;
 mod batch_builder;
 pub mod compress;
+mod convert;
 pub mod legacy;
 pub mod record;
+mod validate;
