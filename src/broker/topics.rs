@@ -81,6 +81,12 @@ impl Topics {
         self.by_name.range::<str, _>((Included(name), Unbounded)).filter_map(|(_, id)| self.by_id.get(id))
     }
 
+    /// Visits every partition's log.
+    pub fn each_log_mut(&mut self, visit: impl FnMut(&mut PartitionLog)) {
+        let partitions = self.by_id.values_mut().flat_map(|topic| &mut topic.partitions);
+        partitions.map(|partition| &mut partition.log).for_each(visit);
+    }
+
     /// Number of topics.
     pub fn len(&self) -> usize {
         self.by_id.len()

@@ -21,8 +21,10 @@ pub mod api;
 pub mod batch;
 mod batch_builder;
 pub mod compress;
+mod convert;
 mod error_code;
 pub mod frame;
+pub mod legacy;
 mod macros;
 pub mod msg;
 mod primitives;
@@ -30,6 +32,7 @@ mod reader;
 pub mod record;
 pub mod schema;
 mod uuid;
+mod validate;
 mod writer;
 
 use std::ops::RangeInclusive;
