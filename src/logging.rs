@@ -78,9 +78,7 @@ fn log_panics() {
             .copied()
             .or_else(|| info.payload().downcast_ref::<String>().map(String::as_str))
             .unwrap_or("no message");
-        let place = info
-            .location()
-            .map_or(String::from("an unknown place"), |l| l.to_string());
+        let place = info.location().map_or(String::from("an unknown place"), |l| l.to_string());
         let thread = std::thread::current();
         let name = thread.name().unwrap_or("unnamed");
         log::error!("internal error in thread {name} at {place}: {message}");
@@ -144,15 +142,8 @@ struct QueueLogger {
 
 impl QueueLogger {
     fn new(style: Style, queue: Arc<Queue>) -> QueueLogger {
-        let sink = LineSink {
-            line: Vec::new(),
-            queue: queue.clone(),
-        };
-        QueueLogger {
-            style,
-            inner: WriteLogger::new(LevelFilter::Trace, style.simplelog_config(), sink),
-            queue,
-        }
+        let sink = LineSink { line: Vec::new(), queue: queue.clone() };
+        QueueLogger { style, inner: WriteLogger::new(LevelFilter::Trace, style.simplelog_config(), sink), queue }
     }
 }
 
@@ -184,8 +175,7 @@ impl Log for QueueLogger {
 
 impl QueueLogger {
     fn pass_on(&self, level: Level, args: fmt::Arguments<'_>) {
-        self.inner
-            .log(&Record::builder().level(level).args(args).build());
+        self.inner.log(&Record::builder().level(level).args(args).build());
     }
 }
 
@@ -313,9 +303,7 @@ impl Queue {
 fn start_writer(out: impl Write + Send + 'static) -> io::Result<Arc<Queue>> {
     let queue = Arc::new(Queue::default());
     let theirs = queue.clone();
-    std::thread::Builder::new()
-        .name("log".into())
-        .spawn(move || write_lines(&theirs, out))?;
+    std::thread::Builder::new().name("log".into()).spawn(move || write_lines(&theirs, out))?;
     Ok(queue)
 }
 
@@ -331,8 +319,7 @@ fn write_lines(queue: &Queue, mut out: impl Write) {
         }
         // The lines before the gap are out, so this stands where the others would have been.
         if dropped > 0 {
-            let note =
-                format!("{dropped} log lines were dropped because nobody read them in time\n");
+            let note = format!("{dropped} log lines were dropped because nobody read them in time\n");
             let _ = write_line(&mut out, note.as_bytes());
         }
         queue.written(lines, failed);
@@ -475,17 +462,8 @@ mod tests {
         let (begin, begun) = mpsc::channel();
         let (go, gate) = mpsc::channel();
         let (out, lines) = mpsc::channel();
-        let queue = start_writer(Gate {
-            begun: begin,
-            go: gate,
-            out,
-        });
-        Gated {
-            queue: queue.unwrap(),
-            begun,
-            go,
-            lines,
-        }
+        let queue = start_writer(Gate { begun: begin, go: gate, out });
+        Gated { queue: queue.unwrap(), begun, go, lines }
     }
 
     /// A writer that nothing holds up.
@@ -497,12 +475,7 @@ mod tests {
     fn log_to(queue: &Arc<Queue>, style: Style, level: Level, text: &str) {
         let logger = QueueLogger::new(style, queue.clone());
         log::set_max_level(LevelFilter::Info);
-        logger.log(
-            &Record::builder()
-                .level(level)
-                .args(format_args!("{text}"))
-                .build(),
-        );
+        logger.log(&Record::builder().level(level).args(format_args!("{text}")).build());
     }
 
     #[test]
@@ -536,12 +509,7 @@ mod tests {
 
     #[test]
     fn a_stuck_stderr_blocks_nobody_and_what_was_lost_is_counted() {
-        let Gated {
-            queue,
-            begun,
-            go,
-            lines,
-        } = gated();
+        let Gated { queue, begun, go, lines } = gated();
         queue.offer(b"first\n".to_vec());
         begun.recv().unwrap();
         for i in 0..QUEUED_LINES_MAX + 1000 {
