@@ -8,7 +8,8 @@ use super::producers::{AppendedBatch, ProducerState};
 use super::topics;
 use super::{Broker, CheckpointJob, Effect, Now};
 use crate::wal::{GroupSeq, LogPosition, MetaEntry, PartitionId};
-use crate::wire::{message, Reader, Uuid, Wire, Writer};
+use crate::wire::macros::message;
+use crate::wire::{Reader, Uuid, Wire, Writer};
 
 /// Version of the layout below.
 const VERSION: i16 = 0;
@@ -145,7 +146,11 @@ fn partition_state(log: &PartitionLog) -> PartitionState {
         topic: log.id.topic,
         partition: log.id.partition,
         next_offset: log.next_offset,
-        epochs: log.epochs.iter().map(|(epoch, start_offset)| EpochState { epoch: *epoch, start_offset: *start_offset }).collect(),
+        epochs: log
+            .epochs
+            .iter()
+            .map(|(epoch, start_offset)| EpochState { epoch: *epoch, start_offset: *start_offset })
+            .collect(),
         ranges: log.ranges().map(range_state).collect(),
         producers: log.producers.iter().map(|(id, state)| producer_entry(*id, state)).collect(),
     }
@@ -168,12 +173,7 @@ fn producer_entry(producer_id: i64, state: &ProducerState) -> ProducerEntry {
         base_offset: batch.base_offset,
         append_time_ms: batch.append_time_ms,
     });
-    ProducerEntry {
-        producer_id,
-        epoch: state.epoch,
-        last_append_ms: state.last_append_ms,
-        batches: batches.collect(),
-    }
+    ProducerEntry { producer_id, epoch: state.epoch, last_append_ms: state.last_append_ms, batches: batches.collect() }
 }
 
 /// A checkpoint, read back.
@@ -228,8 +228,11 @@ fn log_of(state: &PartitionState) -> PartitionLog {
             base_offset: batch.base_offset,
             append_time_ms: batch.append_time_ms,
         });
-        let state =
-            ProducerState { epoch: producer.epoch, batches: batches.collect(), last_append_ms: producer.last_append_ms };
+        let state = ProducerState {
+            epoch: producer.epoch,
+            batches: batches.collect(),
+            last_append_ms: producer.last_append_ms,
+        };
         log.producers.restore(producer.producer_id, state);
     }
     log

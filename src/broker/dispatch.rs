@@ -25,7 +25,9 @@ impl Broker {
             Err(HeaderError::UnknownApi { key, version, .. }) => {
                 return self.close(conn, format!("it asked for API {} version {version}, which is unknown", key.0));
             }
-            Err(HeaderError::Malformed(error)) => return self.close(conn, format!("it sent no Kafka request: {error}")),
+            Err(HeaderError::Malformed(error)) => {
+                return self.close(conn, format!("it sent no Kafka request: {error}"))
+            }
         };
         let Some(slot) = self.conns.open(conn) else { return };
         let key = header.api.key;

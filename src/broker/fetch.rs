@@ -387,7 +387,12 @@ impl Broker {
         self.send_after(self.gather.meta_seq(), fetch.to, encoded, &splices);
     }
 
-    fn partition_data<'a>(&self, part: &Part, found: &'a Found, splices: &mut Vec<Vec<Splice>>) -> FetchPartitionData<'a> {
+    fn partition_data<'a>(
+        &self,
+        part: &Part,
+        found: &'a Found,
+        splices: &mut Vec<Vec<Splice>>,
+    ) -> FetchPartitionData<'a> {
         let mut data = FetchPartitionData {
             partition_index: part.want.partition,
             high_watermark: -1,

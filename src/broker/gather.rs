@@ -116,7 +116,12 @@ impl Gather {
         if full {
             let group = Group { seq: self.next_seq, ..Group::default() };
             self.next_seq += 1;
-            self.queue.push_back(Building { group, run_of: HashMap::new(), closed: false, bytes: GROUP_OVERHEAD_BYTES });
+            self.queue.push_back(Building {
+                group,
+                run_of: HashMap::new(),
+                closed: false,
+                bytes: GROUP_OVERHEAD_BYTES,
+            });
             self.bytes += GROUP_OVERHEAD_BYTES;
         }
         let building = self.queue.back_mut().expect("one was just made if there was none");

@@ -57,7 +57,8 @@ impl Broker {
 
     /// Creates a topic with the broker's defaults, if the name is allowed and there is none.
     fn create_when_asked_for(&mut self, topic: &MetadataRequestTopic<'_>) {
-        let Some(name) = topic.name.filter(|name| topic.topic_id.is_zero() && topics::name_fault(name).is_none()) else {
+        let Some(name) = topic.name.filter(|name| topic.topic_id.is_zero() && topics::name_fault(name).is_none())
+        else {
             return;
         };
         let partitions = usize::try_from(self.settings.config.num_partitions).unwrap_or(1);

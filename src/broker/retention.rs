@@ -35,7 +35,11 @@ impl Broker {
             topic.partitions.iter().filter_map(move |partition| {
                 let log = &partition.log;
                 let surplus = log.retention_end(now.wall_ms, -1, bytes, unsealed) > log.start_offset;
-                if surplus { Some(now.wall_ms) } else { log.next_expiry_ms(ms, unsealed) }
+                if surplus {
+                    Some(now.wall_ms)
+                } else {
+                    log.next_expiry_ms(ms, unsealed)
+                }
             })
         });
         let Some(first) = expiries.min() else { return };

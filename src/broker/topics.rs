@@ -10,7 +10,8 @@ use super::configs::TopicSettings;
 use super::log::PartitionLog;
 use super::metalog;
 use crate::wal::{MetaEntry, PartitionId};
-use crate::wire::{message, Uuid};
+use crate::wire::macros::message;
+use crate::wire::Uuid;
 
 /// A map whose order is the same in every run, so that the simulation replays exactly. For keys that clients don't choose.
 pub type StableMap<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
@@ -222,9 +223,7 @@ pub fn name_fault(name: &str) -> Option<String> {
     } else if name.len() > crate::limits::TOPIC_NAME_BYTES_MAX {
         Some(format!("the length of '{name}' is longer than the max allowed length 249"))
     } else if !name.chars().all(legal) {
-        Some(format!(
-            "'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
-        ))
+        Some(format!("'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"))
     } else {
         None
     }

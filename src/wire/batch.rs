@@ -11,13 +11,12 @@ use byteorder::{BigEndian, ByteOrder};
 pub use super::batch_builder::{recompress, BatchBuilder, RecordHeader};
 pub use super::compress::{CompressError, Compression, DECOMPRESSED_BYTES_MAX};
 pub use super::record::{
-    first_at_or_after, first_at_or_after_from, offset_of_max_timestamp, records, validate_records,
-    Headers, Record, RecordFacts, RecordIter,
+    first_at_or_after, first_at_or_after_from, offset_of_max_timestamp, records, validate_records, Headers, Record,
+    RecordFacts, RecordIter,
 };
 pub(super) use super::validate::{check_size, log_append_time_from_client, timestamp_sentence};
 pub use super::validate::{
-    validate_produced, ProduceChecks, RecordError, Rejected, RejectedKind, TimestampPolicy,
-    RECORD_ERRORS_MAX,
+    validate_produced, ProduceChecks, RecordError, Rejected, RejectedKind, TimestampPolicy, RECORD_ERRORS_MAX,
 };
 
 /// The bytes of a batch before its first record.
@@ -164,8 +163,7 @@ impl BatchHeader {
 
     /// The offset of the last record; wraps for nonsense that a parsed header may hold.
     pub fn last_offset(&self) -> i64 {
-        self.base_offset
-            .wrapping_add(i64::from(self.last_offset_delta))
+        self.base_offset.wrapping_add(i64::from(self.last_offset_delta))
     }
 
     /// The codec of the records, or `None` for a number that no version of Kafka uses.
@@ -339,10 +337,9 @@ mod tests {
     /// Two records, made with another implementation's checksum: offsets 5 and 6, leader epoch 3, producer 77 with epoch 1
     /// and sequence 9; k=v with the header h=x at 1000, and a record of nulls at 1010.
     pub(super) const KNOWN: [u8; 81] = [
-        0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 69, 0, 0, 0, 3, 2, 0x68, 0xc3, 0x5e, 0x2c, 0, 0, 0, 0, 0,
-        1, 0, 0, 0, 0, 0, 0, 3, 0xe8, 0, 0, 0, 0, 0, 0, 3, 0xf2, 0, 0, 0, 0, 0, 0, 0, 77, 0, 1, 0,
-        0, 0, 9, 0, 0, 0, 2, 24, 0, 0, 0, 2, b'k', 2, b'v', 2, 2, b'h', 2, b'x', 12, 0, 0x14, 2, 1,
-        1, 0,
+        0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 69, 0, 0, 0, 3, 2, 0x68, 0xc3, 0x5e, 0x2c, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0,
+        3, 0xe8, 0, 0, 0, 0, 0, 0, 3, 0xf2, 0, 0, 0, 0, 0, 0, 0, 77, 0, 1, 0, 0, 0, 9, 0, 0, 0, 2, 24, 0, 0, 0, 2,
+        b'k', 2, b'v', 2, 2, b'h', 2, b'x', 12, 0, 0x14, 2, 1, 1, 0,
     ];
 
     fn builder() -> BatchBuilder {
@@ -381,10 +378,7 @@ mod tests {
 
     #[test]
     fn the_builder_makes_the_known_batch_byte_for_byte() {
-        let mut builder = BatchBuilder::new()
-            .base_offset(5)
-            .leader_epoch(3)
-            .producer(77, 1, 9);
+        let mut builder = BatchBuilder::new().base_offset(5).leader_epoch(3).producer(77, 1, 9);
         builder.push(1000, Some(b"k"), Some(b"v"), &[(b"h", Some(b"x"))]);
         builder.push(1010, None, None, &[]);
         assert_eq!(builder.build().unwrap(), KNOWN);
@@ -423,10 +417,7 @@ mod tests {
         assert!(verify_crc(&batch));
         let header = BatchHeader::parse(&batch).unwrap();
         assert_eq!(header.timestamp_type(), TimestampType::LogAppendTime);
-        assert_eq!(
-            (header.max_timestamp, header.base_timestamp),
-            (123_456, 9_000)
-        );
+        assert_eq!((header.max_timestamp, header.base_timestamp), (123_456, 9_000));
         set_max_timestamp(&mut batch, TimestampType::CreateTime, 9_500);
         assert_eq!(batch, builder().build().unwrap());
     }
@@ -461,10 +452,7 @@ mod tests {
         }
         let mut small = KNOWN;
         small[11] = 48;
-        assert_eq!(
-            batches(&small).next(),
-            Some(Err(BatchError::Length(HEADER_BYTES as i32 - 13)))
-        );
+        assert_eq!(batches(&small).next(), Some(Err(BatchError::Length(HEADER_BYTES as i32 - 13))));
         small[8] = 0xff;
         assert!(matches!(
             batches(&small).next(),

@@ -4,13 +4,11 @@
 //! Disks hold record batches only, so this runs on a worker, for old clients.
 
 use super::batch::{
-    check_size, log_append_time_from_client, Batch, BatchBuilder, BatchError, ProduceChecks,
-    Rejected, RejectedKind, TimestampPolicy, TimestampType, HEADER_BYTES, NO_TIMESTAMP,
+    check_size, log_append_time_from_client, Batch, BatchBuilder, BatchError, ProduceChecks, Rejected, RejectedKind,
+    TimestampPolicy, TimestampType, HEADER_BYTES, NO_TIMESTAMP,
 };
 use super::compress::{self, Compression, DECOMPRESSED_BYTES_MAX};
-use super::legacy::{
-    for_each_record, put_message, read_message, LegacyRecord, Message, Tail, ATTR_LOG_APPEND_TIME,
-};
+use super::legacy::{for_each_record, put_message, read_message, LegacyRecord, Message, Tail, ATTR_LOG_APPEND_TIME};
 use super::record::{records, RecordFaults};
 
 /// More than a record of a record batch has besides key and value: length, attributes, deltas, lengths, no headers.
@@ -45,12 +43,7 @@ pub fn convert_up(message_set: &[u8], checks: &ProduceChecks) -> Result<Vec<u8>,
         failed: None,
         out: Vec::with_capacity(message_set.len() + HEADER_BYTES),
     };
-    for_each_record(
-        message_set,
-        Tail::MustBeWhole,
-        DECOMPRESSED_BYTES_MAX,
-        |record| converter.push(&record),
-    )?;
+    for_each_record(message_set, Tail::MustBeWhole, DECOMPRESSED_BYTES_MAX, |record| converter.push(&record))?;
     converter.finish()
 }
 
@@ -80,9 +73,7 @@ fn check_shallow(message_set: &[u8], checks: &ProduceChecks) -> Result<Compressi
             wrapped => codec = wrapped,
         }
         if codec != Compression::None && count > 1 {
-            return Err(Rejected::invalid(
-                "a compressed message set stands beside other messages",
-            ));
+            return Err(Rejected::invalid("a compressed message set stands beside other messages"));
         }
     }
     if count == 0 {
@@ -92,9 +83,7 @@ fn check_shallow(message_set: &[u8], checks: &ProduceChecks) -> Result<Compressi
 }
 
 fn new_builder(checks: &ProduceChecks, codec: Compression, base_offset: i64) -> BatchBuilder {
-    let builder = BatchBuilder::new()
-        .compression(codec)
-        .base_offset(base_offset);
+    let builder = BatchBuilder::new().compression(codec).base_offset(base_offset);
     match checks.timestamps {
         TimestampPolicy::CreateTime { .. } => builder,
         TimestampPolicy::LogAppendTime => builder.log_append_time(checks.now_ms),
@@ -115,16 +104,13 @@ struct UpConverter<'a> {
 impl UpConverter<'_> {
     fn push(&mut self, record: &LegacyRecord<'_>) {
         let index = i32::try_from(self.next_offset).unwrap_or(i32::MAX);
-        self.faults
-            .check(index, record.key.is_some(), record.timestamp, self.checks);
+        self.faults.check(index, record.key.is_some(), record.timestamp, self.checks);
         let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
-        let full = self.builder.uncompressed_bytes() + bytes + RECORD_OVERHEAD_MAX
-            > self.checks.max_message_bytes;
+        let full = self.builder.uncompressed_bytes() + bytes + RECORD_OVERHEAD_MAX > self.checks.max_message_bytes;
         if full && self.codec == Compression::None && self.builder.count() > 0 {
             self.flush();
         }
-        self.builder
-            .push(record.timestamp, record.key, record.value, &[]);
+        self.builder.push(record.timestamp, record.key, record.value, &[]);
         self.next_offset += 1;
     }
 
@@ -163,26 +149,15 @@ impl UpConverter<'_> {
 /// For the first batch only, so that what comes before a bad one is still delivered: UNSUPPORTED_COMPRESSION_TYPE for zstd,
 /// which no reader of these formats knows (KIP-110), UNSUPPORTED_FOR_MESSAGE_FORMAT for another `magic` than 0 and 1, and
 /// what [`records`] finds.
-pub fn convert_down(
-    batches: &[u8],
-    magic: i8,
-    first_offset: i64,
-    max_bytes: usize,
-) -> Result<Vec<u8>, Rejected> {
+pub fn convert_down(batches: &[u8], magic: i8, first_offset: i64, max_bytes: usize) -> Result<Vec<u8>, Rejected> {
     if !matches!(magic, 0 | 1) {
         return Err(Rejected::new(
             RejectedKind::UnsupportedForMessageFormat,
             format!("there is no message set of magic {magic}"),
         ));
     }
-    let mut down = DownConverter {
-        magic,
-        first_offset,
-        max_bytes,
-        out: Vec::new(),
-        scratch: Vec::new(),
-        inner: Vec::new(),
-    };
+    let mut down =
+        DownConverter { magic, first_offset, max_bytes, out: Vec::new(), scratch: Vec::new(), inner: Vec::new() };
     for batch in super::batch::batches(batches) {
         let before = down.out.len();
         let done = match batch {
@@ -251,12 +226,7 @@ impl DownConverter {
         done
     }
 
-    fn plain(
-        &mut self,
-        batch: &Batch<'_>,
-        flags: u8,
-        scratch: &mut Vec<u8>,
-    ) -> Result<More, Rejected> {
+    fn plain(&mut self, batch: &Batch<'_>, flags: u8, scratch: &mut Vec<u8>) -> Result<More, Rejected> {
         for record in records(batch, scratch, DECOMPRESSED_BYTES_MAX)? {
             let record = record?;
             let offset = record.offset(&batch.header);
@@ -266,15 +236,7 @@ impl DownConverter {
             let at = self.out.len();
             let timestamp = record.timestamp(&batch.header);
             let (key, value) = (record.key, record.value);
-            put_message(
-                &mut self.out,
-                self.magic,
-                offset,
-                flags,
-                timestamp,
-                key,
-                value,
-            );
+            put_message(&mut self.out, self.magic, offset, flags, timestamp, key, value);
             if at > 0 && self.out.len() > self.max_bytes {
                 self.out.truncate(at);
                 return Ok(More::No);
@@ -317,15 +279,7 @@ impl DownConverter {
                 _ => offset.wrapping_sub(open.base_offset),
             };
             let (key, value) = (record.key, record.value);
-            put_message(
-                &mut self.inner,
-                self.magic,
-                place,
-                flags,
-                timestamp,
-                key,
-                value,
-            );
+            put_message(&mut self.inner, self.magic, place, flags, timestamp, key, value);
         }
         if let Some(done) = wrapper {
             self.put_wrapper(&done)?;
@@ -384,12 +338,7 @@ mod tests {
     fn read(set: &[u8], tail: Tail) -> Result<Vec<Owned>, BatchError> {
         let mut all = Vec::new();
         for_each_record(set, tail, 1 << 20, |r| {
-            all.push((
-                r.offset,
-                r.timestamp,
-                r.key.map(<[u8]>::to_vec),
-                r.value.map(<[u8]>::to_vec),
-            ));
+            all.push((r.offset, r.timestamp, r.key.map(<[u8]>::to_vec), r.value.map(<[u8]>::to_vec)));
         })?;
         Ok(all)
     }
@@ -475,10 +424,7 @@ mod tests {
                     (2, time(600), Some(vec![]), Some(vec![])),
                 ];
                 assert_eq!(read_batches(&up), want, "{magic} {codec:?}");
-                let later = ProduceChecks {
-                    api_version: 9,
-                    ..CHECKS
-                };
+                let later = ProduceChecks { api_version: 9, ..CHECKS };
                 assert_eq!(refused(&set, &later), RejectedKind::InvalidRecord);
                 super::super::batch::validate_produced(&up, &later).unwrap();
             }
@@ -487,10 +433,7 @@ mod tests {
 
     #[test]
     fn conversion_up_stamps_log_append_time() {
-        let checks = ProduceChecks {
-            timestamps: TimestampPolicy::LogAppendTime,
-            ..CHECKS
-        };
+        let checks = ProduceChecks { timestamps: TimestampPolicy::LogAppendTime, ..CHECKS };
         let up = convert_up(&set(1).build(), &checks).unwrap();
         assert!(read_batches(&up).iter().all(|r| r.1 == 10_000));
     }
@@ -501,18 +444,12 @@ mod tests {
         for i in 0..100 {
             set.push(0, i, None, Some(&[7; 100]));
         }
-        let checks = ProduceChecks {
-            max_message_bytes: 1000,
-            ..CHECKS
-        };
+        let checks = ProduceChecks { max_message_bytes: 1000, ..CHECKS };
         let up = convert_up(&set.build(), &checks).unwrap();
         assert!(batches(&up).count() > 10);
         assert!(batches(&up).all(|b| b.unwrap().bytes.len() <= 1000));
         let all = read_batches(&up);
-        assert!(all
-            .iter()
-            .enumerate()
-            .all(|(i, r)| r.0 == i as i64 && r.1 == i as i64));
+        assert!(all.iter().enumerate().all(|(i, r)| r.0 == i as i64 && r.1 == i as i64));
         assert_eq!(all.len(), 100);
     }
 
@@ -528,22 +465,13 @@ mod tests {
         let wrapper = set(1).build_wrapped(Compression::Lz4, 2, 0).unwrap();
         let beside = [wrapper, v1()].concat();
         assert_eq!(refused(&beside, &CHECKS), InvalidRecord);
-        let small = ProduceChecks {
-            max_message_bytes: 34,
-            ..CHECKS
-        };
+        let small = ProduceChecks { max_message_bytes: 34, ..CHECKS };
         assert_eq!(refused(&v1(), &small), MessageTooLarge);
-        let keys = ProduceChecks {
-            keys_required: true,
-            ..CHECKS
-        };
+        let keys = ProduceChecks { keys_required: true, ..CHECKS };
         assert_eq!(refused(&v1(), &keys), InvalidRecord);
         assert!(convert_up(&v0(), &keys).is_ok());
         let strict = ProduceChecks {
-            timestamps: TimestampPolicy::CreateTime {
-                before_max_ms: 8_999,
-                after_max_ms: 0,
-            },
+            timestamps: TimestampPolicy::CreateTime { before_max_ms: 8_999, after_max_ms: 0 },
             ..CHECKS
         };
         assert_eq!(refused(&v1(), &strict), InvalidTimestamp);
@@ -572,10 +500,7 @@ mod tests {
             (&v1()[..30], RejectedKind::InvalidRecord),
             (&bad_inner[..], RejectedKind::CorruptMessage),
         ] {
-            assert_eq!(
-                refused(&wrap_bytes(Compression::Gzip, inner), &CHECKS),
-                kind
-            );
+            assert_eq!(refused(&wrap_bytes(Compression::Gzip, inner), &CHECKS), kind);
         }
         let mut null = Vec::new();
         put_message(&mut null, 1, 0, 1, 0, None, None);
@@ -593,20 +518,11 @@ mod tests {
         first.push(700, None, None, &[]);
         // A gap, as compaction leaves it.
         first.push_at(5, 600, Some(b""), Some(b""), &[]);
-        let mut marker = BatchBuilder::new()
-            .base_offset(1006)
-            .control()
-            .transactional()
-            .producer(1, 0, -1);
+        let mut marker = BatchBuilder::new().base_offset(1006).control().transactional().producer(1, 0, -1);
         marker.push(800, Some(&[0, 0, 0, 1]), Some(&[0; 6]), &[]);
         let mut last = BatchBuilder::new().base_offset(1007).compression(codec);
         last.push(900, None, Some(b"end"), &[]);
-        [
-            first.build().unwrap(),
-            marker.build().unwrap(),
-            last.build().unwrap(),
-        ]
-        .concat()
+        [first.build().unwrap(), marker.build().unwrap(), last.build().unwrap()].concat()
     }
 
     #[test]

@@ -14,8 +14,7 @@ pub use super::batch::magic_of;
 pub use super::convert::{convert_down, convert_up};
 
 /// CRC-32 as in IEEE 802.3, the checksum of these formats (record batches have CRC-32C); sixteen bytes at a time.
-static CRC32: crc::Crc<u32, crc::Table<16>> =
-    crc::Crc::<u32, crc::Table<16>>::new(&crc::CRC_32_ISO_HDLC);
+static CRC32: crc::Crc<u32, crc::Table<16>> = crc::Crc::<u32, crc::Table<16>>::new(&crc::CRC_32_ISO_HDLC);
 
 /// The checksum covers a message from its magic byte to its end.
 const CRC_AT: usize = 12;
@@ -104,9 +103,7 @@ pub(super) fn read_message<'a>(rest: &mut &'a [u8]) -> Result<Message<'a>, Batch
     let key = take_bytes(&mut body)?;
     let value = take_bytes(&mut body)?;
     if !body.is_empty() {
-        return Err(BatchError::Malformed(
-            "a message is longer than what is in it",
-        ));
+        return Err(BatchError::Malformed("a message is longer than what is in it"));
     }
     *rest = &bytes[entry.len()..];
     Ok(Message {
@@ -131,8 +128,7 @@ fn take_bytes<'a>(body: &mut &'a [u8]) -> Result<Option<&'a [u8]>, BatchError> {
         *body = rest;
         return Ok(None);
     }
-    let length = usize::try_from(length)
-        .map_err(|_| BatchError::Malformed("a message has a negative length"))?;
+    let length = usize::try_from(length).map_err(|_| BatchError::Malformed("a message has a negative length"))?;
     if length > rest.len() {
         return Err(BatchError::Malformed("a length passes the message's end"));
     }
@@ -213,14 +209,8 @@ fn open_wrapper(
 }
 
 /// Decompresses a wrapper into `scratch`, checks every message in it, and returns the offset that the last one carries.
-fn check_inner(
-    wrapper: &Message<'_>,
-    limit_bytes: usize,
-    scratch: &mut Vec<u8>,
-) -> Result<i64, BatchError> {
-    let value = wrapper
-        .value
-        .ok_or(BatchError::Malformed("a compressed message has no value"))?;
+fn check_inner(wrapper: &Message<'_>, limit_bytes: usize, scratch: &mut Vec<u8>) -> Result<i64, BatchError> {
+    let value = wrapper.value.ok_or(BatchError::Malformed("a compressed message has no value"))?;
     compress::decompress(wrapper.codec()?, wrapper.magic, value, limit_bytes, scratch)?;
     let mut rest = scratch.as_slice();
     let mut last_offset = None;
@@ -233,14 +223,10 @@ fn check_inner(
             e => e,
         })?;
         if inner.magic != wrapper.magic {
-            return Err(BatchError::Malformed(
-                "a message has another format than its wrapper",
-            ));
+            return Err(BatchError::Malformed("a message has another format than its wrapper"));
         }
         if inner.attributes & ATTR_CODEC != 0 {
-            return Err(BatchError::Malformed(
-                "a compressed message stands inside a compressed message",
-            ));
+            return Err(BatchError::Malformed("a compressed message stands inside a compressed message"));
         }
         last_offset = Some(inner.offset);
     }
@@ -289,10 +275,7 @@ pub struct MessageSetBuilder {
 impl MessageSetBuilder {
     /// An empty set of format `magic`, which is 0 or 1.
     pub fn new(magic: i8) -> MessageSetBuilder {
-        MessageSetBuilder {
-            magic: magic.clamp(0, 1),
-            set: Vec::new(),
-        }
+        MessageSetBuilder { magic: magic.clamp(0, 1), set: Vec::new() }
     }
 
     /// Adds a message. Format 0 drops the timestamp.
@@ -318,15 +301,7 @@ impl MessageSetBuilder {
         let mut value = Vec::new();
         compress::compress(codec, self.magic, &self.set, &mut value)?;
         let mut out = Vec::new();
-        put_message(
-            &mut out,
-            self.magic,
-            offset,
-            codec.id(),
-            timestamp,
-            None,
-            Some(&value),
-        );
+        put_message(&mut out, self.magic, offset, codec.id(), timestamp, None, Some(&value));
         Ok(out)
     }
 }
@@ -337,13 +312,11 @@ mod tests {
 
     /// k=v at offset 3 in format 0, and a value v without key at offset 4 and time 1000 in format 1; the checksums were
     /// made with another implementation.
-    const V0: [u8; 28] = [
-        0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 16, 0x1f, 0xec, 0xd7, 0x0a, 0, 0, 0, 0, 0, 1, b'k', 0, 0,
-        0, 1, b'v',
-    ];
+    const V0: [u8; 28] =
+        [0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 16, 0x1f, 0xec, 0xd7, 0x0a, 0, 0, 0, 0, 0, 1, b'k', 0, 0, 0, 1, b'v'];
     const V1: [u8; 35] = [
-        0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 23, 0x09, 0xb6, 0x6c, 0xaa, 1, 0, 0, 0, 0, 0, 0, 0, 3,
-        0xe8, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1, b'v',
+        0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 23, 0x09, 0xb6, 0x6c, 0xaa, 1, 0, 0, 0, 0, 0, 0, 0, 3, 0xe8, 0xff, 0xff, 0xff,
+        0xff, 0, 0, 0, 1, b'v',
     ];
 
     type Owned = (i64, i64, Option<Vec<u8>>, Option<Vec<u8>>);
@@ -351,12 +324,7 @@ mod tests {
     fn read(set: &[u8], tail: Tail) -> Result<Vec<Owned>, BatchError> {
         let mut all = Vec::new();
         for_each_record(set, tail, 1 << 20, |r| {
-            all.push((
-                r.offset,
-                r.timestamp,
-                r.key.map(<[u8]>::to_vec),
-                r.value.map(<[u8]>::to_vec),
-            ));
+            all.push((r.offset, r.timestamp, r.key.map(<[u8]>::to_vec), r.value.map(<[u8]>::to_vec)));
         })?;
         Ok(all)
     }
@@ -364,10 +332,7 @@ mod tests {
     #[test]
     fn known_messages_are_read_and_written_byte_for_byte() {
         let set = [&V0[..], &V1[..]].concat();
-        let want = [
-            (3, -1, Some(b"k".to_vec()), Some(b"v".to_vec())),
-            (4, 1000, None, Some(b"v".to_vec())),
-        ];
+        let want = [(3, -1, Some(b"k".to_vec()), Some(b"v".to_vec())), (4, 1000, None, Some(b"v".to_vec()))];
         assert_eq!(read(&set, Tail::MustBeWhole).unwrap(), want);
         let mut v0 = MessageSetBuilder::new(0);
         v0.push(3, 99, Some(b"k"), Some(b"v"));
@@ -384,10 +349,7 @@ mod tests {
                 let mut bad = V1;
                 bad[at] ^= 1 << bit;
                 let got = read(&bad, Tail::MustBeWhole);
-                assert!(
-                    matches!(got, Err(BatchError::Crc | BatchError::Magic(_))),
-                    "{at} {bit}: {got:?}"
-                );
+                assert!(matches!(got, Err(BatchError::Crc | BatchError::Magic(_))), "{at} {bit}: {got:?}");
             }
         }
     }
@@ -408,11 +370,7 @@ mod tests {
         v0.push(40, 0, None, Some(b"a"));
         v0.push(43, 0, None, Some(b"b"));
         let v0 = v0.build_wrapped(Compression::Snappy, 43, 0).unwrap();
-        let offsets: Vec<i64> = read(&v0, Tail::MustBeWhole)
-            .unwrap()
-            .iter()
-            .map(|r| r.0)
-            .collect();
+        let offsets: Vec<i64> = read(&v0, Tail::MustBeWhole).unwrap().iter().map(|r| r.0).collect();
         assert_eq!(offsets, [40, 43]);
         let mut v1 = MessageSetBuilder::new(1);
         v1.push(0, 5, None, Some(b"a"));

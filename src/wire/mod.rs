@@ -25,7 +25,7 @@ mod convert;
 mod error_code;
 pub mod frame;
 pub mod legacy;
-mod macros;
+pub(crate) mod macros;
 pub mod msg;
 mod primitives;
 mod reader;
@@ -83,10 +83,7 @@ pub fn encode<'a, M: Message<'a>>(message: &M, version: i16) -> Encoded {
 }
 
 /// Reads a nullable field; a null that the version doesn't allow is left to the type.
-fn read_where_nullable<'a, T: Nullable<'a>>(
-    r: &mut Reader<'a>,
-    nullable: bool,
-) -> Result<Option<T>, DecodeError> {
+fn read_where_nullable<'a, T: Nullable<'a>>(r: &mut Reader<'a>, nullable: bool) -> Result<Option<T>, DecodeError> {
     match T::read_nullable(r)? {
         None if !nullable => T::read_forbidden_null(r).map(Some),
         value => Ok(value),
@@ -138,8 +135,7 @@ mod tests {
             assert_eq!(whole.len(), encoded.total_len());
             assert_eq!(whole[..4], (whole.len() as u32 - 4).to_be_bytes());
 
-            let (correlation_id, body) =
-                frame::parse_response(FetchResponse::API, version, &whole[4..]).unwrap();
+            let (correlation_id, body) = frame::parse_response(FetchResponse::API, version, &whole[4..]).unwrap();
             assert_eq!(correlation_id, 77);
             let decoded: FetchResponse = decode(body, version).unwrap();
             let partitions = &decoded.responses[0].partitions;

@@ -4,36 +4,28 @@
 use std::fmt;
 
 use super::batch::{
-    compute_crc, magic_of, verify_crc, Batch, BatchError, BatchHeader, CompressError, Compression,
-    TimestampType, ATTR_CODEC, NO_TIMESTAMP,
+    compute_crc, magic_of, verify_crc, Batch, BatchError, BatchHeader, CompressError, Compression, TimestampType,
+    ATTR_CODEC, NO_TIMESTAMP,
 };
 
 /// How a topic treats timestamps: `message.timestamp.type` and the bounds that go with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimestampPolicy {
     /// The producer's, within `message.timestamp.before.max.ms` and `message.timestamp.after.max.ms` of the broker's clock.
-    CreateTime {
-        before_max_ms: i64,
-        after_max_ms: i64,
-    },
+    CreateTime { before_max_ms: i64, after_max_ms: i64 },
     /// The broker's; whatever the producer says is overwritten.
     LogAppendTime,
 }
 
 impl TimestampPolicy {
     /// The producer's timestamps, without bounds.
-    pub const UNBOUNDED: TimestampPolicy = TimestampPolicy::CreateTime {
-        before_max_ms: i64::MAX,
-        after_max_ms: i64::MAX,
-    };
+    pub const UNBOUNDED: TimestampPolicy =
+        TimestampPolicy::CreateTime { before_max_ms: i64::MAX, after_max_ms: i64::MAX };
 
     /// Whether a record with this timestamp may be appended at `now_ms`. No timestamp always may.
     pub fn allows(&self, timestamp: i64, now_ms: i64) -> bool {
         match *self {
-            TimestampPolicy::CreateTime {
-                before_max_ms,
-                after_max_ms,
-            } => {
+            TimestampPolicy::CreateTime { before_max_ms, after_max_ms } => {
                 timestamp == NO_TIMESTAMP
                     || (now_ms.saturating_sub(timestamp) <= before_max_ms
                         && timestamp.saturating_sub(now_ms) <= after_max_ms)
@@ -104,11 +96,7 @@ pub struct Rejected {
 
 impl Rejected {
     pub fn new(kind: RejectedKind, message: impl Into<String>) -> Rejected {
-        Rejected {
-            kind,
-            message: message.into(),
-            records: Vec::new(),
-        }
+        Rejected { kind, message: message.into(), records: Vec::new() }
     }
 
     pub(super) fn invalid(message: impl Into<String>) -> Rejected {
@@ -127,10 +115,9 @@ impl std::error::Error for Rejected {}
 impl From<BatchError> for Rejected {
     fn from(e: BatchError) -> Rejected {
         let kind = match e {
-            BatchError::Truncated
-            | BatchError::Length(_)
-            | BatchError::Magic(_)
-            | BatchError::Crc => RejectedKind::CorruptMessage,
+            BatchError::Truncated | BatchError::Length(_) | BatchError::Magic(_) | BatchError::Crc => {
+                RejectedKind::CorruptMessage
+            }
             BatchError::Codec(_) => RejectedKind::UnsupportedCompressionType,
             BatchError::Compress(CompressError::TooLarge { .. }) => RejectedKind::MessageTooLarge,
             // The checksum was right, so sending the same bytes again cannot help: not CORRUPT_MESSAGE, which is retried.
@@ -153,10 +140,7 @@ impl From<BatchError> for Rejected {
 ///
 /// # Errors
 /// [`Rejected`], with the error that Kafka would answer.
-pub fn validate_produced<'a>(
-    records: &'a [u8],
-    checks: &ProduceChecks,
-) -> Result<Batch<'a>, Rejected> {
+pub fn validate_produced<'a>(records: &'a [u8], checks: &ProduceChecks) -> Result<Batch<'a>, Rejected> {
     let batch = the_one_batch(records, checks.api_version)?;
     let header = &batch.header;
     if header.base_offset != 0 {
@@ -198,9 +182,7 @@ pub(super) fn check_size(bytes: usize, checks: &ProduceChecks) -> Result<(), Rej
 
 fn the_one_batch(records: &[u8], api_version: i16) -> Result<Batch<'_>, Rejected> {
     if records.is_empty() {
-        return Err(Rejected::invalid(
-            "a produce request must have one record batch per partition, but there is none",
-        ));
+        return Err(Rejected::invalid("a produce request must have one record batch per partition, but there is none"));
     }
     if let Some(old @ (0 | 1)) = magic_of(records) {
         return Err(Rejected::invalid(format!(
@@ -253,9 +235,7 @@ fn check_producer(header: &BatchHeader) -> Result<(), Rejected> {
         )));
     }
     if header.is_transactional() && !header.has_producer_id() {
-        return Err(Rejected::invalid(
-            "a transactional batch needs a producer id",
-        ));
+        return Err(Rejected::invalid("a transactional batch needs a producer id"));
     }
     Ok(())
 }
@@ -266,28 +246,19 @@ fn check_timestamps(header: &BatchHeader, checks: &ProduceChecks) -> Result<(), 
     }
     for timestamp in [header.base_timestamp, header.max_timestamp] {
         if !checks.timestamps.allows(timestamp, checks.now_ms) {
-            return Err(Rejected::new(
-                RejectedKind::InvalidTimestamp,
-                timestamp_sentence(timestamp, checks),
-            ));
+            return Err(Rejected::new(RejectedKind::InvalidTimestamp, timestamp_sentence(timestamp, checks)));
         }
     }
     Ok(())
 }
 
 pub(super) fn log_append_time_from_client() -> Rejected {
-    Rejected::new(
-        RejectedKind::InvalidTimestamp,
-        "a producer may not set the timestamp type to LogAppendTime",
-    )
+    Rejected::new(RejectedKind::InvalidTimestamp, "a producer may not set the timestamp type to LogAppendTime")
 }
 
 pub(super) fn timestamp_sentence(timestamp: i64, checks: &ProduceChecks) -> String {
     match checks.timestamps {
-        TimestampPolicy::CreateTime {
-            before_max_ms,
-            after_max_ms,
-        } => format!(
+        TimestampPolicy::CreateTime { before_max_ms, after_max_ms } => format!(
             "the timestamp {timestamp} is out of range: it must lie within [{}, {}]",
             checks.now_ms.saturating_sub(before_max_ms),
             checks.now_ms.saturating_add(after_max_ms)
@@ -301,8 +272,7 @@ pub(super) fn timestamp_sentence(timestamp: i64, checks: &ProduceChecks) -> Stri
 #[cfg(test)]
 mod tests {
     use super::super::batch::{
-        write_crc, BatchBuilder, ATTRIBUTES_AT, LAST_OFFSET_DELTA_AT, MAGIC_AT, PRODUCER_ID_AT,
-        RECORDS_COUNT_AT,
+        write_crc, BatchBuilder, ATTRIBUTES_AT, LAST_OFFSET_DELTA_AT, MAGIC_AT, PRODUCER_ID_AT, RECORDS_COUNT_AT,
     };
     use super::*;
 
@@ -372,28 +342,17 @@ mod tests {
             (ATTRIBUTES_AT, &[0, 1 << 4], InvalidRecord),
             (ATTRIBUTES_AT, &[0, 1 << 3], InvalidTimestamp),
             (LAST_OFFSET_DELTA_AT, &[0, 0, 0, 2], InvalidRecord),
-            (
-                LAST_OFFSET_DELTA_AT,
-                &[0xff, 0xff, 0xff, 0xfe],
-                InvalidRecord,
-            ),
+            (LAST_OFFSET_DELTA_AT, &[0xff, 0xff, 0xff, 0xfe], InvalidRecord),
             (RECORDS_COUNT_AT, &[0, 0, 0, 0], InvalidRecord),
             (RECORDS_COUNT_AT, &[0xff; 4], InvalidRecord),
             (PRODUCER_ID_AT, &[0; 8], InvalidRecord),
         ] {
-            assert_eq!(
-                refused(&patched(at, bytes), &checks()),
-                kind,
-                "{at} {bytes:?}"
-            );
+            assert_eq!(refused(&patched(at, bytes), &checks()), kind, "{at} {bytes:?}");
         }
         let mut corrupt = builder().build().unwrap();
         corrupt[30] ^= 1;
         assert_eq!(refused(&corrupt, &checks()), CorruptMessage);
-        let small = ProduceChecks {
-            max_message_bytes: corrupt.len() - 1,
-            ..checks()
-        };
+        let small = ProduceChecks { max_message_bytes: corrupt.len() - 1, ..checks() };
         assert_eq!(refused(&corrupt, &small), MessageTooLarge);
     }
 
@@ -401,10 +360,7 @@ mod tests {
     fn zstd_needs_produce_version_7() {
         let bytes = builder().compression(Compression::Zstd).build().unwrap();
         for (api_version, ok) in [(3, false), (6, false), (7, true), (12, true)] {
-            let checks = ProduceChecks {
-                api_version,
-                ..checks()
-            };
+            let checks = ProduceChecks { api_version, ..checks() };
             let got = validate_produced(&bytes, &checks);
             assert_eq!(got.is_ok(), ok, "version {api_version}");
             if let Err(e) = got {
@@ -426,10 +382,7 @@ mod tests {
         ] {
             let checks = ProduceChecks {
                 now_ms,
-                timestamps: TimestampPolicy::CreateTime {
-                    before_max_ms,
-                    after_max_ms,
-                },
+                timestamps: TimestampPolicy::CreateTime { before_max_ms, after_max_ms },
                 ..checks()
             };
             let got = validate_produced(&bytes, &checks);
@@ -437,18 +390,10 @@ mod tests {
         }
         let mut none = BatchBuilder::new();
         none.push(NO_TIMESTAMP, None, None, &[]);
-        let strict = ProduceChecks {
-            timestamps: TimestampPolicy::CreateTime {
-                before_max_ms: 0,
-                after_max_ms: 0,
-            },
-            ..checks()
-        };
+        let strict =
+            ProduceChecks { timestamps: TimestampPolicy::CreateTime { before_max_ms: 0, after_max_ms: 0 }, ..checks() };
         assert!(validate_produced(&none.build().unwrap(), &strict).is_ok());
-        let append = ProduceChecks {
-            timestamps: TimestampPolicy::LogAppendTime,
-            ..checks()
-        };
+        let append = ProduceChecks { timestamps: TimestampPolicy::LogAppendTime, ..checks() };
         assert!(validate_produced(&bytes, &append).is_ok());
     }
 }
