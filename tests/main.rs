@@ -1,1 +1,2 @@
 //! The one integration binary; each module is a room of tests.
+mod records;
