@@ -4,6 +4,7 @@
 //! written once the group is durable.
 
 use super::log::{PartitionLog, SegmentRange};
+use super::metalog;
 use super::producers::{AppendedBatch, ProducerState};
 use super::topics;
 use super::{Broker, CheckpointJob, Effect, Now};
@@ -113,7 +114,7 @@ impl Broker {
 
     /// All living entries of ChronikMetaLog.
     pub fn meta_snapshot(&self) -> Vec<MetaEntry> {
-        let mut entries = vec![self.producer_ids.entry()];
+        let mut entries = vec![self.producer_ids.entry(), metalog::lossy_entry(self.lossy)];
         for topic in self.topics.iter() {
             entries.push(topics::topic_entry(topic.id, &topic.name, topic.partitions.len(), &topic.configs));
             let moved = topic.partitions.iter().map(|partition| &partition.log).filter(|log| log.start_offset > 0);

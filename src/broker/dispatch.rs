@@ -35,6 +35,7 @@ impl Broker {
         if !apis::is_served(key, header.version) {
             return self.refuse_version(to);
         }
+        self.settings.metrics.request(key.0);
         let client_id = header.client_id.unwrap_or("");
         let request = Request { now, to, client_id, body, frame: &frame };
         if let Err(error) = self.carry_out(key, &request) {

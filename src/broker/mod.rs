@@ -94,6 +94,8 @@ pub struct Broker {
     timers: BTreeSet<(u64, Timer)>,
     next_job: u64,
     rng: settings::Rng,
+    /// The log says that acknowledgements may come before their fsync.
+    lossy: bool,
     stopping: bool,
 }
 
@@ -129,6 +131,7 @@ impl Broker {
         self.in_flight = None;
         self.durable = written.seq;
         self.note_space(now, written.space_bytes);
+        self.count_written(&written);
         let mut partitions = Vec::with_capacity(written.runs.len());
         for run in &written.runs {
             if let Some(partition) = self.topics.partition_mut(run.id) {
@@ -315,6 +318,16 @@ impl Broker {
         }
     }
 
+    fn count_written(&self, written: &wal::Written) {
+        let metrics = &self.settings.metrics;
+        let records: i64 = written.runs.iter().map(|run| run.last_offset - run.base_offset + 1).sum();
+        metrics.messages_stored.add(u64::try_from(records).unwrap_or(0));
+        if !written.buf.is_empty() {
+            metrics.wal_group_bytes.observe(written.buf.len() as u64);
+            metrics.wal_fsync_latency.observe(written.sync_micros);
+        }
+    }
+
     /// Keeps a written group in memory, and forgets runs that have left it.
     fn keep_in_ring(&mut self, written: &wal::Written, partitions: &[(PartitionId, u32)]) {
         if written.buf.is_empty() {
@@ -360,12 +373,18 @@ impl Broker {
             self.set_timer(at_us, Timer::Roll(written.next.segment));
         }
         self.segments.writing(written.next.segment, written.next.position);
+        self.count_storage();
+    }
+
+    fn count_storage(&self) {
+        self.settings.metrics.storage_usage_bytes.set(i64::try_from(self.segments.bytes()).unwrap_or(i64::MAX));
     }
 
     fn remove_segments(&mut self) {
         for id in self.segments.take_removable(self.durable) {
             self.effects.push_back(Effect::Remove(id));
         }
+        self.count_storage();
     }
 
     /// The error for a topic that a request names and that is not there.

@@ -14,6 +14,7 @@ use super::metalog;
 use super::settings::{Rng, Settings};
 use super::topics::{StableMap, TopicChange};
 use super::{topics, Broker, Now};
+use crate::config::Fsync;
 use crate::limits;
 use crate::wal::ring::Ring;
 use crate::wal::{GroupSeq, LogPosition, MetaEntry, PartitionId, RunRef, SegmentId};
@@ -40,8 +41,8 @@ pub struct LogState {
     pub space_bytes: u64,
     /// The oldest segment that the kept checkpoints need.
     pub floor: SegmentId,
-    /// Something that was visible may have been lost: the server did not stop cleanly, and acknowledged before fsync.
-    pub raise_epochs: bool,
+    /// The log was closed in order: nothing that was visible can be missing, whatever the fsync mode.
+    pub clean: bool,
 }
 
 impl Recovering {
@@ -70,6 +71,7 @@ impl Recovering {
             timers: Default::default(),
             next_job: 0,
             rng: Rng::new(seed),
+            lossy: false,
             stopping: false,
         };
         Recovering { broker, starts: BTreeMap::new(), waiting_logs: Default::default(), records: 0 }
@@ -101,6 +103,7 @@ impl Recovering {
     pub fn meta(&mut self, entry: &MetaEntry) -> Result<(), String> {
         match entry.table {
             metalog::TOPIC | metalog::LOG_START => self.topic_change(topics::read_entry(entry)?),
+            metalog::LOSSY => self.broker.lossy = entry.value.as_ref().is_some_and(|value| value[..] == [1]),
             metalog::PRODUCER_IDS => self.broker.producer_ids.apply(entry)?,
             table => return Err(format!("metadata of kind {table} is unknown to this program")),
         }
@@ -178,6 +181,8 @@ impl Recovering {
         broker.durable = state.next_seq.saturating_sub(1);
         broker.space_bytes = state.space_bytes;
         broker.segments.writing(state.position.segment, state.position.position);
+        // What was acknowledged before its fsync may be gone: a new epoch lets clients find out (KIP-101, KIP-320).
+        let raise_epochs = broker.lossy && !state.clean;
         let mut missing = None;
         let segments = &mut broker.segments;
         broker.topics.each_log_mut(|log| {
@@ -188,7 +193,7 @@ impl Recovering {
                     missing = Some((log.id, *range));
                 }
             }
-            if state.raise_epochs {
+            if raise_epochs {
                 log.raise_epoch();
             }
         });
@@ -197,6 +202,11 @@ impl Recovering {
                 "segment {} is missing; it held offsets {} to {} of partition {} of topic {}",
                 range.segment, range.base_offset, range.last_offset, id.partition, id.topic
             ));
+        }
+        let lossy = broker.settings.config.fsync != Fsync::Always;
+        if broker.lossy != lossy {
+            broker.lossy = lossy;
+            broker.append_meta(metalog::lossy_entry(lossy));
         }
         broker.segments.find_dead();
         broker.segments.set_floor(state.floor);
