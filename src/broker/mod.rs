@@ -74,6 +74,8 @@ pub struct Broker {
     durable: GroupSeq,
     /// The group that is being written.
     in_flight: Option<GroupSeq>,
+    /// Where the next group goes.
+    position: LogPosition,
     /// Bytes that the log can take without asking the filesystem.
     space_bytes: u64,
     /// Whether the log was last found without space, so that this is said once.
@@ -114,11 +116,12 @@ impl Broker {
     }
 
     /// Whether a frame of this connection with this API key may be handed in now. False while an earlier request of the
-    /// connection holds it (a parked fetch, a join), while its pipeline is full, or, for Produce, while the log is behind.
+    /// connection holds it (a parked fetch, a join), while its pipeline is full, while a checkpoint waits for the groups on
+    /// their way, or, for Produce, while the log is behind.
     /// The shell keeps the frame, stops reading the socket, and asks again after each turn.
     pub fn ready_for(&self, conn: ConnId, api_key: i16) -> bool {
         let log_behind = api_key == wire::ApiKey::PRODUCE.0 && self.gather.bytes() >= limits::GATHER_BYTES_MAX;
-        !log_behind && self.conns.ready(conn)
+        !log_behind && !self.checkpoint.is_due() && self.conns.ready(conn)
     }
 
     /// One request frame without its length prefix.
@@ -143,12 +146,12 @@ impl Broker {
         }
         self.keep_in_ring(&written, &partitions);
         self.follow_segments(now, &written);
-        self.checkpoint_if_durable(written.seq, written.next);
         self.conns.durable(self.durable, &mut self.effects);
         for (id, len) in partitions {
             self.wake_fetches(now, id, len);
         }
         self.remove_segments();
+        self.checkpoint_if_due(now);
     }
 
     /// A reader has an answer.
@@ -180,6 +183,7 @@ impl Broker {
         if self.segments.wants_checkpoint() {
             self.checkpoint.want();
         }
+        self.checkpoint_if_due(now);
     }
 
     /// Carries out every timer that is due.
@@ -198,6 +202,7 @@ impl Broker {
                 Timer::Checkpoint => self.checkpoint.want(),
             }
         }
+        self.checkpoint_if_due(now);
     }
 
     /// When `expire` is next needed, in monotonic µs; `None` while nothing is timed.
@@ -206,11 +211,8 @@ impl Broker {
     }
 
     /// The next group to write, if there is anything. Called only while no group is in flight.
-    pub fn next_group(&mut self, now: Now) -> Option<Group> {
+    pub fn next_group(&mut self, _now: Now) -> Option<Group> {
         debug_assert!(self.in_flight.is_none());
-        if self.checkpoint.is_due() {
-            self.begin_checkpoint(now);
-        }
         let group = self.gather.take()?;
         self.in_flight = Some(group.seq);
         Some(group)
@@ -233,6 +235,7 @@ impl Broker {
         self.answer_all_fetches(now);
         self.gather.seal();
         self.checkpoint.want();
+        self.checkpoint_if_due(now);
     }
 
     /// After `stop`: everything appended is durable and answered, and the last checkpoint has been written.
@@ -372,6 +375,7 @@ impl Broker {
             let at_us = now.mono_us.saturating_add(roll_ms.saturating_mul(1000));
             self.set_timer(at_us, Timer::Roll(written.next.segment));
         }
+        self.position = written.next;
         self.segments.writing(written.next.segment, written.next.position);
         self.count_storage();
     }

@@ -55,6 +55,7 @@ impl Recovering {
             gather: Gather::new(1),
             durable: 0,
             in_flight: None,
+            position: LogPosition::default(),
             space_bytes: 0,
             out_of_space: false,
             topics: Default::default(),
@@ -180,6 +181,7 @@ impl Recovering {
         broker.gather = Gather::new(state.next_seq);
         broker.durable = state.next_seq.saturating_sub(1);
         broker.space_bytes = state.space_bytes;
+        broker.position = state.position;
         broker.segments.writing(state.position.segment, state.position.position);
         // What was acknowledged before its fsync may be gone: a new epoch lets clients find out (KIP-101, KIP-320).
         let raise_epochs = broker.lossy && !state.clean;
