@@ -12,6 +12,7 @@
 
 pub mod effect;
 pub mod gather;
+pub mod groups;
 pub mod metalog;
 pub mod reply;
 pub mod work;
