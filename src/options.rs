@@ -47,17 +47,11 @@ pub struct UsageError {
 
 impl UsageError {
     fn usage(sentence: impl Into<String>) -> UsageError {
-        UsageError {
-            sentence: sentence.into(),
-            exit_code: exit::USAGE,
-        }
+        UsageError { sentence: sentence.into(), exit_code: exit::USAGE }
     }
 
     fn config(sentence: impl Into<String>) -> UsageError {
-        UsageError {
-            sentence: sentence.into(),
-            exit_code: exit::CONFIG,
-        }
+        UsageError { sentence: sentence.into(), exit_code: exit::CONFIG }
     }
 }
 
@@ -103,9 +97,7 @@ pub fn report(
     match outcome {
         Ok(Outcome::Run(config)) => Ok(config),
         Ok(Outcome::Print(text)) => {
-            let written = stdout
-                .write_all(text.as_bytes())
-                .and_then(|()| stdout.flush());
+            let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
             match written {
                 Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(exit::FAILURE),
                 _ => Err(exit::OK),
@@ -146,8 +138,7 @@ pub fn parse(
     for opt in OPTIONS.iter().filter(|o| !matches!(o.kind, Kind::Act(_))) {
         let setting = find_setting(opt, &matches, env)?;
         if setting.origin != Origin::Default {
-            value::apply(opt, &setting.value, &mut draft)
-                .map_err(|refusal| refused(&setting, refusal))?;
+            value::apply(opt, &setting.value, &mut draft).map_err(|refusal| refused(&setting, refusal))?;
         }
         settings.push(setting);
     }
@@ -172,9 +163,7 @@ fn match_arguments(args: impl Iterator<Item = OsString>) -> Result<getopts::Matc
         let short = opt.short.map(String::from).unwrap_or_default();
         match opt.kind {
             Kind::Act(_) => parser.optflag(&short, opt.long, ""),
-            Kind::Flag(_) | Kind::Refused { takes_value: false } => {
-                parser.optflagopt(&short, opt.long, "", "")
-            }
+            Kind::Flag(_) | Kind::Refused { takes_value: false } => parser.optflagopt(&short, opt.long, "", ""),
             _ => parser.optopt(&short, opt.long, "", ""),
         };
     }
@@ -194,10 +183,7 @@ fn match_arguments(args: impl Iterator<Item = OsString>) -> Result<getopts::Matc
 
 /// Names an option in full, whether it was written long or short.
 fn dashed(name: &str) -> String {
-    let long = OPTIONS
-        .iter()
-        .find(|o| o.short.is_some_and(|s| name.chars().eq([s])))
-        .map_or(name, |o| o.long);
+    let long = OPTIONS.iter().find(|o| o.short.is_some_and(|s| name.chars().eq([s]))).map_or(name, |o| o.long);
     format!("--{long}")
 }
 
@@ -246,12 +232,7 @@ fn find_setting(
     matches: &getopts::Matches,
     env: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Setting, UsageError> {
-    let setting = |value: String, origin, who| Setting {
-        opt,
-        value,
-        origin,
-        who,
-    };
+    let setting = |value: String, origin, who| Setting { opt, value, origin, who };
     if matches.opt_present(opt.long) {
         let who = format!("--{}", opt.long);
         let value = match matches.opt_str(opt.long) {
@@ -265,26 +246,18 @@ fn find_setting(
     }
     if let Some(name) = opt.env() {
         if let Some(value) = env(&name).filter(|v| !v.is_empty()) {
-            let value = value.into_string().map_err(|_| {
-                UsageError::config(format!("The value of {name} is not valid UTF-8."))
-            })?;
+            let value = value
+                .into_string()
+                .map_err(|_| UsageError::config(format!("The value of {name} is not valid UTF-8.")))?;
             return Ok(setting(value, Origin::Environment, name));
         }
     }
-    Ok(setting(
-        opt.default.to_string(),
-        Origin::Default,
-        String::new(),
-    ))
+    Ok(setting(opt.default.to_string(), Origin::Default, String::new()))
 }
 
 fn refused(setting: &Setting, refusal: Refusal) -> UsageError {
     let who = &setting.who;
-    let shown = if setting.opt.secret {
-        "the value given".to_string()
-    } else {
-        value::quoted(&setting.value)
-    };
+    let shown = if setting.opt.secret { "the value given".to_string() } else { value::quoted(&setting.value) };
     let wrong_value = matches!(refusal, Refusal::Expected(_));
     let sentence = match refusal {
         Refusal::Expected(what) if looks_like_kubernetes(setting) => format!(
@@ -361,18 +334,8 @@ fn check_sizes(config: &Config) -> Result<(), UsageError> {
         )))
     };
     let message = config.message_max_bytes as u64;
-    at_most(
-        "message-max-bytes",
-        message,
-        "half of --log-segment-bytes",
-        config.log_segment_bytes / 2,
-    )?;
-    at_most(
-        "message-max-bytes",
-        message,
-        "--socket-request-max-bytes",
-        config.socket_request_max_bytes as u64,
-    )?;
+    at_most("message-max-bytes", message, "half of --log-segment-bytes", config.log_segment_bytes / 2)?;
+    at_most("message-max-bytes", message, "--socket-request-max-bytes", config.socket_request_max_bytes as u64)?;
     at_most(
         "socket-request-max-bytes",
         config.socket_request_max_bytes as u64,
@@ -391,16 +354,11 @@ fn check_ports(config: &Config) -> Result<(), UsageError> {
     let listeners = [
         ("kafka-port", &config.bind_host, config.kafka_port),
         ("admin-port", &config.admin_bind_host, config.admin_port),
-        (
-            "metrics-port",
-            &config.metrics_bind_host,
-            config.metrics_port,
-        ),
+        ("metrics-port", &config.metrics_bind_host, config.metrics_port),
     ];
     for (i, (name, host, port)) in listeners.iter().enumerate() {
         for (other_name, other_host, other_port) in &listeners[..i] {
-            let same_host =
-                host == other_host || value::is_wildcard(host) || value::is_wildcard(other_host);
+            let same_host = host == other_host || value::is_wildcard(host) || value::is_wildcard(other_host);
             if let (Port::Fixed(number), true) = (port, port == other_port && same_host) {
                 return Err(UsageError::config(format!(
                     "--{other_name} and --{name} are both {number}; give each its own."
@@ -434,11 +392,7 @@ mod tests {
             if let Kind::Act(set) = &opt.kind {
                 let mut draft = Draft::default();
                 set(&mut draft);
-                assert!(
-                    draft.action.is_some() || draft.config != Config::default(),
-                    "--{} does nothing",
-                    opt.long
-                );
+                assert!(draft.action.is_some() || draft.config != Config::default(), "--{} does nothing", opt.long);
                 continue;
             }
             let mut effect = false;

@@ -53,15 +53,8 @@ pub enum Group {
 
 impl Group {
     /// Every group, in the order of the sections.
-    pub const ALL: [Group; 7] = [
-        Group::General,
-        Group::Listeners,
-        Group::Storage,
-        Group::Topics,
-        Group::Groups,
-        Group::Limits,
-        Group::Later,
-    ];
+    pub const ALL: [Group; 7] =
+        [Group::General, Group::Listeners, Group::Storage, Group::Topics, Group::Groups, Group::Limits, Group::Later];
 
     /// The section's heading.
     pub fn title(self) -> &'static str {
@@ -88,43 +81,21 @@ pub(super) enum Kind {
     /// `true` or `false`.
     Bool(Set<bool>),
     /// A whole number; `minus_one` allows -1 below `min`.
-    Int {
-        min: i64,
-        max: i64,
-        minus_one: bool,
-        set: Set<i64>,
-    },
+    Int { min: i64, max: i64, minus_one: bool, set: Set<i64> },
     /// Bytes, or a number with `KiB`, `MiB` or `GiB`.
-    Bytes {
-        min: i64,
-        max: i64,
-        minus_one: bool,
-        set: Set<i64>,
-    },
+    Bytes { min: i64, max: i64, minus_one: bool, set: Set<i64> },
     /// Milliseconds, or a number with `ms`, `s`, `m`, `h` or `d`.
-    Millis {
-        min: i64,
-        max: i64,
-        minus_one: bool,
-        set: Set<i64>,
-    },
+    Millis { min: i64, max: i64, minus_one: bool, set: Set<i64> },
     /// A listening port: a number, 0 for any free one, and `off` if allowed.
     Port { off: bool, set: Set<Port> },
     /// A port that clients are told, 1 to 65535.
     RemotePort(Set<u16>),
     /// A host or an address, optionally with a port; `wildcard` allows "every address".
-    HostPort {
-        wildcard: bool,
-        set: Set<(String, Option<u16>)>,
-    },
+    HostPort { wildcard: bool, set: Set<(String, Option<u16>)> },
     /// A host or an address.
     Host(Set<String>),
     /// One of the names; those in `refused` are known and not available in this version.
-    Choice {
-        names: &'static [&'static str],
-        refused: &'static [&'static str],
-        set: Set<&'static str>,
-    },
+    Choice { names: &'static [&'static str], refused: &'static [&'static str], set: Set<&'static str> },
     /// A level, or a list in the manner of `RUST_LOG` when it comes from there.
     Level(Set<LevelFilter>),
     /// `always`, `interval=MS` or `never`.
@@ -174,10 +145,7 @@ impl Opt {
     pub fn env(&self) -> Option<String> {
         match self.env {
             Env::None => None,
-            Env::Derived => Some(format!(
-                "CHRONIK_{}",
-                self.long.replace('-', "_").to_uppercase()
-            )),
+            Env::Derived => Some(format!("CHRONIK_{}", self.long.replace('-', "_").to_uppercase())),
             Env::Named(name) => Some(name.to_string()),
         }
     }
@@ -250,30 +218,15 @@ const fn act(long: &'static str, help: &'static str, set: fn(&mut Draft)) -> Opt
 }
 
 const fn int(min: i64, max: i64, set: Set<i64>) -> Kind {
-    Kind::Int {
-        min,
-        max,
-        minus_one: false,
-        set,
-    }
+    Kind::Int { min, max, minus_one: false, set }
 }
 
 const fn bytes(min: i64, max: i64, set: Set<i64>) -> Kind {
-    Kind::Bytes {
-        min,
-        max,
-        minus_one: false,
-        set,
-    }
+    Kind::Bytes { min, max, minus_one: false, set }
 }
 
 const fn millis(min: i64, max: i64, set: Set<i64>) -> Kind {
-    Kind::Millis {
-        min,
-        max,
-        minus_one: false,
-        set,
-    }
+    Kind::Millis { min, max, minus_one: false, set }
 }
 
 const I32_MAX: i64 = i32::MAX as i64;
@@ -318,24 +271,14 @@ pub static COMMANDS: &[Command] = &[
 
 /// Every option, in the order in which it is shown within its group.
 pub static OPTIONS: &[Opt] = &[
-    act("help", "Print this help and exit.", |d| {
-        d.action = d.action.min_some(Action::Help)
-    })
-    .short('h'),
-    act("version", "Print the version and exit.", |d| {
-        d.action = d.action.min_some(Action::Version)
-    })
-    .short('V'),
-    act(
-        "check-config",
-        "Check every option and variable and exit: 0 if the server would accept them.",
-        |d| d.action = d.action.min_some(Action::CheckConfig),
-    ),
-    act(
-        "print-config",
-        "Print every setting, its value and where it comes from, and exit.",
-        |d| d.action = d.action.min_some(Action::PrintConfig),
-    ),
+    act("help", "Print this help and exit.", |d| d.action = d.action.min_some(Action::Help)).short('h'),
+    act("version", "Print the version and exit.", |d| d.action = d.action.min_some(Action::Version)).short('V'),
+    act("check-config", "Check every option and variable and exit: 0 if the server would accept them.", |d| {
+        d.action = d.action.min_some(Action::CheckConfig)
+    }),
+    act("print-config", "Print every setting, its value and where it comes from, and exit.", |d| {
+        d.action = d.action.min_some(Action::PrintConfig)
+    }),
     act(
         "convert-metadata",
         "Convert the data directory to the metadata store that the other options name, and exit.",
@@ -357,10 +300,7 @@ pub static OPTIONS: &[Opt] = &[
         "PORT",
         "9092",
         "Port for Kafka clients; 0 is any free port, which is printed at start.",
-        Kind::Port {
-            off: false,
-            set: |d, v| d.config.kafka_port = v,
-        },
+        Kind::Port { off: false, set: |d, v| d.config.kafka_port = v },
     )
     .short('p'),
     opt(
@@ -408,10 +348,7 @@ pub static OPTIONS: &[Opt] = &[
         "PORT",
         "3000",
         "Port for /health and /ready over HTTP; 0 is any free port, off is none.",
-        Kind::Port {
-            off: true,
-            set: |d, v| d.config.admin_port = v,
-        },
+        Kind::Port { off: true, set: |d, v| d.config.admin_port = v },
     )
     .short('a'),
     opt(
@@ -428,10 +365,7 @@ pub static OPTIONS: &[Opt] = &[
         "PORT",
         "9090",
         "Port for Prometheus metrics at /metrics; 0 is any free port, off is none.",
-        Kind::Port {
-            off: true,
-            set: |d, v| d.config.metrics_port = v,
-        },
+        Kind::Port { off: true, set: |d, v| d.config.metrics_port = v },
     ),
     opt(
         Group::Listeners,
@@ -474,11 +408,7 @@ pub static OPTIONS: &[Opt] = &[
         "local",
         "Where data lives: local, in the data directory. s3, gcs and azure are not available in \
          this version.",
-        Kind::Choice {
-            names: &["local"],
-            refused: &["s3", "gcs", "azure"],
-            set: |_, _| (),
-        },
+        Kind::Choice { names: &["local"], refused: &["s3", "gcs", "azure"], set: |_, _| () },
     )
     .env_named("STORAGE_BACKEND"),
     opt(
@@ -488,13 +418,7 @@ pub static OPTIONS: &[Opt] = &[
         "false",
         "Keep topics, groups and offsets in plain files (the legacy store) and not as events in \
          the log.",
-        Kind::Flag(|d, v| {
-            d.config.metadata_store = if v {
-                MetadataStore::File
-            } else {
-                MetadataStore::Log
-            }
-        }),
+        Kind::Flag(|d, v| d.config.metadata_store = if v { MetadataStore::File } else { MetadataStore::Log }),
     ),
     opt(
         Group::Storage,
@@ -531,12 +455,7 @@ pub static OPTIONS: &[Opt] = &[
         "",
         "Delete records that are older; -1 keeps them for ever. It wins over \
          --log-retention-hours.",
-        Kind::Millis {
-            min: 1,
-            max: CENTURY_MS,
-            minus_one: true,
-            set: |d, v| d.log_retention_ms = Some(v),
-        },
+        Kind::Millis { min: 1, max: CENTURY_MS, minus_one: true, set: |d, v| d.log_retention_ms = Some(v) },
     )
     .kafka(),
     opt(
@@ -545,12 +464,7 @@ pub static OPTIONS: &[Opt] = &[
         "HOURS",
         "168",
         "Delete records that are older; -1 keeps them for ever.",
-        Kind::Int {
-            min: 1,
-            max: 876_600,
-            minus_one: true,
-            set: |d, v| d.log_retention_hours = Some(v),
-        },
+        Kind::Int { min: 1, max: 876_600, minus_one: true, set: |d, v| d.log_retention_hours = Some(v) },
     )
     .kafka(),
     opt(
@@ -559,12 +473,7 @@ pub static OPTIONS: &[Opt] = &[
         "SIZE",
         "-1",
         "Delete the oldest records of a partition that holds more; -1 is no limit.",
-        Kind::Bytes {
-            min: 0,
-            max: i64::MAX,
-            minus_one: true,
-            set: |d, v| d.config.log_retention_bytes = v,
-        },
+        Kind::Bytes { min: 0, max: i64::MAX, minus_one: true, set: |d, v| d.config.log_retention_bytes = v },
     )
     .kafka(),
     opt(
@@ -622,11 +531,8 @@ pub static OPTIONS: &[Opt] = &[
             names: &["CreateTime", "LogAppendTime"],
             refused: &[],
             set: |d, v| {
-                d.config.log_message_timestamp_type = if v == "LogAppendTime" {
-                    TimestampType::LogAppendTime
-                } else {
-                    TimestampType::CreateTime
-                }
+                d.config.log_message_timestamp_type =
+                    if v == "LogAppendTime" { TimestampType::LogAppendTime } else { TimestampType::CreateTime }
             },
         },
     )
@@ -637,9 +543,7 @@ pub static OPTIONS: &[Opt] = &[
         "TIME",
         "9223372036854775807",
         "Refuse records whose CreateTime lies further in the past. The default is no limit.",
-        millis(0, i64::MAX, |d, v| {
-            d.config.log_message_timestamp_before_max_ms = v
-        }),
+        millis(0, i64::MAX, |d, v| d.config.log_message_timestamp_before_max_ms = v),
     )
     .kafka(),
     opt(
@@ -648,9 +552,7 @@ pub static OPTIONS: &[Opt] = &[
         "TIME",
         "1h",
         "Refuse records whose CreateTime lies further in the future.",
-        millis(0, i64::MAX, |d, v| {
-            d.config.log_message_timestamp_after_max_ms = v
-        }),
+        millis(0, i64::MAX, |d, v| d.config.log_message_timestamp_after_max_ms = v),
     )
     .kafka(),
     opt(
@@ -660,9 +562,7 @@ pub static OPTIONS: &[Opt] = &[
         "0",
         "How long the first rebalance of an empty group waits for more members. Kafka's default \
          of 3s spares large groups a few rebalances; here a first consumer starts at once.",
-        millis(0, I32_MAX, |d, v| {
-            d.config.group_initial_rebalance_delay_ms = v
-        }),
+        millis(0, I32_MAX, |d, v| d.config.group_initial_rebalance_delay_ms = v),
     )
     .kafka(),
     opt(
@@ -783,15 +683,8 @@ pub static OPTIONS: &[Opt] = &[
         Kind::Refused { takes_value: false },
     )
     .missing("full-text search"),
-    opt(
-        Group::Later,
-        "enable-backup",
-        "",
-        "false",
-        "Scheduled backups.",
-        Kind::Refused { takes_value: false },
-    )
-    .missing("backup"),
+    opt(Group::Later, "enable-backup", "", "false", "Scheduled backups.", Kind::Refused { takes_value: false })
+        .missing("backup"),
     opt(
         Group::Later,
         "controller-url",

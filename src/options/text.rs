@@ -31,12 +31,7 @@ pub fn help() -> String {
         let _ = write!(out, "\n{}:\n", group.title());
         for opt in OPTIONS.iter().filter(|o| o.group == group) {
             out.push_str(&format!("  {}\n", synopsis(opt)));
-            push(
-                &mut out,
-                "      ",
-                6,
-                &format!("{}{}", opt.help, notes(opt)),
-            );
+            push(&mut out, "      ", 6, &format!("{}{}", opt.help, notes(opt)));
         }
     }
     out.push_str(
@@ -50,11 +45,7 @@ pub fn help() -> String {
 /// The option as it is typed: `-p, --kafka-port PORT`.
 fn synopsis(opt: &Opt) -> String {
     let short = opt.short.map_or(String::new(), |s| format!("-{s}, "));
-    let hint = if opt.hint.is_empty() {
-        String::new()
-    } else {
-        format!(" {}", opt.hint)
-    };
+    let hint = if opt.hint.is_empty() { String::new() } else { format!(" {}", opt.hint) };
     format!("{short}--{}{hint}", opt.long)
 }
 
@@ -96,11 +87,7 @@ fn push(out: &mut String, head: &str, indent: usize, text: &str) {
 pub fn readme_table() -> String {
     let mut out = String::new();
     for group in Group::ALL {
-        let _ = write!(
-            out,
-            "**{}**\n\n| Option | Environment | Default | |\n|---|---|---|---|\n",
-            group.title()
-        );
+        let _ = write!(out, "**{}**\n\n| Option | Environment | Default | |\n|---|---|---|---|\n", group.title());
         for opt in OPTIONS.iter().filter(|o| o.group == group) {
             let code = |text: &str| match text {
                 "" => String::new(),

@@ -33,33 +33,14 @@ pub(super) fn apply(opt: &Opt, raw: &str, draft: &mut Draft) -> Read<()> {
     match &opt.kind {
         Kind::Act(set) => set(draft),
         Kind::Flag(set) | Kind::Bool(set) => set(draft, read_bool(raw)?),
-        Kind::Int {
-            min,
-            max,
-            minus_one,
-            set,
-        } => set(draft, read_number(raw, &NONE, *min, *max, *minus_one)?),
-        Kind::Bytes {
-            min,
-            max,
-            minus_one,
-            set,
-        } => set(draft, read_number(raw, &BYTES, *min, *max, *minus_one)?),
-        Kind::Millis {
-            min,
-            max,
-            minus_one,
-            set,
-        } => set(draft, read_number(raw, &MILLIS, *min, *max, *minus_one)?),
+        Kind::Int { min, max, minus_one, set } => set(draft, read_number(raw, &NONE, *min, *max, *minus_one)?),
+        Kind::Bytes { min, max, minus_one, set } => set(draft, read_number(raw, &BYTES, *min, *max, *minus_one)?),
+        Kind::Millis { min, max, minus_one, set } => set(draft, read_number(raw, &MILLIS, *min, *max, *minus_one)?),
         Kind::Port { off, set } => set(draft, read_port(raw, *off)?),
         Kind::RemotePort(set) => set(draft, read_remote_port(raw)?),
         Kind::HostPort { wildcard, set } => set(draft, read_host_port(raw, *wildcard)?),
         Kind::Host(set) => set(draft, read_host(raw)?),
-        Kind::Choice {
-            names,
-            refused,
-            set,
-        } => set(draft, read_choice(raw, names, refused)?),
+        Kind::Choice { names, refused, set } => set(draft, read_choice(raw, names, refused)?),
         Kind::Level(set) => set(draft, read_level(raw)?),
         Kind::Fsync(set) => set(draft, read_fsync(raw)?),
         Kind::Path(set) => set(draft, PathBuf::from(raw)),
@@ -88,13 +69,7 @@ const BYTES: Units = Units {
 /// "ms" stands before "m" and "s", whose endings it shares.
 const MILLIS: Units = Units {
     of: " of milliseconds (ms, s, m, h and d may follow it)",
-    list: &[
-        ("ms", 1),
-        ("s", 1000),
-        ("m", 60_000),
-        ("h", 3_600_000),
-        ("d", 86_400_000),
-    ],
+    list: &[("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)],
 };
 
 fn read_number(raw: &str, units: &Units, min: i64, max: i64, minus_one: bool) -> Read<i64> {
@@ -104,21 +79,14 @@ fn read_number(raw: &str, units: &Units, min: i64, max: i64, minus_one: bool) ->
         .iter()
         .find_map(|(unit, factor)| lower.strip_suffix(unit).map(|digits| (digits, *factor)))
         .unwrap_or((&lower, 1));
-    let number = digits
-        .parse::<i64>()
-        .ok()
-        .and_then(|n| n.checked_mul(factor));
+    let number = digits.parse::<i64>().ok().and_then(|n| n.checked_mul(factor));
     match number {
         Some(n) if (min..=max).contains(&n) => Ok(n),
         Some(-1) if minus_one && factor == 1 => Ok(-1),
         _ => Err(Refusal::Expected(format!(
             "a number{} from {min} to {max}{}",
             units.of,
-            if minus_one {
-                ", or -1 for no limit"
-            } else {
-                ""
-            }
+            if minus_one { ", or -1 for no limit" } else { "" }
         ))),
     }
 }
@@ -162,9 +130,7 @@ fn read_host_port(raw: &str, wildcard: bool) -> Read<(String, Option<u16>)> {
         )
     })?;
     if !wildcard && is_wildcard(&read.0) {
-        return Err(Refusal::Expected(
-            "the host name or address that clients use to connect".into(),
-        ));
+        return Err(Refusal::Expected("the host name or address that clients use to connect".into()));
     }
     Ok(read)
 }
@@ -188,9 +154,7 @@ fn split_host_port(raw: &str) -> Option<(String, Option<u16>)> {
 fn read_host(raw: &str) -> Read<String> {
     match split_host_port(raw) {
         Some((host, None)) => Ok(host),
-        _ => Err(Refusal::Expected(
-            "a host name or an address; the port has an option of its own".into(),
-        )),
+        _ => Err(Refusal::Expected("a host name or an address; the port has an option of its own".into())),
     }
 }
 
@@ -256,9 +220,7 @@ fn read_fsync(raw: &str) -> Read<Fsync> {
         _ => None,
     }
     .ok_or_else(|| {
-        Refusal::Expected(format!(
-            "always, never, or interval=MS with 1 to {FSYNC_INTERVAL_MS_MAX} milliseconds"
-        ))
+        Refusal::Expected(format!("always, never, or interval=MS with 1 to {FSYNC_INTERVAL_MS_MAX} milliseconds"))
     })
 }
 
@@ -267,9 +229,7 @@ fn read_cluster_id(raw: &str) -> Read<String> {
     if (1..=64).contains(&raw.len()) && raw.chars().all(allowed) {
         return Ok(raw.to_string());
     }
-    Err(Refusal::Expected(
-        "1 to 64 letters, digits, dots, dashes and underscores".into(),
-    ))
+    Err(Refusal::Expected("1 to 64 letters, digits, dots, dashes and underscores".into()))
 }
 
 /// Quotes what a person wrote, safely for a terminal and not at any length.

@@ -11,8 +11,8 @@ use byteorder::{BigEndian, ByteOrder};
 pub use super::batch_builder::{recompress, BatchBuilder, RecordHeader};
 pub use super::compress::{CompressError, Compression, DECOMPRESSED_BYTES_MAX};
 pub use super::record::{
-    first_at_or_after, first_at_or_after_from, offset_of_max_timestamp, records, validate_records,
-    Headers, Record, RecordFacts, RecordIter,
+    first_at_or_after, first_at_or_after_from, offset_of_max_timestamp, records, validate_records, Headers, Record,
+    RecordFacts, RecordIter,
 };
 
 /// The bytes of a batch before its first record.
@@ -156,8 +156,7 @@ impl BatchHeader {
 
     /// The offset of the last record; wraps for nonsense that a parsed header may hold.
     pub fn last_offset(&self) -> i64 {
-        self.base_offset
-            .wrapping_add(i64::from(self.last_offset_delta))
+        self.base_offset.wrapping_add(i64::from(self.last_offset_delta))
     }
 
     /// The codec of the records, or `None` for a number that no version of Kafka uses.
@@ -322,28 +321,20 @@ pub(super) fn write_crc(batch: &mut [u8]) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimestampPolicy {
     /// The producer's, within `message.timestamp.before.max.ms` and `message.timestamp.after.max.ms` of the broker's clock.
-    CreateTime {
-        before_max_ms: i64,
-        after_max_ms: i64,
-    },
+    CreateTime { before_max_ms: i64, after_max_ms: i64 },
     /// The broker's; whatever the producer says is overwritten.
     LogAppendTime,
 }
 
 impl TimestampPolicy {
     /// The producer's timestamps, without bounds.
-    pub const UNBOUNDED: TimestampPolicy = TimestampPolicy::CreateTime {
-        before_max_ms: i64::MAX,
-        after_max_ms: i64::MAX,
-    };
+    pub const UNBOUNDED: TimestampPolicy =
+        TimestampPolicy::CreateTime { before_max_ms: i64::MAX, after_max_ms: i64::MAX };
 
     /// Whether a record with this timestamp may be appended at `now_ms`. No timestamp always may.
     pub fn allows(&self, timestamp: i64, now_ms: i64) -> bool {
         match *self {
-            TimestampPolicy::CreateTime {
-                before_max_ms,
-                after_max_ms,
-            } => {
+            TimestampPolicy::CreateTime { before_max_ms, after_max_ms } => {
                 timestamp == NO_TIMESTAMP
                     || (now_ms.saturating_sub(timestamp) <= before_max_ms
                         && timestamp.saturating_sub(now_ms) <= after_max_ms)
@@ -414,11 +405,7 @@ pub struct Rejected {
 
 impl Rejected {
     pub fn new(kind: RejectedKind, message: impl Into<String>) -> Rejected {
-        Rejected {
-            kind,
-            message: message.into(),
-            records: Vec::new(),
-        }
+        Rejected { kind, message: message.into(), records: Vec::new() }
     }
 
     pub(super) fn invalid(message: impl Into<String>) -> Rejected {
@@ -437,9 +424,7 @@ impl std::error::Error for Rejected {}
 impl From<BatchError> for Rejected {
     fn from(e: BatchError) -> Rejected {
         let kind = match e {
-            BatchError::Truncated | BatchError::Length(_) | BatchError::Magic(_) => {
-                RejectedKind::CorruptMessage
-            }
+            BatchError::Truncated | BatchError::Length(_) | BatchError::Magic(_) => RejectedKind::CorruptMessage,
             BatchError::Codec(_) => RejectedKind::UnsupportedCompressionType,
             BatchError::Compress(CompressError::TooLarge { .. }) => RejectedKind::MessageTooLarge,
             // The checksum was right, so sending the same bytes again cannot help: not CORRUPT_MESSAGE, which is retried.
@@ -462,10 +447,7 @@ impl From<BatchError> for Rejected {
 ///
 /// # Errors
 /// [`Rejected`], with the error that Kafka would answer.
-pub fn validate_produced<'a>(
-    records: &'a [u8],
-    checks: &ProduceChecks,
-) -> Result<Batch<'a>, Rejected> {
+pub fn validate_produced<'a>(records: &'a [u8], checks: &ProduceChecks) -> Result<Batch<'a>, Rejected> {
     let batch = the_one_batch(records, checks.api_version)?;
     let header = &batch.header;
     if header.base_offset != 0 {
@@ -507,9 +489,7 @@ pub(super) fn check_size(bytes: usize, checks: &ProduceChecks) -> Result<(), Rej
 
 fn the_one_batch(records: &[u8], api_version: i16) -> Result<Batch<'_>, Rejected> {
     if records.is_empty() {
-        return Err(Rejected::invalid(
-            "a produce request must have one record batch per partition, but there is none",
-        ));
+        return Err(Rejected::invalid("a produce request must have one record batch per partition, but there is none"));
     }
     if let Some(old @ (0 | 1)) = magic_of(records) {
         return Err(Rejected::invalid(format!(
@@ -562,9 +542,7 @@ fn check_producer(header: &BatchHeader) -> Result<(), Rejected> {
         )));
     }
     if header.is_transactional() && !header.has_producer_id() {
-        return Err(Rejected::invalid(
-            "a transactional batch needs a producer id",
-        ));
+        return Err(Rejected::invalid("a transactional batch needs a producer id"));
     }
     Ok(())
 }
@@ -575,28 +553,19 @@ fn check_timestamps(header: &BatchHeader, checks: &ProduceChecks) -> Result<(), 
     }
     for timestamp in [header.base_timestamp, header.max_timestamp] {
         if !checks.timestamps.allows(timestamp, checks.now_ms) {
-            return Err(Rejected::new(
-                RejectedKind::InvalidTimestamp,
-                timestamp_sentence(timestamp, checks),
-            ));
+            return Err(Rejected::new(RejectedKind::InvalidTimestamp, timestamp_sentence(timestamp, checks)));
         }
     }
     Ok(())
 }
 
 pub(super) fn log_append_time_from_client() -> Rejected {
-    Rejected::new(
-        RejectedKind::InvalidTimestamp,
-        "a producer may not set the timestamp type to LogAppendTime",
-    )
+    Rejected::new(RejectedKind::InvalidTimestamp, "a producer may not set the timestamp type to LogAppendTime")
 }
 
 pub(super) fn timestamp_sentence(timestamp: i64, checks: &ProduceChecks) -> String {
     match checks.timestamps {
-        TimestampPolicy::CreateTime {
-            before_max_ms,
-            after_max_ms,
-        } => format!(
+        TimestampPolicy::CreateTime { before_max_ms, after_max_ms } => format!(
             "the timestamp {timestamp} is out of range: it must lie within [{}, {}]",
             checks.now_ms.saturating_sub(before_max_ms),
             checks.now_ms.saturating_add(after_max_ms)

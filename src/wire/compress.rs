@@ -29,13 +29,8 @@ pub enum Compression {
 
 impl Compression {
     /// Every codec, in the order of its number.
-    pub const ALL: [Compression; 5] = [
-        Compression::None,
-        Compression::Gzip,
-        Compression::Snappy,
-        Compression::Lz4,
-        Compression::Zstd,
-    ];
+    pub const ALL: [Compression; 5] =
+        [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
 
     /// The codec with this number (the low three bits of the attributes), or `None` for the numbers 5 to 7 that nobody uses.
     pub fn from_id(id: u8) -> Option<Compression> {
@@ -65,10 +60,7 @@ pub enum CompressError {
     /// More bytes would come out than the caller allows.
     TooLarge { limit_bytes: usize },
     /// The data are not what the codec writes.
-    Corrupt {
-        codec: Compression,
-        why: &'static str,
-    },
+    Corrupt { codec: Compression, why: &'static str },
     /// The codec itself failed, as when it gets no memory.
     Failed { codec: Compression },
 }
@@ -119,8 +111,8 @@ pub fn decompress(
         Compression::Zstd => {
             // The window of a frame may be up to 2^27 bytes (level 22 of a client writes such frames). zstd reserves
             // that address space, and touches of it only what really comes out, which the limit bounds.
-            let decoder = zstd::stream::read::Decoder::with_buffer(input)
-                .map_err(|_| CompressError::Failed { codec })?;
+            let decoder =
+                zstd::stream::read::Decoder::with_buffer(input).map_err(|_| CompressError::Failed { codec })?;
             drain(codec, decoder, limit_bytes, out)
         }
     }
@@ -130,18 +122,12 @@ pub fn decompress(
 ///
 /// # Errors
 /// [`CompressError::Failed`] if the codec itself fails, which no input causes.
-pub fn compress(
-    codec: Compression,
-    magic: i8,
-    input: &[u8],
-    out: &mut Vec<u8>,
-) -> Result<(), CompressError> {
+pub fn compress(codec: Compression, magic: i8, input: &[u8], out: &mut Vec<u8>) -> Result<(), CompressError> {
     let failed = CompressError::Failed { codec };
     match codec {
         Compression::None => out.extend_from_slice(input),
         Compression::Gzip => {
-            let mut encoder =
-                flate2::write::GzEncoder::new(&mut *out, flate2::Compression::default());
+            let mut encoder = flate2::write::GzEncoder::new(&mut *out, flate2::Compression::default());
             encoder.write_all(input).map_err(|_| failed)?;
             encoder.finish().map_err(|_| failed)?;
         }
@@ -149,8 +135,7 @@ pub fn compress(
         Compression::Lz4 => lz4_compress(input, magic > 0, out).map_err(|()| failed)?,
         Compression::Zstd => {
             let mut encoder =
-                zstd::stream::write::Encoder::new(&mut *out, zstd::DEFAULT_COMPRESSION_LEVEL)
-                    .map_err(|_| failed)?;
+                zstd::stream::write::Encoder::new(&mut *out, zstd::DEFAULT_COMPRESSION_LEVEL).map_err(|_| failed)?;
             encoder.write_all(input).map_err(|_| failed)?;
             encoder.finish().map_err(|_| failed)?;
         }
@@ -179,12 +164,7 @@ fn drain(
             Ok(0) => return Ok(()),
             Ok(got) => got,
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(_) => {
-                return Err(CompressError::Corrupt {
-                    codec,
-                    why: "the stream does not decode",
-                })
-            }
+            Err(_) => return Err(CompressError::Corrupt { codec, why: "the stream does not decode" }),
         };
         check_room(got, out.len(), limit_bytes)?;
         let more_bytes = out.len().min(limit_bytes - out.len()).max(got);
@@ -207,10 +187,7 @@ const XERIAL_BLOCK_BYTES: usize = 32 << 10;
 const SNAPPY_RATIO_MAX: usize = 22;
 
 fn snappy_corrupt(why: &'static str) -> CompressError {
-    CompressError::Corrupt {
-        codec: Compression::Snappy,
-        why,
-    }
+    CompressError::Corrupt { codec: Compression::Snappy, why }
 }
 
 fn snappy_compress(input: &[u8], out: &mut Vec<u8>) -> Result<(), ()> {
@@ -220,20 +197,14 @@ fn snappy_compress(input: &[u8], out: &mut Vec<u8>) -> Result<(), ()> {
     for block in input.chunks(XERIAL_BLOCK_BYTES) {
         let at = out.len();
         out.resize(at + 4 + snap::raw::max_compress_len(block.len()), 0);
-        let written = encoder
-            .compress(block, &mut out[at + 4..])
-            .map_err(|_| ())?;
+        let written = encoder.compress(block, &mut out[at + 4..]).map_err(|_| ())?;
         BigEndian::write_u32(&mut out[at..], written as u32);
         out.truncate(at + 4 + written);
     }
     Ok(())
 }
 
-fn snappy_decompress(
-    input: &[u8],
-    limit_bytes: usize,
-    out: &mut Vec<u8>,
-) -> Result<(), CompressError> {
+fn snappy_decompress(input: &[u8], limit_bytes: usize, out: &mut Vec<u8>) -> Result<(), CompressError> {
     if !input.starts_with(&XERIAL_MAGIC) {
         return snappy_block(input, limit_bytes, out);
     }
@@ -241,18 +212,14 @@ fn snappy_decompress(
     while !rest.is_empty() {
         // A stream may be several streams one after the other, each with its header.
         if rest.starts_with(&XERIAL_MAGIC) {
-            rest = rest
-                .get(XERIAL_HEADER_BYTES..)
-                .ok_or(snappy_corrupt("the header is cut off"))?;
+            rest = rest.get(XERIAL_HEADER_BYTES..).ok_or(snappy_corrupt("the header is cut off"))?;
             continue;
         }
         if rest.len() < 4 {
             return Err(snappy_corrupt("a block's length is cut off"));
         }
         let block_bytes = BigEndian::read_u32(rest) as usize;
-        let block = rest[4..]
-            .get(..block_bytes)
-            .ok_or(snappy_corrupt("a block is cut off"))?;
+        let block = rest[4..].get(..block_bytes).ok_or(snappy_corrupt("a block is cut off"))?;
         snappy_block(block, limit_bytes, out)?;
         rest = &rest[4 + block_bytes..];
     }
@@ -261,8 +228,7 @@ fn snappy_decompress(
 
 /// Appends one raw Snappy block to `out`. The block claims its length; the claim is believed only as far as it is possible.
 fn snappy_block(block: &[u8], limit_bytes: usize, out: &mut Vec<u8>) -> Result<(), CompressError> {
-    let claimed = snap::raw::decompress_len(block)
-        .map_err(|_| snappy_corrupt("a block's header does not decode"))?;
+    let claimed = snap::raw::decompress_len(block).map_err(|_| snappy_corrupt("a block's header does not decode"))?;
     check_room(claimed, out.len(), limit_bytes)?;
     if claimed > block.len().saturating_mul(SNAPPY_RATIO_MAX) {
         return Err(snappy_corrupt("a block claims an impossible length"));
@@ -293,10 +259,7 @@ const LZ4_RATIO_MAX: usize = 255;
 const LZ4_STORED: u32 = 1 << 31;
 
 fn lz4_corrupt(why: &'static str) -> CompressError {
-    CompressError::Corrupt {
-        codec: Compression::Lz4,
-        why,
-    }
+    CompressError::Corrupt { codec: Compression::Lz4, why }
 }
 
 /// The header checksum: one byte of the hash of the descriptor. Kafka before message format 1 hashed the magic number as
@@ -350,9 +313,7 @@ impl Lz4Frame {
         }
         let (flg, bd) = (input[4], input[5]);
         if flg >> 6 != 1 || flg & 0b10 != 0 || bd & 0b1000_1111 != 0 {
-            return Err(lz4_corrupt(
-                "the header has an unknown version or reserved bits",
-            ));
+            return Err(lz4_corrupt("the header has an unknown version or reserved bits"));
         }
         if flg & 1 != 0 {
             return Err(lz4_corrupt("the frame needs a dictionary"));
@@ -391,13 +352,7 @@ fn lz4_decompress(
     let mut block = Vec::new();
     loop {
         let frame = Lz4Frame::parse(rest, strict_checksum)?;
-        rest = lz4_frame(
-            &frame,
-            &rest[frame.header_bytes..],
-            limit_bytes,
-            &mut block,
-            out,
-        )?;
+        rest = lz4_frame(&frame, &rest[frame.header_bytes..], limit_bytes, &mut block, out)?;
         if rest.is_empty() {
             return Ok(());
         }
@@ -432,9 +387,7 @@ fn lz4_frame<'a>(
         if stored_bytes > frame.block_bytes_max {
             return Err(lz4_corrupt("a block is larger than the header allows"));
         }
-        let data = rest
-            .get(..stored_bytes)
-            .ok_or(lz4_corrupt("a block is cut off"))?;
+        let data = rest.get(..stored_bytes).ok_or(lz4_corrupt("a block is cut off"))?;
         rest = &rest[stored_bytes..];
         if frame.block_checksums && take_u32(&mut rest)? != XxHash32::oneshot(0, data) {
             return Err(lz4_corrupt("a block's checksum is wrong"));
@@ -447,13 +400,8 @@ fn lz4_frame<'a>(
         }
     }
     let content = &out[frame_at..];
-    if frame
-        .content_bytes
-        .is_some_and(|n| n != content.len() as u64)
-    {
-        return Err(lz4_corrupt(
-            "the content has another size than the header says",
-        ));
+    if frame.content_bytes.is_some_and(|n| n != content.len() as u64) {
+        return Err(lz4_corrupt("the content has another size than the header says"));
     }
     if frame.content_checksum && take_u32(&mut rest)? != XxHash32::oneshot(0, content) {
         return Err(lz4_corrupt("the content's checksum is wrong"));

@@ -4,9 +4,8 @@
 //! A worker or a reader runs this, never the hot path.
 
 use super::batch::{
-    log_append_time_from_client, timestamp_sentence, Batch, BatchError, BatchHeader, ProduceChecks,
-    RecordError, Rejected, RejectedKind, TimestampType, ATTR_CODEC, DECOMPRESSED_BYTES_MAX,
-    NO_TIMESTAMP, RECORD_ERRORS_MAX,
+    log_append_time_from_client, timestamp_sentence, Batch, BatchError, BatchHeader, ProduceChecks, RecordError,
+    Rejected, RejectedKind, TimestampType, ATTR_CODEC, DECOMPRESSED_BYTES_MAX, NO_TIMESTAMP, RECORD_ERRORS_MAX,
 };
 use super::compress::{self, Compression};
 
@@ -28,9 +27,7 @@ pub struct Record<'a> {
 impl Record<'_> {
     /// The record's offset in its partition.
     pub fn offset(&self, header: &BatchHeader) -> i64 {
-        header
-            .base_offset
-            .wrapping_add(i64::from(self.offset_delta))
+        header.base_offset.wrapping_add(i64::from(self.offset_delta))
     }
 
     /// The record's timestamp as a consumer is told it: the batch's time if that is a log-append time.
@@ -83,9 +80,7 @@ impl<'a> Iterator for RecordIter<'a> {
             if self.rest.is_empty() {
                 return None;
             }
-            return Some(Err(BatchError::Malformed(
-                "there are bytes after the last record",
-            )));
+            return Some(Err(BatchError::Malformed("there are bytes after the last record")));
         }
         self.left -= 1;
         let record = read_record(&mut self.rest);
@@ -108,15 +103,9 @@ pub fn records<'a>(
     let count = u32::try_from(batch.header.records_count)
         .map_err(|_| BatchError::Malformed("the batch has a negative count of records"))?;
     if count as usize > body.len() / RECORD_BYTES_MIN {
-        return Err(BatchError::Malformed(
-            "the batch is too short for its count of records",
-        ));
+        return Err(BatchError::Malformed("the batch is too short for its count of records"));
     }
-    Ok(RecordIter {
-        left: count,
-        rest: body,
-        done: false,
-    })
+    Ok(RecordIter { left: count, rest: body, done: false })
 }
 
 /// The uncompressed records of a batch as bytes.
@@ -126,9 +115,7 @@ pub(super) fn body_of<'a>(
     limit_bytes: usize,
 ) -> Result<&'a [u8], BatchError> {
     match batch.header.compression() {
-        None => Err(BatchError::Codec(
-            (batch.header.attributes & ATTR_CODEC) as u8,
-        )),
+        None => Err(BatchError::Codec((batch.header.attributes & ATTR_CODEC) as u8)),
         Some(Compression::None) => Ok(batch.body()),
         Some(codec) => {
             compress::decompress(codec, 2, batch.body(), limit_bytes, scratch)?;
@@ -150,26 +137,14 @@ fn read_record<'a>(rest: &mut &'a [u8]) -> Result<Record<'a>, BatchError> {
     let value = read_bytes(&mut inner)?;
     let count = u32::try_from(read_varint(&mut inner)?)
         .map_err(|_| BatchError::Malformed("a record has a negative count of headers"))?;
-    let headers = Headers {
-        left: count,
-        rest: inner,
-    };
+    let headers = Headers { left: count, rest: inner };
     for _ in 0..count {
         read_header(&mut inner)?;
     }
     if !inner.is_empty() {
-        return Err(BatchError::Malformed(
-            "a record is longer than what is in it",
-        ));
+        return Err(BatchError::Malformed("a record is longer than what is in it"));
     }
-    Ok(Record {
-        offset_delta,
-        timestamp_delta,
-        attributes: attributes as i8,
-        key,
-        value,
-        headers,
-    })
+    Ok(Record { offset_delta, timestamp_delta, attributes: attributes as i8, key, value, headers })
 }
 
 fn read_header<'a>(rest: &mut &'a [u8]) -> Result<(&'a [u8], Option<&'a [u8]>), BatchError> {
@@ -188,8 +163,7 @@ fn take<'a>(rest: &mut &'a [u8], length: i32) -> Result<Option<&'a [u8]>, BatchE
     if length == -1 {
         return Ok(None);
     }
-    let length =
-        usize::try_from(length).map_err(|_| BatchError::Malformed("a length is negative"))?;
+    let length = usize::try_from(length).map_err(|_| BatchError::Malformed("a length is negative"))?;
     let bytes: &'a [u8] = rest;
     if length > bytes.len() {
         return Err(BatchError::Malformed("a length passes the end"));
@@ -314,13 +288,7 @@ pub(super) struct RecordFaults {
 
 impl RecordFaults {
     /// Checks one record's key and timestamp against the topic's rules.
-    pub(super) fn check(
-        &mut self,
-        index: i32,
-        has_key: bool,
-        timestamp: i64,
-        checks: &ProduceChecks,
-    ) {
+    pub(super) fn check(&mut self, index: i32, has_key: bool, timestamp: i64, checks: &ProduceChecks) {
         if checks.keys_required && !has_key {
             self.add(index, "a compacted topic needs a key in each record".into());
         } else if !checks.timestamps.allows(timestamp, checks.now_ms) {
@@ -332,10 +300,7 @@ impl RecordFaults {
     fn add(&mut self, index: i32, message: String) {
         self.count += 1;
         if self.named.len() < RECORD_ERRORS_MAX {
-            self.named.push(RecordError {
-                batch_index: index,
-                message,
-            });
+            self.named.push(RecordError { batch_index: index, message });
         }
     }
 
@@ -344,11 +309,7 @@ impl RecordFaults {
         let Some(first) = self.named.first() else {
             return Ok(());
         };
-        let kind = if self.bad_timestamp {
-            RejectedKind::InvalidTimestamp
-        } else {
-            RejectedKind::InvalidRecord
-        };
+        let kind = if self.bad_timestamp { RejectedKind::InvalidTimestamp } else { RejectedKind::InvalidRecord };
         Err(Rejected {
             kind,
             message: format!(
@@ -364,10 +325,7 @@ impl RecordFaults {
 ///
 /// # Errors
 /// As [`records`].
-pub fn first_at_or_after(
-    batch: &Batch<'_>,
-    target_ms: i64,
-) -> Result<Option<(i64, i64)>, BatchError> {
+pub fn first_at_or_after(batch: &Batch<'_>, target_ms: i64) -> Result<Option<(i64, i64)>, BatchError> {
     first_at_or_after_from(batch, target_ms, i64::MIN)
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::super::reply::ReplyTo;
 use super::offsets::Offsets;
-use crate::wire::msg::groups::{ConsumerProtocolSubscription, JoinGroupRequestProtocol};
+use crate::wire::msg::{ConsumerProtocolSubscription, JoinGroupRequestProtocol};
 use crate::wire::{ErrorCode, Reader, Wire};
 
 /// A group id, member id, instance id, protocol or topic.

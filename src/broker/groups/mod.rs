@@ -26,6 +26,7 @@ use crate::limits;
 use crate::wal::MetaEntry;
 use crate::wire::{DecodeError, Uuid};
 
+pub use api::GROUP_APIS;
 pub use ctx::{Client, Ctx, Node, Outbox, TopicLookup};
 pub use group::GroupState;
 use group::{Group, Name};

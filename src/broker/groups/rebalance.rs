@@ -10,7 +10,7 @@ use super::timers::{Timer, What};
 use super::{api, persist, Env};
 use crate::broker::reply::ReplyTo;
 use crate::limits;
-use crate::wire::msg::groups::{JoinGroupRequest, MemberIdentity, SyncGroupRequest};
+use crate::wire::msg::{JoinGroupRequest, MemberIdentity, SyncGroupRequest};
 use crate::wire::{ErrorCode, Uuid};
 
 /// How long the first join of a new member may wait. It cannot heartbeat yet, so its session says nothing; and a client
@@ -329,12 +329,8 @@ impl Group {
 
     /// Begins the next generation with those who joined. Static members stay until their sessions end.
     fn complete_join(&mut self, env: &mut Env<'_>) {
-        let absent: Vec<Name> = self
-            .members
-            .values()
-            .filter(|m| m.join.is_none() && m.instance.is_none())
-            .map(|m| m.id.clone())
-            .collect();
+        let absent: Vec<Name> =
+            self.members.values().filter(|m| m.join.is_none() && m.instance.is_none()).map(|m| m.id.clone()).collect();
         for id in &absent {
             log::debug!("group {}: member {id} did not join again in time", self.id);
             self.forget_member(env, id);
@@ -528,7 +524,11 @@ impl Group {
             self.pending_gone(env, member_id);
         } else {
             self.check_member(member_id, leaving.group_instance_id)?;
-            log::debug!("group {}: member {member_id} leaves ({})", self.id, leaving.reason.unwrap_or("no reason given"));
+            log::debug!(
+                "group {}: member {member_id} leaves ({})",
+                self.id,
+                leaving.reason.unwrap_or("no reason given")
+            );
             self.remove_member(env, member_id);
         }
         Ok(())
