@@ -1,6 +1,6 @@
 //! Owns the way from request bytes to the groups and back: decoding, the checks that need no group, encoding.
 
-use super::ctx::{Ctx, Outbox};
+use super::ctx::{Ctx, Outbox, TopicLookup};
 use super::group::{Group, GroupState, CONSUMER};
 use super::offsets::Offset;
 use super::{Env, Groups, Handled};
@@ -144,11 +144,10 @@ impl Groups {
     /// The checks before the group is asked. A member without id may begin a group.
     fn check_join(&mut self, request: &JoinGroupRequest<'_>) -> Result<(), ErrorCode> {
         check_group_id(request.group_id)?;
-        let shortest = self.settings.group_min_session_timeout_ms;
-        let longest = self.settings.group_max_session_timeout_ms;
+        let sessions = self.settings.group_min_session_timeout_ms..=self.settings.group_max_session_timeout_ms;
         if self.stopped {
             Err(ErrorCode::NOT_COORDINATOR)
-        } else if request.session_timeout_ms < shortest || request.session_timeout_ms > longest {
+        } else if !sessions.contains(&i64::from(request.session_timeout_ms)) {
             Err(ErrorCode::INVALID_SESSION_TIMEOUT)
         } else if request.member_id.is_empty() {
             let room = self.create(request.group_id) && !self.is_full();
@@ -342,9 +341,10 @@ impl Groups {
 
     fn offset_fetch(&mut self, ctx: &mut Ctx<'_>, to: ReplyTo, request: &OffsetFetchRequest<'_>) {
         if to.version >= 8 {
+            let lookup = ctx.topics;
             let groups = request.groups.iter().map(|asked| OffsetFetchResponseGroup {
                 group_id: asked.group_id,
-                topics: self.fetched_of_group(ctx, to.version, asked),
+                topics: self.fetched_of_group(lookup, to.version, asked),
                 ..Default::default()
             });
             let groups = groups.collect();
@@ -374,13 +374,12 @@ impl Groups {
     /// The offsets of one group of a request for several.
     fn fetched_of_group<'a>(
         &'a self,
-        ctx: &Ctx<'a>,
+        lookup: &'a dyn TopicLookup,
         version: i16,
         asked: &OffsetFetchRequestGroup<'a>,
     ) -> Vec<OffsetFetchResponseTopics<'a>> {
         let group = self.groups.get(asked.group_id);
         let by_id = version >= TOPIC_ID_VERSION;
-        let lookup = ctx.topics;
         let Some(topics) = &asked.topics else {
             let all = group.into_iter().flat_map(|group| group.offsets.topics());
             return all
@@ -457,7 +456,7 @@ fn commit_one(
     full: bool,
 ) -> ErrorCode {
     let metadata = partition.committed_metadata.unwrap_or("");
-    let longest = env.settings.offset_metadata_max_bytes.max(0) as usize;
+    let longest = env.settings.offset_metadata_max_bytes;
     if metadata.len() > longest && metadata.encode_utf16().count() > longest {
         return ErrorCode::OFFSET_METADATA_TOO_LARGE;
     }

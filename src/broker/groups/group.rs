@@ -174,6 +174,12 @@ impl Group {
         }
     }
 
+    /// The same group as if it had never had members; its offsets stay. No timer of it may be set.
+    pub fn reset(&mut self) {
+        let (id, counted_bytes, offsets) = (self.id.clone(), self.counted_bytes, std::mem::take(&mut self.offsets));
+        *self = Group { counted_bytes, offsets, ..Group::new(id) };
+    }
+
     /// Bytes that the group takes, roughly.
     pub fn bytes(&self) -> usize {
         let pending: usize = self.pending.keys().map(|id| id.len() + 160).sum();

@@ -32,33 +32,34 @@ pub use group::GroupState;
 use group::{Group, Name};
 use timers::{Timer, Timers, What};
 
-/// The coordinator's settings, under Kafka's names and with Kafka's defaults.
+/// The coordinator's settings, under Kafka's names.
 #[derive(Clone, Debug)]
 pub struct GroupSettings {
     /// `group.min.session.timeout.ms`: a shorter session is refused.
-    pub group_min_session_timeout_ms: i32,
+    pub group_min_session_timeout_ms: i64,
     /// `group.max.session.timeout.ms`: a longer session is refused.
-    pub group_max_session_timeout_ms: i32,
+    pub group_max_session_timeout_ms: i64,
     /// `group.initial.rebalance.delay.ms`: how long an empty group gathers members; each new one stretches it.
-    pub group_initial_rebalance_delay_ms: i32,
+    pub group_initial_rebalance_delay_ms: i64,
     /// `group.max.size`: members of one group; `limits::CONSUMER_GROUP_MEMBERS_MAX` holds in any case.
-    pub group_max_size: i32,
-    /// `offsets.retention.minutes`.
-    pub offsets_retention_minutes: i32,
+    pub group_max_size: usize,
+    /// `offsets.retention.minutes`, in ms.
+    pub offsets_retention_ms: i64,
     /// `offsets.retention.check.interval.ms`: an empty group without offsets stays this long.
     pub offsets_retention_check_interval_ms: i64,
     /// `offset.metadata.max.bytes`: counted in UTF-16 units, as Kafka does.
-    pub offset_metadata_max_bytes: i32,
+    pub offset_metadata_max_bytes: usize,
 }
 
 impl Default for GroupSettings {
+    /// Kafka's defaults.
     fn default() -> Self {
         GroupSettings {
             group_min_session_timeout_ms: 6_000,
             group_max_session_timeout_ms: 1_800_000,
             group_initial_rebalance_delay_ms: 3_000,
-            group_max_size: i32::MAX,
-            offsets_retention_minutes: 7 * 24 * 60,
+            group_max_size: usize::MAX,
+            offsets_retention_ms: 7 * 24 * 3_600_000,
             offsets_retention_check_interval_ms: 600_000,
             offset_metadata_max_bytes: 4096,
         }
@@ -66,16 +67,12 @@ impl Default for GroupSettings {
 }
 
 impl GroupSettings {
-    fn initial_rebalance_delay_ms(&self) -> u32 {
-        self.group_initial_rebalance_delay_ms.max(0) as u32
+    fn initial_rebalance_delay_us(&self) -> u64 {
+        self.group_initial_rebalance_delay_ms.max(0) as u64 * 1000
     }
 
     fn size_max(&self) -> usize {
-        (self.group_max_size.max(1) as usize).min(limits::CONSUMER_GROUP_MEMBERS_MAX)
-    }
-
-    fn offsets_retention_ms(&self) -> i64 {
-        i64::from(self.offsets_retention_minutes) * 60_000
+        self.group_max_size.clamp(1, limits::CONSUMER_GROUP_MEMBERS_MAX)
     }
 }
 
@@ -114,6 +111,7 @@ struct Env<'a> {
 type Parked = BTreeMap<(ConnId, u64), (Name, Name)>;
 
 /// All groups of this broker.
+#[derive(Debug)]
 pub struct Groups {
     settings: GroupSettings,
     groups: BTreeMap<Name, Group>,
@@ -328,7 +326,7 @@ impl Groups {
                 env.out.meta(persist::group_value_entry(&group.id, None));
             }
             // A group without anything is forgotten when the event is settled.
-            *group = Group { counted_bytes: group.counted_bytes, ..Group::new(group.id.clone()) };
+            group.reset();
         });
     }
 }
@@ -339,17 +337,12 @@ fn no(_: ()) -> bool {
 
 fn apply_group(group: &mut Group, entry: &MetaEntry) -> Result<(), String> {
     match &entry.value {
-        Some(value) => {
-            let counted_bytes = group.counted_bytes;
-            persist::read_group(group, value)?;
-            group.counted_bytes = counted_bytes;
-        }
+        Some(value) => persist::read_group(group, value),
         None => {
-            let offsets = std::mem::take(&mut group.offsets);
-            *group = Group { counted_bytes: group.counted_bytes, offsets, ..Group::new(group.id.clone()) };
+            group.reset();
+            Ok(())
         }
     }
-    Ok(())
 }
 
 fn apply_offset(group: &mut Group, entry: &MetaEntry) -> Result<(), String> {

@@ -161,7 +161,7 @@ impl Group {
             return Some(offset.expire_ms);
         }
         let from_ms = if base_ms >= 0 { base_ms } else { offset.commit_ms };
-        Some(from_ms.saturating_add(env.settings.offsets_retention_ms()))
+        Some(from_ms.saturating_add(env.settings.offsets_retention_ms))
     }
 
     /// When the first offset expires, or the group ends because it is empty and has none.

@@ -280,7 +280,7 @@ impl Group {
         self.state = GroupState::PreparingRebalance;
         if was_empty {
             // The first members usually come in a crowd: time for all to be in the first generation.
-            let delay_us = u64::from(env.settings.initial_rebalance_delay_ms()) * 1000;
+            let delay_us = env.settings.initial_rebalance_delay_us();
             self.join_timer.initial_remaining_us = Some(self.rebalance_timeout_us().saturating_sub(delay_us));
             self.set_join(env, delay_us);
         } else {
@@ -319,7 +319,7 @@ impl Group {
         if let Some(remaining_us) = self.join_timer.initial_remaining_us {
             if self.new_member_added && remaining_us > 0 {
                 self.new_member_added = false;
-                let delay_us = (u64::from(env.settings.initial_rebalance_delay_ms()) * 1000).min(remaining_us);
+                let delay_us = env.settings.initial_rebalance_delay_us().min(remaining_us);
                 self.join_timer.initial_remaining_us = Some(remaining_us - delay_us);
                 return self.set_join(env, delay_us);
             }
