@@ -43,3 +43,24 @@ pub const READ_PLACES_MAX: usize = 100_000;
 
 /// Upper bound of what one change of metadata and its group cost in the log; less space than this refuses the change.
 pub const META_CHANGE_BYTES: usize = 64 << 10;
+
+/// Consumer groups that may exist. Beyond it, whoever would begin one more is answered COORDINATOR_NOT_AVAILABLE.
+pub const CONSUMER_GROUPS_MAX: usize = 100_000;
+
+/// Members of one group, and as many ids handed out and not used yet; GROUP_MAX_SIZE_REACHED beyond it.
+pub const CONSUMER_GROUP_MEMBERS_MAX: usize = 10_000;
+
+/// Bytes of one group's members, their metadata and assignments: what one entry of the log has to hold (Kafka's bound
+/// is the largest record, 1 MiB).
+pub const CONSUMER_GROUP_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of memory for all groups and committed offsets; COORDINATOR_NOT_AVAILABLE for what would be new beyond it.
+pub const CONSUMER_GROUPS_BYTES_MAX: usize = 256 << 20;
+
+/// Bytes of a group's name; INVALID_GROUP_ID beyond it.
+pub const CONSUMER_GROUP_ID_BYTES_MAX: usize = 4096;
+
+/// Bytes kept of each name that a member's client chose.
+pub const CONSUMER_GROUP_CLIENT_BYTES_MAX: usize = 1024;
+
+const _: () = assert!(CONSUMER_GROUP_BYTES_MAX <= GROUP_BYTES_MAX);

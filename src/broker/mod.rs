@@ -17,6 +17,7 @@ mod dispatch;
 pub mod effect;
 mod fetch;
 pub mod gather;
+pub mod groups;
 mod list_offsets;
 pub mod log;
 mod metadata;
