@@ -15,7 +15,7 @@ pub const RING_BYTES_MAX: usize = 16 << 20;
 const _: () = assert!(GATHER_BYTES_MAX >= 2 * GROUP_BYTES_MAX);
 
 /// Bytes of reserved log space that Produce leaves for metadata: DeleteTopics, offset commits, retention, checkpoints.
-pub const META_RESERVE_BYTES: usize = 1 << 20;
+pub const META_RESERVE_BYTES: usize = 4 << 20;
 
 /// How long a full disk is left alone before the log is asked again, in µs.
 pub const SPACE_PROBE_US: u64 = 1_000_000;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::apis;
+use super::groups::GROUP_APIS;
 use super::reply::ReplyTo;
 use super::{Broker, ConnId, Now};
 use crate::wire::msg::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
@@ -54,6 +55,7 @@ impl Broker {
             ApiKey::DELETE_RECORDS => self.delete_records(request),
             ApiKey::INIT_PRODUCER_ID => self.init_producer_id(request),
             ApiKey::OFFSET_FOR_LEADER_EPOCH => self.offset_for_leader_epoch(request),
+            key if GROUP_APIS.contains(&key) => self.group_request(request),
             _ => {
                 self.close(request.to.conn, format!("it asked for {key}, which is not served"));
                 Ok(())

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use super::checkpoint;
 use super::configs::TopicSettings;
+use super::coordinator::group_settings;
 use super::gather::Gather;
+use super::groups::Groups;
 use super::log::PartitionLog;
 use super::metalog;
 use super::settings::{Rng, Settings};
@@ -48,6 +50,7 @@ pub struct LogState {
 impl Recovering {
     pub fn new(settings: Settings) -> Recovering {
         let seed = settings.seed;
+        let groups = Groups::new(group_settings(&settings.config));
         let broker = Broker {
             settings: Arc::new(settings),
             conns: Default::default(),
@@ -63,6 +66,7 @@ impl Recovering {
             ring: Ring::new(limits::RING_BYTES_MAX),
             ring_groups: VecDeque::new(),
             handles: BTreeMap::new(),
+            groups,
             producer_ids: Default::default(),
             fetches: Default::default(),
             list_offsets: Default::default(),
@@ -104,6 +108,7 @@ impl Recovering {
     pub fn meta(&mut self, entry: &MetaEntry) -> Result<(), String> {
         match entry.table {
             metalog::TOPIC | metalog::LOG_START => self.topic_change(topics::read_entry(entry)?),
+            metalog::GROUP | metalog::OFFSET => self.broker.groups.apply(entry)?,
             metalog::LOSSY => self.broker.lossy = entry.value.as_ref().is_some_and(|value| value[..] == [1]),
             metalog::PRODUCER_IDS => self.broker.producer_ids.apply(entry)?,
             table => return Err(format!("metadata of kind {table} is unknown to this program")),
@@ -217,6 +222,7 @@ impl Recovering {
         }
         broker.remove_segments();
         broker.schedule_retention(now);
+        broker.groups.recovered(now);
         Ok(self.broker)
     }
 }
