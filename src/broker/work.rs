@@ -2,6 +2,9 @@
 
 use bytes::Bytes;
 
+use crate::wire::batch::{self, ProduceChecks, Rejected, TimestampPolicy};
+use crate::wire::{legacy, record};
+
 /// A job for a worker thread; answered by exactly one `WorkDone` with the same `job`.
 #[derive(Debug)]
 pub struct WorkJob {
@@ -10,32 +13,37 @@ pub struct WorkJob {
 }
 
 /// Record data of one partition of a Produce request that headers alone cannot settle.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct WorkPart {
     pub records: Bytes,
-    pub rules: RecordRules,
+    pub checks: ProduceChecks,
 }
 
-/// What the records have to satisfy, and what becomes of them.
-#[derive(Clone, Copy, Debug)]
-pub struct RecordRules {
-    /// The broker's wall clock when the request was handled, ms.
-    pub now_ms: i64,
-    /// `message.timestamp.type=LogAppendTime`: every record gets `now_ms`.
-    pub log_append_time: bool,
-    pub timestamp_before_max_ms: i64,
-    pub timestamp_after_max_ms: i64,
-    /// `cleanup.policy` includes compact: every record needs a key.
-    pub keys_needed: bool,
-    /// `max.message.bytes`.
-    pub batch_bytes_max: usize,
-    /// Version of the Produce request.
-    pub api_version: i16,
-}
-
-/// What became of each part, in order: the batches to append, or the Kafka error code and a sentence.
+/// What became of each part, in order: the batches to append, or why not.
 #[derive(Debug)]
 pub struct WorkDone {
     pub job: u64,
-    pub parts: Vec<Result<Bytes, (i16, String)>>,
+    pub parts: Vec<Result<Bytes, Rejected>>,
+}
+
+/// Does a job. Memory is bounded by the limits of decompression; bad input is an error of its part.
+pub fn run(job: WorkJob) -> WorkDone {
+    let mut scratch = Vec::new();
+    let parts = job.parts.iter().map(|part| settle(part, &mut scratch)).collect();
+    WorkDone { job: job.job, parts }
+}
+
+fn settle(part: &WorkPart, scratch: &mut Vec<u8>) -> Result<Bytes, Rejected> {
+    let checks = &part.checks;
+    if matches!(batch::magic_of(&part.records), Some(0 | 1)) {
+        return legacy::convert_up(&part.records, checks).map(Bytes::from);
+    }
+    let batch = batch::validate_produced(&part.records, checks)?;
+    record::validate_records(&batch, checks, scratch)?;
+    if checks.timestamps != TimestampPolicy::LogAppendTime {
+        return Ok(part.records.slice_ref(batch.bytes));
+    }
+    let mut stamped = batch.bytes.to_vec();
+    batch::stamp_log_append_time(&mut stamped, checks.now_ms);
+    Ok(stamped.into())
 }

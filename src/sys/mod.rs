@@ -6,3 +6,5 @@ mod fileops;
 pub mod lock;
 pub mod mailbox;
 pub mod real_disk;
+pub mod signals;
+pub mod usage;

@@ -12,6 +12,7 @@ pub mod format;
 pub mod marker;
 pub mod pool;
 pub mod recovery;
+pub mod ring;
 mod scan;
 pub mod segment;
 pub mod settings;
