@@ -4,3 +4,4 @@ mod cli;
 mod man;
 mod records;
 mod sim;
+mod wal;
