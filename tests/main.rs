@@ -4,3 +4,4 @@ mod cli;
 mod codec;
 mod man;
 mod records;
+mod sim;
