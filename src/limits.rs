@@ -43,3 +43,17 @@ pub const READ_PLACES_MAX: usize = 100_000;
 
 /// Upper bound of what one change of metadata and its group cost in the log; less space than this refuses the change.
 pub const META_CHANGE_BYTES: usize = 64 << 10;
+
+/// Names and values of one topic's own configurations together, in bytes.
+pub const TOPIC_CONFIGS_BYTES_MAX: usize = 32 << 10;
+
+const _: () = assert!(TOPIC_CONFIGS_BYTES_MAX + TOPIC_NAME_BYTES_MAX + 16_384 <= META_CHANGE_BYTES);
+
+/// Things that one administrative request may name; one that names more is refused as a whole.
+pub const REQUEST_ITEMS_MAX: usize = PARTITIONS_MAX;
+
+/// Bytes of configurations that one answer tells; what goes beyond is refused.
+pub const DESCRIBED_BYTES_MAX: usize = 64 << 20;
+
+/// Partitions in one page of DescribeTopicPartitions (Kafka's `max.request.partition.size.limit`).
+pub const DESCRIBED_PARTITIONS_MAX: usize = 2000;
