@@ -2,6 +2,7 @@
 
 mod cli;
 mod codec;
+mod groups;
 mod man;
 mod records;
 mod sim;
