@@ -113,6 +113,7 @@ impl Broker {
             let moved = topic.partitions.iter().map(|partition| &partition.log).filter(|log| log.start_offset > 0);
             entries.extend(moved.map(|log| topics::log_start_entry(log.id, Some(log.start_offset))));
         }
+        self.groups.snapshot(&mut entries);
         entries
     }
 

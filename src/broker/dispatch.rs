@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::apis;
+use super::groups::GROUP_APIS;
 use super::reply::ReplyTo;
 use super::{Broker, ConnId, Now};
 use crate::wire::msg::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
@@ -56,6 +57,7 @@ impl Broker {
             ApiKey::DELETE_RECORDS => self.delete_records(request),
             ApiKey::INIT_PRODUCER_ID => self.init_producer_id(request),
             ApiKey::OFFSET_FOR_LEADER_EPOCH => self.offset_for_leader_epoch(request),
+            key if GROUP_APIS.contains(&key) => self.group_request(request),
             ApiKey::DESCRIBE_CONFIGS => self.describe_configs(request),
             ApiKey::ALTER_CONFIGS => self.alter_configs(request),
             ApiKey::DESCRIBE_LOG_DIRS => self.describe_log_dirs(request),

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use super::checkpoint;
 use super::configs::{BrokerConfigs, TopicSettings};
+use super::coordinator::group_settings;
 use super::gather::Gather;
+use super::groups::Groups;
 use super::log::PartitionLog;
 use super::metalog;
 use super::settings::{Rng, Settings};
@@ -16,6 +18,7 @@ use super::topics::{StableMap, TopicChange};
 use super::{topics, Broker, Now};
 use crate::config::Fsync;
 use crate::limits;
+use crate::wal::recovery::{Recovered, Replay};
 use crate::wal::ring::Ring;
 use crate::wal::{GroupSeq, LogPosition, MetaEntry, PartitionId, RunRef, SegmentId};
 use crate::wire::batch;
@@ -48,6 +51,7 @@ pub struct LogState {
 impl Recovering {
     pub fn new(settings: Settings) -> Recovering {
         let seed = settings.seed;
+        let groups = Groups::new(group_settings(&settings.config));
         let broker_configs = BrokerConfigs::new(settings.config.clone());
         let broker = Broker {
             settings: Arc::new(settings),
@@ -64,6 +68,7 @@ impl Recovering {
             ring: Ring::new(limits::RING_BYTES_MAX),
             ring_groups: VecDeque::new(),
             handles: BTreeMap::new(),
+            groups,
             producer_ids: Default::default(),
             fetches: Default::default(),
             list_offsets: Default::default(),
@@ -105,6 +110,7 @@ impl Recovering {
     pub fn meta(&mut self, entry: &MetaEntry) -> Result<(), String> {
         match entry.table {
             metalog::TOPIC | metalog::LOG_START => self.topic_change(topics::read_entry(entry)?),
+            metalog::GROUP | metalog::OFFSET => self.broker.groups.apply(entry)?,
             metalog::LOSSY => self.broker.lossy = entry.value.as_ref().is_some_and(|value| value[..] == [1]),
             metalog::PRODUCER_IDS => self.broker.producer_ids.apply(entry)?,
             metalog::BROKER_CONFIG => self.broker.broker_configs.apply(entry)?,
@@ -220,6 +226,38 @@ impl Recovering {
         }
         broker.remove_segments();
         broker.schedule_retention(now);
+        broker.groups.recovered(now);
         Ok(self.broker)
+    }
+}
+
+impl Replay for Recovering {
+    fn checkpoint(&mut self, bytes: &[u8]) -> Result<(), String> {
+        Recovering::checkpoint(self, bytes)
+    }
+
+    fn meta(&mut self, entry: MetaEntry) -> Result<(), String> {
+        Recovering::meta(self, &entry)
+    }
+
+    fn run(&mut self, run: RunRef, batches: &[u8]) -> Result<(), String> {
+        Recovering::run(self, run, batches)
+    }
+
+    fn segment(&mut self, id: SegmentId, bytes: u64, _sealed: bool) {
+        Recovering::segment(self, id, bytes);
+    }
+}
+
+impl LogState {
+    /// What the open log says.
+    pub fn of(recovered: &Recovered) -> LogState {
+        LogState {
+            next_seq: recovered.next_seq,
+            position: recovered.position,
+            space_bytes: recovered.space_bytes,
+            floor: recovered.floor,
+            clean: recovered.clean,
+        }
     }
 }

@@ -101,13 +101,9 @@ impl Broker {
         }
         ::log::info!("topic {} ({}) is deleted", topic.name, topic.id);
         self.wake_all_fetches_of(now, waiting.into_iter().collect());
-        self.topic_was_deleted(&topic.name);
+        self.topic_was_deleted(now, &topic.name);
         if self.segments.wants_checkpoint() {
             self.checkpoint.want();
         }
     }
-
-    /// Everything that knows topics by name forgets this one; it is called while the deletion is being appended, so what
-    /// is appended here is durable together with it or after it.
-    fn topic_was_deleted(&mut self, _name: &str) {}
 }
