@@ -1,4 +1,7 @@
 //! Owns what is particular to the machine: files, clock, threads, signals.
 
 pub mod aligned;
+pub mod clock;
 pub mod disk;
+pub mod sendfile;
+pub mod socket;
