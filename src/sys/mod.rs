@@ -5,3 +5,5 @@ pub mod clock;
 pub mod disk;
 pub mod sendfile;
 pub mod socket;
+pub mod signals;
+pub mod usage;
