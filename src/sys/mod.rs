@@ -7,3 +7,7 @@ pub mod sendfile;
 pub mod socket;
 pub mod signals;
 pub mod usage;
+mod fileops;
+pub mod lock;
+pub mod mailbox;
+pub mod real_disk;

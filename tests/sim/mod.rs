@@ -1,0 +1,7 @@
+//! The deterministic simulation: the broker, its log and its recovery in one thread over a seeded clock, network and disk.
+
+#[allow(dead_code)]
+pub mod disk;
+mod disk_tests;
+pub mod image;
+pub mod rng;
