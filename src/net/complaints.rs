@@ -1,16 +1,17 @@
 //! Owns what the log says about misbehaving clients: one line each, and never more than a person can read.
 
-use std::net::IpAddr;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-/// Lines of one kind per `WINDOW_US`; more are only counted.
+use crate::logging::RateLimited;
+
+/// Lines of one kind per `WINDOW_MS`; more are only counted.
 const LINES_PER_WINDOW: u32 = 5;
 
-/// Length of a window in µs.
-const WINDOW_US: u64 = 10_000_000;
+/// Length of a window in ms.
+const WINDOW_MS: i64 = 10_000;
 
 /// What a line is about. Each kind has its own allowance, so that noise of one kind does not hide another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Bytes that are not Kafka's protocol.
     Garbage,
@@ -24,48 +25,31 @@ pub enum Kind {
     Failure,
 }
 
+/// How many kinds there are.
 const KINDS: usize = 5;
 
 /// Writes rate-limited lines about connections.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Complaints {
-    windows: [Window; KINDS],
+    limits: RateLimited<Kind>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Window {
-    begun_us: u64,
-    lines: u32,
-    unsaid: u64,
+impl Default for Complaints {
+    fn default() -> Complaints {
+        Complaints { limits: RateLimited::new(LINES_PER_WINDOW, WINDOW_MS, KINDS) }
+    }
 }
 
 impl Complaints {
     /// Says that the connection from `peer` was closed (or not taken), and why; or counts it.
-    pub fn closed(&mut self, now_us: u64, kind: Kind, peer: SocketAddr, why: &str) {
-        match self.allow(now_us, kind) {
+    pub fn closed(&mut self, now_ms: u64, kind: Kind, peer: SocketAddr, why: &str) {
+        match self.limits.allow(&kind, i64::try_from(now_ms).unwrap_or(i64::MAX)) {
             Some(0) => log::warn!("closed the connection from {}: {why}", shown(peer)),
             Some(unsaid) => {
                 log::warn!("closed the connection from {}: {why} (and {unsaid} more for such reasons)", shown(peer));
             }
             None => {}
         }
-    }
-
-    /// Whether a line may be written now; if so, how many were swallowed since the last.
-    fn allow(&mut self, now_us: u64, kind: Kind) -> Option<u64> {
-        let window = &mut self.windows[kind as usize];
-        if window.lines > 0 && now_us.saturating_sub(window.begun_us) >= WINDOW_US {
-            window.lines = 0;
-        }
-        if window.lines == 0 {
-            window.begun_us = now_us;
-        }
-        if window.lines >= LINES_PER_WINDOW {
-            window.unsaid += 1;
-            return None;
-        }
-        window.lines += 1;
-        Some(std::mem::take(&mut window.unsaid))
     }
 }
 
@@ -82,16 +66,6 @@ pub fn plain_ip(ip: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_flood_becomes_a_few_lines_and_a_count() {
-        let mut complaints = Complaints::default();
-        let said: Vec<Option<u64>> = (0..1000).map(|i| complaints.allow(i, Kind::Garbage)).collect();
-        assert_eq!(said.iter().flatten().count(), LINES_PER_WINDOW as usize);
-        assert_eq!(complaints.allow(5, Kind::Slow), Some(0), "other kinds are heard");
-        assert_eq!(complaints.allow(WINDOW_US, Kind::Garbage), Some(1000 - u64::from(LINES_PER_WINDOW)));
-        assert_eq!(complaints.allow(WINDOW_US + 1, Kind::Garbage), Some(0));
-    }
 
     #[test]
     fn mapped_addresses_are_shown_plainly() {

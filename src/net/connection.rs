@@ -210,14 +210,15 @@ impl Connection {
         }
     }
 
-    /// Takes the frame that comes next, remembering when it arrived.
-    pub fn next_frame(&mut self, now_us: u64) -> Option<Bytes> {
+    /// Takes the frame that comes next, remembering when it arrived: nothing is read while frames are held, so that was
+    /// when bytes last arrived.
+    pub fn next_frame(&mut self) -> Option<Bytes> {
         let frame = self.held.pop_front()?;
         if let (Some(api_key), Some(correlation_id)) = (frames::api_key(&frame), frames::correlation_id(&frame)) {
             if self.asked.len() >= ASKED_MAX {
                 self.asked.pop_front();
             }
-            self.asked.push_back(Asked { api_key, correlation_id, at_us: now_us });
+            self.asked.push_back(Asked { api_key, correlation_id, at_us: self.received_us });
         }
         Some(frame)
     }
