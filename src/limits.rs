@@ -40,3 +40,6 @@ pub const READ_RUNS_MAX: usize = 1024;
 
 /// Segments in which one look-up by timestamp searches.
 pub const READ_PLACES_MAX: usize = 100_000;
+
+/// Upper bound of what one change of metadata and its group cost in the log; less space than this refuses the change.
+pub const META_CHANGE_BYTES: usize = 64 << 10;

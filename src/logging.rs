@@ -541,6 +541,33 @@ mod tests {
         assert_eq!(state.dropped, 400 - state.lines.len() as u64);
     }
 
+    /// The logger is the process's, so this one runs in a process of its own.
+    #[test]
+    fn a_real_stderr_gets_every_line_and_the_panic_too() {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "logging::tests::log_and_panic", "--ignored", "--nocapture"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        let said: Vec<&str> = text.lines().filter_map(|l| l.split_once("Z ")).map(|(_, rest)| rest).collect();
+        assert_eq!(said.len(), 1001, "{text}");
+        assert_eq!(said[999], "INFO  line 999");
+        assert!(said[1000].starts_with("ERROR internal error in thread "), "{text}");
+        assert!(said[1000].ends_with(": boom 7"), "{text}");
+    }
+
+    #[test]
+    #[ignore = "runs in a process of its own"]
+    fn log_and_panic() {
+        init(LevelFilter::Info).unwrap();
+        for i in 0..1000 {
+            log::info!("line {i}");
+        }
+        log::debug!("not for this level");
+        assert_eq!(dropped_lines(), 0);
+        panic!("boom {}", 7);
+    }
+
     #[test]
     fn the_journal_is_recognised_by_device_and_inode() {
         assert!(is_journal("8:1234", 8, 1234));

@@ -24,7 +24,7 @@ use table::{Action, Draft, Kind};
 use value::Refusal;
 
 pub use table::{Command, Group, Opt, COMMANDS, OPTIONS};
-pub use text::{help, readme_table, version};
+pub use text::{help, man_exit_status, man_options, readme_table, version};
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,11 +132,23 @@ pub fn parse(
         Some(Action::Version) => return Ok(Outcome::Print(version())),
         _ => (),
     }
-    check_command(&matches.free)?;
+    let checking = draft.action == Some(Action::CheckConfig);
+    read_settings(&matches, env, draft).map_err(|error| match checking {
+        // A supervisor that checks first wants one code for every reason not to start.
+        true => UsageError::config(error.sentence),
+        false => error,
+    })
+}
 
+fn read_settings(
+    matches: &getopts::Matches,
+    env: &dyn Fn(&str) -> Option<OsString>,
+    mut draft: Draft,
+) -> Result<Outcome, UsageError> {
+    check_command(&matches.free)?;
     let mut settings = Vec::with_capacity(OPTIONS.len());
     for opt in OPTIONS.iter().filter(|o| !matches!(o.kind, Kind::Act(_))) {
-        let setting = find_setting(opt, &matches, env)?;
+        let setting = find_setting(opt, matches, env)?;
         if setting.origin != Origin::Default {
             value::apply(opt, &setting.value, &mut draft).map_err(|refusal| refused(&setting, refusal))?;
         }

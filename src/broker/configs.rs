@@ -17,6 +17,8 @@ pub struct TopicSettings {
     pub timestamp_after_max_ms: i64,
     /// `cleanup.policy` includes `compact`: such topics keep everything for now.
     pub compact: bool,
+    /// `cleanup.policy` includes `delete`.
+    pub delete: bool,
     /// `retention.ms`; -1 is for ever.
     pub retention_ms: i64,
     /// `retention.bytes`; -1 is no limit.
@@ -46,6 +48,7 @@ impl TopicSettings {
                 defaults.log_message_timestamp_after_max_ms,
             ),
             compact: policy.split(',').any(|p| p.trim() == "compact"),
+            delete: policy.split(',').any(|p| p.trim() == "delete"),
             retention_ms: number("retention.ms", defaults.log_retention_ms),
             retention_bytes: number("retention.bytes", defaults.log_retention_bytes),
         }

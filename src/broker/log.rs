@@ -135,9 +135,9 @@ impl PartitionLog {
 
     fn place_of(&self, range: &SegmentRange, offset: i64, runs_max: usize) -> Place {
         let from = offset.max(range.base_offset);
-        let runs = self.knows_run(from).then(|| {
-            self.runs_from(from).filter(|run| run.segment == range.segment).take(runs_max).copied().collect()
-        });
+        let runs = self
+            .knows_run(from)
+            .then(|| self.runs_from(from).filter(|run| run.segment == range.segment).take(runs_max).copied().collect());
         Place { segment: range.segment, runs }
     }
 

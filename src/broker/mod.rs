@@ -83,6 +83,8 @@ pub struct Broker {
     ring: Ring,
     /// Groups that are in the ring, and the partitions whose runs they hold.
     ring_groups: VecDeque<(LogPosition, Vec<PartitionId>)>,
+    /// Files of the segments that reach into the ring.
+    handles: std::collections::BTreeMap<SegmentId, wal::SegmentHandle>,
     producer_ids: produce::ProducerIds,
     fetches: fetch::Fetches,
     list_offsets: StableMap<u64, list_offsets::Listing>,
@@ -321,7 +323,9 @@ impl Broker {
         let at = LogPosition { segment: written.handle.segment, position: written.position };
         self.ring.push(at.segment, at.position, written.buf.clone());
         self.ring_groups.push_back((at, partitions.iter().map(|(id, _)| *id).collect()));
+        self.handles.insert(at.segment, written.handle.clone());
         let (start, unsealed) = (self.ring.start(), self.segments.unsealed());
+        self.handles.retain(|segment, _| *segment >= start.0);
         while let Some((at, _)) = self.ring_groups.front() {
             if (at.segment, at.position) >= start {
                 break;

@@ -15,11 +15,12 @@ use super::work::{WorkDone, WorkJob, WorkPart};
 use super::{Broker, Now};
 use crate::wal::{GroupSeq, MetaEntry, PartitionId, PlannedBatch};
 use crate::wire::batch::{self, BatchHeader, ProduceChecks, RecordError, Rejected, TimestampPolicy};
+use crate::wire::macros::message;
 use crate::wire::msg::{
     BatchIndexAndErrorMessage, InitProducerIdRequest, InitProducerIdResponse, PartitionProduceResponse, ProduceRequest,
     ProduceResponse, TopicProduceResponse,
 };
-use crate::wire::{self, message, DecodeError, ErrorCode, Uuid};
+use crate::wire::{self, DecodeError, ErrorCode, Uuid};
 
 /// Producer ids are reserved in the log this many at a time, so that most InitProducerId requests cost no write.
 const PRODUCER_ID_BLOCK: i64 = 1000;
@@ -118,11 +119,7 @@ impl From<ErrorCode> for Refusal {
 
 impl From<Rejected> for Refusal {
     fn from(rejected: Rejected) -> Refusal {
-        Refusal {
-            error: ErrorCode(rejected.kind.code()),
-            message: Some(rejected.message),
-            records: rejected.records,
-        }
+        Refusal { error: ErrorCode(rejected.kind.code()), message: Some(rejected.message), records: rejected.records }
     }
 }
 
@@ -142,8 +139,7 @@ impl Broker {
         let mut topics = Vec::with_capacity(request.topic_data.len());
         for data in &request.topic_data {
             let by_id = req.to.version >= 13;
-            let topic =
-                if by_id { self.topics.by_id(data.topic_id) } else { self.topics.by_name(data.name) };
+            let topic = if by_id { self.topics.by_id(data.topic_id) } else { self.topics.by_name(data.name) };
             let plan = |part: &wire::msg::PartitionProduceData<'_>| {
                 let step = match (refusal, topic) {
                     (Some(error), _) => Step::Refused(error.into()),
@@ -229,13 +225,14 @@ impl Broker {
 
     /// A client that wants no answer learns of an error by its connection being closed, as Kafka does.
     fn finish_unacknowledged(&mut self, pending: &PendingProduce, results: &[Result<Appended, Refusal>]) {
-        let refused = pending.topics.iter().flat_map(|topic| &topic.partitions).zip(results).find_map(|pair| match pair {
-            (PartitionPlan { step: Step::Refused(refusal), .. }, _) | (_, Err(refusal)) => Some(refusal.error),
-            _ => None,
-        });
+        let refused =
+            pending.topics.iter().flat_map(|topic| &topic.partitions).zip(results).find_map(|pair| match pair {
+                (PartitionPlan { step: Step::Refused(refusal), .. }, _) | (_, Err(refusal)) => Some(refusal.error),
+                _ => None,
+            });
         self.no_reply(pending.to);
         if let Some(error) = refused {
-            self.close(pending.to.conn, format!("records sent with acks=0 were refused: {}", error.name()));
+            self.close(pending.to.conn, format!("records sent with acks=0 were refused: {error}"));
         }
     }
 
@@ -253,7 +250,13 @@ impl Broker {
         first.ok_or_else(|| ErrorCode::INVALID_RECORD.into())
     }
 
-    fn append_batch(&mut self, now: Now, id: PartitionId, bytes: Bytes, header: &BatchHeader) -> Result<Appended, Refusal> {
+    fn append_batch(
+        &mut self,
+        now: Now,
+        id: PartitionId,
+        bytes: Bytes,
+        header: &BatchHeader,
+    ) -> Result<Appended, Refusal> {
         if !self.has_space_for(bytes.len()) {
             self.met_full_disk(now);
             return Err(ErrorCode::KAFKA_STORAGE_ERROR.into());

@@ -64,10 +64,8 @@ impl Producers {
             return if header.base_sequence == 0 { Verdict::Append } else { Verdict::OutOfOrderSequence };
         }
         let last_sequence = header.last_sequence();
-        let duplicate = state
-            .batches
-            .iter()
-            .find(|b| b.first_sequence == header.base_sequence && b.last_sequence == last_sequence);
+        let duplicate =
+            state.batches.iter().find(|b| b.first_sequence == header.base_sequence && b.last_sequence == last_sequence);
         if let Some(batch) = duplicate {
             return Verdict::Duplicate(*batch);
         }

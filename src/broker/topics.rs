@@ -10,7 +10,8 @@ use super::configs::TopicSettings;
 use super::log::PartitionLog;
 use super::metalog;
 use crate::wal::{MetaEntry, PartitionId};
-use crate::wire::{message, Uuid};
+use crate::wire::macros::message;
+use crate::wire::Uuid;
 
 /// A map whose order is the same in every run, so that the simulation replays exactly. For keys that clients don't choose.
 pub type StableMap<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
@@ -79,6 +80,12 @@ impl Topics {
     pub fn iter_from<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Topic> {
         use std::ops::Bound::{Included, Unbounded};
         self.by_name.range::<str, _>((Included(name), Unbounded)).filter_map(|(_, id)| self.by_id.get(id))
+    }
+
+    /// Visits every partition's log.
+    pub fn each_log_mut(&mut self, visit: impl FnMut(&mut PartitionLog)) {
+        let partitions = self.by_id.values_mut().flat_map(|topic| &mut topic.partitions);
+        partitions.map(|partition| &mut partition.log).for_each(visit);
     }
 
     /// Number of topics.
@@ -216,9 +223,7 @@ pub fn name_fault(name: &str) -> Option<String> {
     } else if name.len() > crate::limits::TOPIC_NAME_BYTES_MAX {
         Some(format!("the length of '{name}' is longer than the max allowed length 249"))
     } else if !name.chars().all(legal) {
-        Some(format!(
-            "'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
-        ))
+        Some(format!("'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"))
     } else {
         None
     }

@@ -273,9 +273,11 @@ pub static COMMANDS: &[Command] = &[
 pub static OPTIONS: &[Opt] = &[
     act("help", "Print this help and exit.", |d| d.action = d.action.min_some(Action::Help)).short('h'),
     act("version", "Print the version and exit.", |d| d.action = d.action.min_some(Action::Version)).short('V'),
-    act("check-config", "Check every option and variable and exit: 0 if the server would accept them.", |d| {
-        d.action = d.action.min_some(Action::CheckConfig)
-    }),
+    act(
+        "check-config",
+        "Check every option and variable and exit: with 0 if the server would accept them, otherwise with 78.",
+        |d| d.action = d.action.min_some(Action::CheckConfig),
+    ),
     act("print-config", "Print every setting, its value and where it comes from, and exit.", |d| {
         d.action = d.action.min_some(Action::PrintConfig)
     }),

@@ -1,13 +1,13 @@
-//! Owns the texts that are made from the table: `--help`, `--version`, `--print-config` and the
-//! README's table. The man page is written by hand and checked against the table by a test.
+//! Owns the texts that are made from the table: `--help`, `--version`, `--print-config`, the README's
+//! table and the man page's section OPTIONS. A test compares the last two with the files.
 
 use std::fmt::Write;
 
 use super::table::{Group, Kind, Opt, COMMANDS, OPTIONS};
 use super::{Origin, Setting};
 
-/// Widest line of `--help`, in characters.
-const WIDTH: usize = 80;
+/// Widest line of `--help` and of the man page's source, in characters.
+const WIDTH: usize = 78;
 
 /// What `--version` prints.
 pub fn version() -> String {
@@ -35,8 +35,8 @@ pub fn help() -> String {
         }
     }
     out.push_str(
-        "\nA SIZE may end in KiB, MiB or GiB, a TIME in ms, s, m, h or d. The command line wins\n\
-         over the environment, the environment over the default.\n\
+        "\nA SIZE may end in KiB, MiB or GiB, a TIME in ms, s, m, h or d.\n\
+         The command line wins over the environment, the environment over the default.\n\
          See chronik-server(8) for signals, files and exit codes.\n",
     );
     out
@@ -109,6 +109,56 @@ pub fn readme_table() -> String {
     out
 }
 
+/// The subsections of the man page's section OPTIONS, in mdoc.
+pub fn man_options() -> String {
+    let mut out = String::new();
+    for group in Group::ALL {
+        let _ = writeln!(out, ".Ss {}\n.Bl -tag -width Ds", group.title());
+        for opt in OPTIONS.iter().filter(|o| o.group == group) {
+            out.push_str(".It ");
+            if let Some(short) = opt.short {
+                let _ = write!(out, "Fl {short} , ");
+            }
+            let _ = write!(out, "Fl -{}", opt.long);
+            if !opt.hint.is_empty() {
+                let _ = write!(out, " Ar {}", opt.hint);
+            }
+            // mdoc wants each sentence on a line of its own.
+            out.push('\n');
+            for sentence in mdoc_text(opt.help).replace(". ", ".\n").lines() {
+                push(&mut out, "", 0, sentence);
+            }
+            push_man_notes(&mut out, opt);
+        }
+        out.push_str(".El\n");
+    }
+    out
+}
+
+/// The entries of the man page's section EXIT STATUS, in mdoc.
+pub fn man_exit_status() -> String {
+    let mut out = String::new();
+    for (code, sentence) in super::exit::ALL {
+        let _ = writeln!(out, ".It {code}");
+        push(&mut out, "", 0, sentence);
+    }
+    out
+}
+
+fn push_man_notes(out: &mut String, opt: &Opt) {
+    if !opt.default.is_empty() {
+        let _ = writeln!(out, "The default is\n.Ql {} .", mdoc_text(opt.default));
+    }
+    if let Some(env) = opt.env() {
+        let _ = writeln!(out, "Environment:\n.Ev {env} .");
+    }
+}
+
+/// Keeps troff from taking a dash for a hyphen and a backslash for an escape.
+fn mdoc_text(text: &str) -> String {
+    text.replace('\\', "\\e").replace("--", "\\-\\-")
+}
+
 /// What `--print-config` prints: one `name=value` per line, and where it comes from.
 pub(super) fn print_config(settings: &[Setting]) -> String {
     let mut out = String::new();
@@ -117,7 +167,7 @@ pub(super) fn print_config(settings: &[Setting]) -> String {
             continue;
         }
         let value = match (setting.opt.secret, setting.value.is_empty()) {
-            (true, false) => "(secret)",
+            (true, false) => "***",
             _ => &setting.value,
         };
         let origin = match setting.origin {

@@ -69,11 +69,7 @@ impl ApiKey {
     #[inline]
     pub const fn api(self) -> Option<&'static Api> {
         // The rows are in the order of their keys, but keys between brokers only are missing.
-        let mut i = if self.0 < TABLE.len() as i16 {
-            self.0
-        } else {
-            TABLE.len() as i16 - 1
-        };
+        let mut i = if self.0 < TABLE.len() as i16 { self.0 } else { TABLE.len() as i16 - 1 };
         while i >= 0 {
             if TABLE[i as usize].key.0 == self.0 {
                 return Some(&TABLE[i as usize]);
@@ -95,10 +91,7 @@ impl ApiKey {
     pub fn name(self) -> Option<&'static str> {
         match self.api() {
             Some(api) => Some(api.name),
-            None => INTERNAL
-                .iter()
-                .find(|(key, _)| *key == self.0)
-                .map(|(_, name)| *name),
+            None => INTERNAL.iter().find(|(key, _)| *key == self.0).map(|(_, name)| *name),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Owns the record batch of message format 2 (KIP-98): its header, walking over batches, the checks of a produce request
-//! that need the header only, and the few fields that the broker fills in.
+//! Owns the record batch of message format 2 (KIP-98): its header, walking over batches, and the few fields that the broker
+//! fills in.
 //!
-//! Nothing here decompresses and nothing here copies. [`super::record`] looks inside batches, [`super::batch_builder`]
-//! makes new ones; both are re-exported, so that callers need this one path.
+//! Nothing here decompresses and nothing here copies. [`super::validate`] checks what producers send, [`super::record`]
+//! looks inside batches, [`super::batch_builder`] makes new ones; all are re-exported, so that callers need this one path.
 
 use std::fmt;
 
@@ -11,8 +11,12 @@ use byteorder::{BigEndian, ByteOrder};
 pub use super::batch_builder::{recompress, BatchBuilder, RecordHeader};
 pub use super::compress::{CompressError, Compression, DECOMPRESSED_BYTES_MAX};
 pub use super::record::{
-    first_at_or_after, first_at_or_after_from, offset_of_max_timestamp, records, validate_records,
-    Headers, Record, RecordFacts, RecordIter,
+    first_at_or_after, first_at_or_after_from, offset_of_max_timestamp, records, validate_records, Headers, Record,
+    RecordFacts, RecordIter,
+};
+pub(super) use super::validate::{check_size, log_append_time_from_client, timestamp_sentence};
+pub use super::validate::{
+    validate_produced, ProduceChecks, RecordError, Rejected, RejectedKind, TimestampPolicy, RECORD_ERRORS_MAX,
 };
 
 /// The bytes of a batch before its first record.
@@ -63,7 +67,9 @@ pub enum BatchError {
     Length(i32),
     /// Not message format 2.
     Magic(i8),
-    /// A codec number that no version of Kafka uses.
+    /// The checksum is wrong (message formats 0 and 1; batches are checked with [`verify_crc`]).
+    Crc,
+    /// A codec number that this format has not.
     Codec(u8),
     /// The records do not decompress, or to too much.
     Compress(CompressError),
@@ -77,6 +83,7 @@ impl fmt::Display for BatchError {
             BatchError::Truncated => f.write_str("the record batch is cut off"),
             BatchError::Length(n) => write!(f, "the record batch claims a length of {n}"),
             BatchError::Magic(n) => write!(f, "the magic byte is {n}, which is no known format"),
+            BatchError::Crc => f.write_str("the checksum is wrong"),
             BatchError::Codec(n) => write!(f, "the compression codec {n} is not known"),
             BatchError::Compress(e) => e.fmt(f),
             BatchError::Malformed(why) => write!(f, "a record is malformed: {why}"),
@@ -156,8 +163,7 @@ impl BatchHeader {
 
     /// The offset of the last record; wraps for nonsense that a parsed header may hold.
     pub fn last_offset(&self) -> i64 {
-        self.base_offset
-            .wrapping_add(i64::from(self.last_offset_delta))
+        self.base_offset.wrapping_add(i64::from(self.last_offset_delta))
     }
 
     /// The codec of the records, or `None` for a number that no version of Kafka uses.
@@ -270,7 +276,7 @@ pub fn verify_crc(batch: &[u8]) -> bool {
     batch.len() >= HEADER_BYTES && BigEndian::read_u32(&batch[CRC_AT..]) == compute_crc(batch)
 }
 
-fn compute_crc(batch: &[u8]) -> u32 {
+pub(super) fn compute_crc(batch: &[u8]) -> u32 {
     crc32c::crc32c(&batch[CRC_FROM..])
 }
 
@@ -318,291 +324,141 @@ pub(super) fn write_crc(batch: &mut [u8]) {
     BigEndian::write_u32(&mut batch[CRC_AT..], crc);
 }
 
-/// How a topic treats timestamps: `message.timestamp.type` and the bounds that go with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimestampPolicy {
-    /// The producer's, within `message.timestamp.before.max.ms` and `message.timestamp.after.max.ms` of the broker's clock.
-    CreateTime {
-        before_max_ms: i64,
-        after_max_ms: i64,
-    },
-    /// The broker's; whatever the producer says is overwritten.
-    LogAppendTime,
+#[cfg(test)]
+/// The known batch, for the tests of the neighbours.
+pub(super) fn tests_known() -> Vec<u8> {
+    tests::KNOWN.to_vec()
 }
 
-impl TimestampPolicy {
-    /// The producer's timestamps, without bounds.
-    pub const UNBOUNDED: TimestampPolicy = TimestampPolicy::CreateTime {
-        before_max_ms: i64::MAX,
-        after_max_ms: i64::MAX,
-    };
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// Whether a record with this timestamp may be appended at `now_ms`. No timestamp always may.
-    pub fn allows(&self, timestamp: i64, now_ms: i64) -> bool {
-        match *self {
-            TimestampPolicy::CreateTime {
-                before_max_ms,
-                after_max_ms,
-            } => {
-                timestamp == NO_TIMESTAMP
-                    || (now_ms.saturating_sub(timestamp) <= before_max_ms
-                        && timestamp.saturating_sub(now_ms) <= after_max_ms)
-            }
-            TimestampPolicy::LogAppendTime => true,
-        }
-    }
-}
+    /// Two records, made with another implementation's checksum: offsets 5 and 6, leader epoch 3, producer 77 with epoch 1
+    /// and sequence 9; k=v with the header h=x at 1000, and a record of nulls at 1010.
+    pub(super) const KNOWN: [u8; 81] = [
+        0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 69, 0, 0, 0, 3, 2, 0x68, 0xc3, 0x5e, 0x2c, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0,
+        3, 0xe8, 0, 0, 0, 0, 0, 0, 3, 0xf2, 0, 0, 0, 0, 0, 0, 0, 77, 0, 1, 0, 0, 0, 9, 0, 0, 0, 2, 24, 0, 0, 0, 2,
+        b'k', 2, b'v', 2, 2, b'h', 2, b'x', 12, 0, 0x14, 2, 1, 1, 0,
+    ];
 
-/// What a produce request is checked against: the topic's settings, the clock and the request's version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProduceChecks {
-    /// The version of the produce request. zstd needs 7 (KIP-110).
-    pub api_version: i16,
-    /// `max.message.bytes`: the largest batch, head included.
-    pub max_message_bytes: usize,
-    /// The broker's clock in milliseconds since 1970.
-    pub now_ms: i64,
-    pub timestamps: TimestampPolicy,
-    /// Whether every record needs a key, as in a compacted topic. Only [`validate_records`] and conversion see keys.
-    pub keys_required: bool,
-}
-
-/// Which of Kafka's errors answers a refused produce request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RejectedKind {
-    CorruptMessage,
-    MessageTooLarge,
-    InvalidTimestamp,
-    UnsupportedForMessageFormat,
-    UnsupportedCompressionType,
-    InvalidRecord,
-}
-
-impl RejectedKind {
-    /// The number on the wire.
-    pub fn code(self) -> i16 {
-        match self {
-            RejectedKind::CorruptMessage => 2,
-            RejectedKind::MessageTooLarge => 10,
-            RejectedKind::InvalidTimestamp => 32,
-            RejectedKind::UnsupportedForMessageFormat => 43,
-            RejectedKind::UnsupportedCompressionType => 76,
-            RejectedKind::InvalidRecord => 87,
-        }
-    }
-}
-
-/// One record that was refused, for the `record_errors` of a produce response (version 8 on, KIP-467).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecordError {
-    /// The record's place in its batch.
-    pub batch_index: i32,
-    pub message: String,
-}
-
-/// The most refused records that one answer names. Kafka names all; a client prints the first few.
-pub const RECORD_ERRORS_MAX: usize = 16;
-
-/// Records were refused: which error, and a sentence for the person who reads the client's log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejected {
-    pub kind: RejectedKind,
-    pub message: String,
-    /// The records at fault if it is about single records; at most [`RECORD_ERRORS_MAX`].
-    pub records: Vec<RecordError>,
-}
-
-impl Rejected {
-    pub fn new(kind: RejectedKind, message: impl Into<String>) -> Rejected {
-        Rejected {
-            kind,
-            message: message.into(),
-            records: Vec::new(),
-        }
+    fn builder() -> BatchBuilder {
+        let mut builder = BatchBuilder::new();
+        builder.push(9_000, Some(b"k"), Some(b"v"), &[]);
+        builder.push(9_500, None, Some(b"w"), &[]);
+        builder
     }
 
-    pub(super) fn invalid(message: impl Into<String>) -> Rejected {
-        Rejected::new(RejectedKind::InvalidRecord, message)
-    }
-}
-
-impl fmt::Display for Rejected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Rejected {}
-
-impl From<BatchError> for Rejected {
-    fn from(e: BatchError) -> Rejected {
-        let kind = match e {
-            BatchError::Truncated | BatchError::Length(_) | BatchError::Magic(_) => {
-                RejectedKind::CorruptMessage
-            }
-            BatchError::Codec(_) => RejectedKind::UnsupportedCompressionType,
-            BatchError::Compress(CompressError::TooLarge { .. }) => RejectedKind::MessageTooLarge,
-            // The checksum was right, so sending the same bytes again cannot help: not CORRUPT_MESSAGE, which is retried.
-            BatchError::Compress(_) | BatchError::Malformed(_) => RejectedKind::InvalidRecord,
+    #[test]
+    fn a_known_batch_is_decoded_field_by_field() {
+        let header = BatchHeader::parse(&KNOWN).unwrap();
+        let want = BatchHeader {
+            base_offset: 5,
+            batch_length: 69,
+            leader_epoch: 3,
+            magic: 2,
+            crc: 0x68c3_5e2c,
+            attributes: 0,
+            last_offset_delta: 1,
+            base_timestamp: 1000,
+            max_timestamp: 1010,
+            producer_id: 77,
+            producer_epoch: 1,
+            base_sequence: 9,
+            records_count: 2,
         };
-        Rejected::new(kind, e.to_string())
+        assert_eq!(header, want);
+        assert_eq!((header.total_bytes(), header.last_offset()), (81, 6));
+        assert_eq!(header.last_sequence(), 10);
+        assert_eq!(header.compression(), Some(Compression::None));
+        assert_eq!(header.timestamp_type(), TimestampType::CreateTime);
+        assert!(!header.is_transactional() && !header.is_control());
+        assert_eq!(magic_of(&KNOWN), Some(2));
     }
-}
 
-/// The checks of a produce request that need no more than the head of the batch: all that the hot path does.
-///
-/// They are Kafka's (`ProduceRequest.validateRecords`, then `UnifiedLog`, then `LogValidator`) in Kafka's order: exactly one
-/// whole batch of format 2; zstd only from version 7; base offset 0; size; checksum; count and offsets agree; no control
-/// batch; a sequence where there is a producer id; timestamps of the producer's making and within bounds. Of the
-/// timestamps only the first and the largest are looked at; [`validate_records`] looks at each.
-///
-/// Stricter than Kafka in two points: bytes after the batch that are no whole batch are refused where Kafka drops them in
-/// silence, and a transactional batch needs a producer id. An unknown codec is UNSUPPORTED_COMPRESSION_TYPE, where
-/// Kafka fails with UNKNOWN_SERVER_ERROR.
-///
-/// # Errors
-/// [`Rejected`], with the error that Kafka would answer.
-pub fn validate_produced<'a>(
-    records: &'a [u8],
-    checks: &ProduceChecks,
-) -> Result<Batch<'a>, Rejected> {
-    let batch = the_one_batch(records, checks.api_version)?;
-    let header = &batch.header;
-    if header.base_offset != 0 {
-        return Err(Rejected::invalid(format!(
-            "the base offset of a produced batch must be 0, but is {}",
-            header.base_offset
-        )));
+    #[test]
+    fn the_builder_makes_the_known_batch_byte_for_byte() {
+        let mut builder = BatchBuilder::new().base_offset(5).leader_epoch(3).producer(77, 1, 9);
+        builder.push(1000, Some(b"k"), Some(b"v"), &[(b"h", Some(b"x"))]);
+        builder.push(1010, None, None, &[]);
+        assert_eq!(builder.build().unwrap(), KNOWN);
     }
-    check_size(batch.bytes.len(), checks)?;
-    if !verify_crc(batch.bytes) {
-        return Err(Rejected::new(
-            RejectedKind::CorruptMessage,
-            format!(
-                "the batch is corrupt: it says CRC {:#010x}, its bytes say {:#010x}",
-                header.crc,
-                compute_crc(batch.bytes)
-            ),
-        ));
-    }
-    check_counts(header)?;
-    check_producer(header)?;
-    check_timestamps(header, checks)?;
-    Ok(batch)
-}
 
-/// `max.message.bytes` against one batch, or one message of an old format.
-pub(super) fn check_size(bytes: usize, checks: &ProduceChecks) -> Result<(), Rejected> {
-    if bytes <= checks.max_message_bytes {
-        return Ok(());
+    #[test]
+    fn the_checksum_is_crc32c_and_not_crc32() {
+        assert!(verify_crc(&KNOWN));
+        let mut other = KNOWN;
+        let crc32 = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC).checksum(&KNOWN[CRC_FROM..]);
+        assert_eq!(crc32, 0xfb23_4f98);
+        BigEndian::write_u32(&mut other[CRC_AT..], crc32);
+        assert!(!verify_crc(&other));
     }
-    Err(Rejected::new(
-        RejectedKind::MessageTooLarge,
-        format!(
-            "the batch has {bytes} bytes, more than the {} that max.message.bytes allows",
-            checks.max_message_bytes
-        ),
-    ))
-}
 
-fn the_one_batch(records: &[u8], api_version: i16) -> Result<Batch<'_>, Rejected> {
-    if records.is_empty() {
-        return Err(Rejected::invalid(
-            "a produce request must have one record batch per partition, but there is none",
-        ));
-    }
-    if let Some(old @ (0 | 1)) = magic_of(records) {
-        return Err(Rejected::invalid(format!(
-            "produce requests of version {api_version} may hold record batches of magic 2 only, not {old}"
-        )));
-    }
-    let batch = Batch::parse(records)?;
-    match batch.header.compression() {
-        None => {
-            let id = (batch.header.attributes & ATTR_CODEC) as u8;
-            return Err(BatchError::Codec(id).into());
+    #[test]
+    fn the_checksum_covers_all_from_the_attributes_on_and_nothing_before() {
+        for at in 0..KNOWN.len() {
+            let mut batch = KNOWN;
+            batch[at] ^= 1;
+            assert_eq!(verify_crc(&batch), at < CRC_AT, "byte {at}");
         }
-        Some(Compression::Zstd) if api_version < 7 => {
-            return Err(Rejected::new(
-                RejectedKind::UnsupportedCompressionType,
-                format!("produce requests of version {api_version} may not use zstd"),
-            ));
-        }
-        Some(_) => {}
+        let mut batch = KNOWN.to_vec();
+        set_base_offset(&mut batch, i64::MAX);
+        set_leader_epoch(&mut batch, 12);
+        assert!(verify_crc(&batch));
+        let header = BatchHeader::parse(&batch).unwrap();
+        assert_eq!((header.base_offset, header.leader_epoch), (i64::MAX, 12));
+        assert!(!verify_crc(&KNOWN[..60]));
     }
-    let rest = &records[batch.bytes.len()..];
-    if !rest.is_empty() {
-        Batch::parse(rest)?;
-        return Err(Rejected::invalid(
-            "a produce request must have one record batch per partition, but there are more",
+
+    #[test]
+    fn log_append_time_is_stamped_with_a_new_checksum() {
+        let mut batch = builder().build().unwrap();
+        stamp_log_append_time(&mut batch, 123_456);
+        assert!(verify_crc(&batch));
+        let header = BatchHeader::parse(&batch).unwrap();
+        assert_eq!(header.timestamp_type(), TimestampType::LogAppendTime);
+        assert_eq!((header.max_timestamp, header.base_timestamp), (123_456, 9_000));
+        set_max_timestamp(&mut batch, TimestampType::CreateTime, 9_500);
+        assert_eq!(batch, builder().build().unwrap());
+    }
+
+    #[test]
+    fn sequences_go_on_at_zero_after_the_largest() {
+        let mut header = BatchHeader::parse(&KNOWN).unwrap();
+        header.base_sequence = i32::MAX;
+        header.last_offset_delta = 0;
+        assert_eq!(header.last_sequence(), i32::MAX);
+        header.last_offset_delta = 1;
+        assert_eq!(header.last_sequence(), 0);
+        header.base_sequence = i32::MAX - 2;
+        header.last_offset_delta = 5;
+        assert_eq!(header.last_sequence(), 2);
+        header.base_sequence = -1;
+        assert_eq!(header.last_sequence(), -1);
+    }
+
+    #[test]
+    fn batches_are_walked_over_and_a_cut_one_ends_the_walk() {
+        let two = [&KNOWN[..], &KNOWN[..]].concat();
+        let all: Vec<_> = batches(&two).collect();
+        assert_eq!(all.len(), 2);
+        assert!(all.iter().all(|b| b.unwrap().bytes == KNOWN));
+        for cut in 1..KNOWN.len() {
+            let mut walk = batches(&two[..KNOWN.len() + cut]);
+            assert!(walk.next().unwrap().is_ok());
+            assert_eq!(walk.rest().len(), cut);
+            assert_eq!(walk.next(), Some(Err(BatchError::Truncated)));
+            assert_eq!(walk.next(), None);
+        }
+        let mut small = KNOWN;
+        small[11] = 48;
+        assert_eq!(batches(&small).next(), Some(Err(BatchError::Length(HEADER_BYTES as i32 - 13))));
+        small[8] = 0xff;
+        assert!(matches!(
+            batches(&small).next(),
+            Some(Err(BatchError::Length(n))) if n < 0
         ));
-    }
-    Ok(batch)
-}
-
-fn check_counts(header: &BatchHeader) -> Result<(), Rejected> {
-    let count = i64::from(header.records_count);
-    let from_offsets = i64::from(header.last_offset_delta) + 1;
-    if count <= 0 || from_offsets != count {
-        return Err(Rejected::invalid(format!(
-            "the batch says that it has {count} records, and its offsets span {from_offsets}"
-        )));
-    }
-    if header.is_control() {
-        return Err(Rejected::invalid("clients may not write control batches"));
-    }
-    Ok(())
-}
-
-fn check_producer(header: &BatchHeader) -> Result<(), Rejected> {
-    if header.has_producer_id() && header.base_sequence < 0 {
-        return Err(Rejected::invalid(format!(
-            "the batch of producer {} has the sequence number {}",
-            header.producer_id, header.base_sequence
-        )));
-    }
-    if header.is_transactional() && !header.has_producer_id() {
-        return Err(Rejected::invalid(
-            "a transactional batch needs a producer id",
-        ));
-    }
-    Ok(())
-}
-
-fn check_timestamps(header: &BatchHeader, checks: &ProduceChecks) -> Result<(), Rejected> {
-    if header.timestamp_type() == TimestampType::LogAppendTime {
-        return Err(log_append_time_from_client());
-    }
-    for timestamp in [header.base_timestamp, header.max_timestamp] {
-        if !checks.timestamps.allows(timestamp, checks.now_ms) {
-            return Err(Rejected::new(
-                RejectedKind::InvalidTimestamp,
-                timestamp_sentence(timestamp, checks),
-            ));
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn log_append_time_from_client() -> Rejected {
-    Rejected::new(
-        RejectedKind::InvalidTimestamp,
-        "a producer may not set the timestamp type to LogAppendTime",
-    )
-}
-
-pub(super) fn timestamp_sentence(timestamp: i64, checks: &ProduceChecks) -> String {
-    match checks.timestamps {
-        TimestampPolicy::CreateTime {
-            before_max_ms,
-            after_max_ms,
-        } => format!(
-            "the timestamp {timestamp} is out of range: it must lie within [{}, {}]",
-            checks.now_ms.saturating_sub(before_max_ms),
-            checks.now_ms.saturating_add(after_max_ms)
-        ),
-        TimestampPolicy::LogAppendTime => {
-            format!("the timestamp {timestamp} is out of range")
-        }
+        small[MAGIC_AT] = 1;
+        assert_eq!(batches(&small).next(), Some(Err(BatchError::Magic(1))));
     }
 }

@@ -3,10 +3,9 @@
 use byteorder::{BigEndian, ByteOrder};
 
 use super::batch::{
-    write_crc, Batch, BatchError, ATTRIBUTES_AT, ATTR_CODEC, ATTR_CONTROL, ATTR_LOG_APPEND_TIME,
-    ATTR_TRANSACTIONAL, BASE_SEQUENCE_AT, BASE_TIMESTAMP_AT, HEADER_BYTES, LAST_OFFSET_DELTA_AT,
-    LEADER_EPOCH_AT, LOG_OVERHEAD, MAGIC_AT, MAX_TIMESTAMP_AT, NO_PRODUCER_ID, NO_TIMESTAMP,
-    PRODUCER_EPOCH_AT, PRODUCER_ID_AT, RECORDS_COUNT_AT,
+    write_crc, Batch, BatchError, ATTRIBUTES_AT, ATTR_CODEC, ATTR_CONTROL, ATTR_LOG_APPEND_TIME, ATTR_TRANSACTIONAL,
+    BASE_SEQUENCE_AT, BASE_TIMESTAMP_AT, HEADER_BYTES, LAST_OFFSET_DELTA_AT, LEADER_EPOCH_AT, LOG_OVERHEAD, MAGIC_AT,
+    MAX_TIMESTAMP_AT, NO_PRODUCER_ID, NO_TIMESTAMP, PRODUCER_EPOCH_AT, PRODUCER_ID_AT, RECORDS_COUNT_AT,
 };
 use super::compress::{self, CompressError, Compression};
 use super::record::{body_of, put_varint, put_varlong};
@@ -110,13 +109,7 @@ impl BatchBuilder {
     }
 
     /// Adds a record at the next offset. `timestamp` is milliseconds since 1970 or -1.
-    pub fn push(
-        &mut self,
-        timestamp: i64,
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
-        headers: &[RecordHeader<'_>],
-    ) {
+    pub fn push(&mut self, timestamp: i64, key: Option<&[u8]>, value: Option<&[u8]>, headers: &[RecordHeader<'_>]) {
         let next = self.last_offset_delta.saturating_add(1);
         self.push_at(next, timestamp, key, value, headers);
     }
@@ -168,9 +161,8 @@ impl BatchBuilder {
     /// [`CompressError::TooLarge`] if the batch passes the 2 GiB of the format, [`CompressError::Failed`] from the codec.
     pub fn build(&self) -> Result<Vec<u8>, CompressError> {
         let mut out = vec![0; HEADER_BYTES];
-        let attributes = self.flags
-            | i16::from(self.compression.id())
-            | self.log_append_time.map_or(0, |_| ATTR_LOG_APPEND_TIME);
+        let attributes =
+            self.flags | i16::from(self.compression.id()) | self.log_append_time.map_or(0, |_| ATTR_LOG_APPEND_TIME);
         BigEndian::write_i64(&mut out, self.base_offset);
         BigEndian::write_i32(&mut out[LEADER_EPOCH_AT..], self.leader_epoch);
         out[MAGIC_AT] = 2;
@@ -200,10 +192,8 @@ fn put_bytes(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
 
 /// Writes length and checksum.
 fn seal(mut batch: Vec<u8>) -> Result<Vec<u8>, CompressError> {
-    let length =
-        i32::try_from(batch.len() - LOG_OVERHEAD).map_err(|_| CompressError::TooLarge {
-            limit_bytes: i32::MAX as usize,
-        })?;
+    let length = i32::try_from(batch.len() - LOG_OVERHEAD)
+        .map_err(|_| CompressError::TooLarge { limit_bytes: i32::MAX as usize })?;
     BigEndian::write_i32(&mut batch[8..], length);
     write_crc(&mut batch);
     Ok(batch)
@@ -214,11 +204,7 @@ fn seal(mut batch: Vec<u8>) -> Result<Vec<u8>, CompressError> {
 ///
 /// # Errors
 /// The batch does not decompress within `limit_bytes`, or the codec fails.
-pub fn recompress(
-    batch: &Batch<'_>,
-    to: Compression,
-    limit_bytes: usize,
-) -> Result<Vec<u8>, BatchError> {
+pub fn recompress(batch: &Batch<'_>, to: Compression, limit_bytes: usize) -> Result<Vec<u8>, BatchError> {
     let mut scratch = Vec::new();
     let body = body_of(batch, &mut scratch, limit_bytes)?;
     let mut out = batch.bytes[..HEADER_BYTES].to_vec();

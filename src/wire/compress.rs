@@ -29,13 +29,8 @@ pub enum Compression {
 
 impl Compression {
     /// Every codec, in the order of its number.
-    pub const ALL: [Compression; 5] = [
-        Compression::None,
-        Compression::Gzip,
-        Compression::Snappy,
-        Compression::Lz4,
-        Compression::Zstd,
-    ];
+    pub const ALL: [Compression; 5] =
+        [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
 
     /// The codec with this number (the low three bits of the attributes), or `None` for the numbers 5 to 7 that nobody uses.
     pub fn from_id(id: u8) -> Option<Compression> {
@@ -65,10 +60,7 @@ pub enum CompressError {
     /// More bytes would come out than the caller allows.
     TooLarge { limit_bytes: usize },
     /// The data are not what the codec writes.
-    Corrupt {
-        codec: Compression,
-        why: &'static str,
-    },
+    Corrupt { codec: Compression, why: &'static str },
     /// The codec itself failed, as when it gets no memory.
     Failed { codec: Compression },
 }
@@ -119,8 +111,8 @@ pub fn decompress(
         Compression::Zstd => {
             // The window of a frame may be up to 2^27 bytes (level 22 of a client writes such frames). zstd reserves
             // that address space, and touches of it only what really comes out, which the limit bounds.
-            let decoder = zstd::stream::read::Decoder::with_buffer(input)
-                .map_err(|_| CompressError::Failed { codec })?;
+            let decoder =
+                zstd::stream::read::Decoder::with_buffer(input).map_err(|_| CompressError::Failed { codec })?;
             drain(codec, decoder, limit_bytes, out)
         }
     }
@@ -130,18 +122,12 @@ pub fn decompress(
 ///
 /// # Errors
 /// [`CompressError::Failed`] if the codec itself fails, which no input causes.
-pub fn compress(
-    codec: Compression,
-    magic: i8,
-    input: &[u8],
-    out: &mut Vec<u8>,
-) -> Result<(), CompressError> {
+pub fn compress(codec: Compression, magic: i8, input: &[u8], out: &mut Vec<u8>) -> Result<(), CompressError> {
     let failed = CompressError::Failed { codec };
     match codec {
         Compression::None => out.extend_from_slice(input),
         Compression::Gzip => {
-            let mut encoder =
-                flate2::write::GzEncoder::new(&mut *out, flate2::Compression::default());
+            let mut encoder = flate2::write::GzEncoder::new(&mut *out, flate2::Compression::default());
             encoder.write_all(input).map_err(|_| failed)?;
             encoder.finish().map_err(|_| failed)?;
         }
@@ -149,8 +135,7 @@ pub fn compress(
         Compression::Lz4 => lz4_compress(input, magic > 0, out).map_err(|()| failed)?,
         Compression::Zstd => {
             let mut encoder =
-                zstd::stream::write::Encoder::new(&mut *out, zstd::DEFAULT_COMPRESSION_LEVEL)
-                    .map_err(|_| failed)?;
+                zstd::stream::write::Encoder::new(&mut *out, zstd::DEFAULT_COMPRESSION_LEVEL).map_err(|_| failed)?;
             encoder.write_all(input).map_err(|_| failed)?;
             encoder.finish().map_err(|_| failed)?;
         }
@@ -179,12 +164,7 @@ fn drain(
             Ok(0) => return Ok(()),
             Ok(got) => got,
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(_) => {
-                return Err(CompressError::Corrupt {
-                    codec,
-                    why: "the stream does not decode",
-                })
-            }
+            Err(_) => return Err(CompressError::Corrupt { codec, why: "the stream does not decode" }),
         };
         check_room(got, out.len(), limit_bytes)?;
         let more_bytes = out.len().min(limit_bytes - out.len()).max(got);
@@ -207,10 +187,7 @@ const XERIAL_BLOCK_BYTES: usize = 32 << 10;
 const SNAPPY_RATIO_MAX: usize = 22;
 
 fn snappy_corrupt(why: &'static str) -> CompressError {
-    CompressError::Corrupt {
-        codec: Compression::Snappy,
-        why,
-    }
+    CompressError::Corrupt { codec: Compression::Snappy, why }
 }
 
 fn snappy_compress(input: &[u8], out: &mut Vec<u8>) -> Result<(), ()> {
@@ -220,20 +197,14 @@ fn snappy_compress(input: &[u8], out: &mut Vec<u8>) -> Result<(), ()> {
     for block in input.chunks(XERIAL_BLOCK_BYTES) {
         let at = out.len();
         out.resize(at + 4 + snap::raw::max_compress_len(block.len()), 0);
-        let written = encoder
-            .compress(block, &mut out[at + 4..])
-            .map_err(|_| ())?;
+        let written = encoder.compress(block, &mut out[at + 4..]).map_err(|_| ())?;
         BigEndian::write_u32(&mut out[at..], written as u32);
         out.truncate(at + 4 + written);
     }
     Ok(())
 }
 
-fn snappy_decompress(
-    input: &[u8],
-    limit_bytes: usize,
-    out: &mut Vec<u8>,
-) -> Result<(), CompressError> {
+fn snappy_decompress(input: &[u8], limit_bytes: usize, out: &mut Vec<u8>) -> Result<(), CompressError> {
     if !input.starts_with(&XERIAL_MAGIC) {
         return snappy_block(input, limit_bytes, out);
     }
@@ -241,18 +212,14 @@ fn snappy_decompress(
     while !rest.is_empty() {
         // A stream may be several streams one after the other, each with its header.
         if rest.starts_with(&XERIAL_MAGIC) {
-            rest = rest
-                .get(XERIAL_HEADER_BYTES..)
-                .ok_or(snappy_corrupt("the header is cut off"))?;
+            rest = rest.get(XERIAL_HEADER_BYTES..).ok_or(snappy_corrupt("the header is cut off"))?;
             continue;
         }
         if rest.len() < 4 {
             return Err(snappy_corrupt("a block's length is cut off"));
         }
         let block_bytes = BigEndian::read_u32(rest) as usize;
-        let block = rest[4..]
-            .get(..block_bytes)
-            .ok_or(snappy_corrupt("a block is cut off"))?;
+        let block = rest[4..].get(..block_bytes).ok_or(snappy_corrupt("a block is cut off"))?;
         snappy_block(block, limit_bytes, out)?;
         rest = &rest[4 + block_bytes..];
     }
@@ -261,8 +228,7 @@ fn snappy_decompress(
 
 /// Appends one raw Snappy block to `out`. The block claims its length; the claim is believed only as far as it is possible.
 fn snappy_block(block: &[u8], limit_bytes: usize, out: &mut Vec<u8>) -> Result<(), CompressError> {
-    let claimed = snap::raw::decompress_len(block)
-        .map_err(|_| snappy_corrupt("a block's header does not decode"))?;
+    let claimed = snap::raw::decompress_len(block).map_err(|_| snappy_corrupt("a block's header does not decode"))?;
     check_room(claimed, out.len(), limit_bytes)?;
     if claimed > block.len().saturating_mul(SNAPPY_RATIO_MAX) {
         return Err(snappy_corrupt("a block claims an impossible length"));
@@ -293,10 +259,7 @@ const LZ4_RATIO_MAX: usize = 255;
 const LZ4_STORED: u32 = 1 << 31;
 
 fn lz4_corrupt(why: &'static str) -> CompressError {
-    CompressError::Corrupt {
-        codec: Compression::Lz4,
-        why,
-    }
+    CompressError::Corrupt { codec: Compression::Lz4, why }
 }
 
 /// The header checksum: one byte of the hash of the descriptor. Kafka before message format 1 hashed the magic number as
@@ -350,9 +313,7 @@ impl Lz4Frame {
         }
         let (flg, bd) = (input[4], input[5]);
         if flg >> 6 != 1 || flg & 0b10 != 0 || bd & 0b1000_1111 != 0 {
-            return Err(lz4_corrupt(
-                "the header has an unknown version or reserved bits",
-            ));
+            return Err(lz4_corrupt("the header has an unknown version or reserved bits"));
         }
         if flg & 1 != 0 {
             return Err(lz4_corrupt("the frame needs a dictionary"));
@@ -391,13 +352,7 @@ fn lz4_decompress(
     let mut block = Vec::new();
     loop {
         let frame = Lz4Frame::parse(rest, strict_checksum)?;
-        rest = lz4_frame(
-            &frame,
-            &rest[frame.header_bytes..],
-            limit_bytes,
-            &mut block,
-            out,
-        )?;
+        rest = lz4_frame(&frame, &rest[frame.header_bytes..], limit_bytes, &mut block, out)?;
         if rest.is_empty() {
             return Ok(());
         }
@@ -432,9 +387,7 @@ fn lz4_frame<'a>(
         if stored_bytes > frame.block_bytes_max {
             return Err(lz4_corrupt("a block is larger than the header allows"));
         }
-        let data = rest
-            .get(..stored_bytes)
-            .ok_or(lz4_corrupt("a block is cut off"))?;
+        let data = rest.get(..stored_bytes).ok_or(lz4_corrupt("a block is cut off"))?;
         rest = &rest[stored_bytes..];
         if frame.block_checksums && take_u32(&mut rest)? != XxHash32::oneshot(0, data) {
             return Err(lz4_corrupt("a block's checksum is wrong"));
@@ -447,13 +400,8 @@ fn lz4_frame<'a>(
         }
     }
     let content = &out[frame_at..];
-    if frame
-        .content_bytes
-        .is_some_and(|n| n != content.len() as u64)
-    {
-        return Err(lz4_corrupt(
-            "the content has another size than the header says",
-        ));
+    if frame.content_bytes.is_some_and(|n| n != content.len() as u64) {
+        return Err(lz4_corrupt("the content has another size than the header says"));
     }
     if frame.content_checksum && take_u32(&mut rest)? != XxHash32::oneshot(0, content) {
         return Err(lz4_corrupt("the content's checksum is wrong"));
@@ -485,4 +433,207 @@ fn lz4_block(
     check_room(written, out.len(), limit_bytes)?;
     out.extend_from_slice(&block[..written]);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: usize = 1 << 20;
+
+    /// A little of everything: repetitive text, then bytes that do not compress.
+    fn sample(bytes: usize) -> Vec<u8> {
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        (0..bytes)
+            .map(|i| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                if i % 5000 < 3000 {
+                    b"kafka "[i % 6]
+                } else {
+                    state as u8
+                }
+            })
+            .collect()
+    }
+
+    fn packed(codec: Compression, magic: i8, input: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        compress(codec, magic, input, &mut out).unwrap();
+        out
+    }
+
+    fn unpacked(codec: Compression, magic: i8, input: &[u8]) -> Result<Vec<u8>, CompressError> {
+        let mut out = vec![1, 2, 3];
+        decompress(codec, magic, input, LIMIT, &mut out).map(|()| out)
+    }
+
+    #[test]
+    fn every_codec_round_trips_at_every_size() {
+        for codec in Compression::ALL {
+            for magic in 0..3 {
+                for bytes in [0, 1, 100, 32 << 10, (64 << 10) + 1, 300_000] {
+                    let input = sample(bytes);
+                    let packed = packed(codec, magic, &input);
+                    assert_eq!(unpacked(codec, magic, &packed).unwrap(), input, "{codec:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn compress_appends_and_leaves_what_is_there() {
+        for codec in Compression::ALL {
+            let mut out = b"head".to_vec();
+            compress(codec, 2, b"body", &mut out).unwrap();
+            assert!(out.starts_with(b"head"));
+            assert_eq!(unpacked(codec, 2, &out[4..]).unwrap(), b"body");
+        }
+    }
+
+    #[test]
+    fn a_bomb_of_any_codec_is_an_error_and_takes_no_more_memory_than_the_limit() {
+        let zeros = vec![0u8; 32 << 20];
+        for codec in Compression::ALL {
+            let bomb = packed(codec, 2, &zeros);
+            let mut out = Vec::new();
+            let got = decompress(codec, 2, &bomb, LIMIT, &mut out);
+            assert_eq!(got, Err(CompressError::TooLarge { limit_bytes: LIMIT }), "{codec:?}");
+            assert!(out.capacity() <= LIMIT, "{codec:?}: {}", out.capacity());
+        }
+    }
+
+    #[test]
+    fn exactly_the_limit_passes() {
+        let input = sample(LIMIT);
+        for codec in Compression::ALL {
+            assert_eq!(unpacked(codec, 2, &packed(codec, 2, &input)).unwrap(), input);
+        }
+    }
+
+    #[test]
+    fn every_truncation_and_flipped_byte_is_harmless() {
+        let input = sample(400);
+        for codec in Compression::ALL {
+            let good = packed(codec, 2, &input);
+            for cut in 0..good.len() {
+                let _ = unpacked(codec, 2, &good[..cut]);
+            }
+            for at in 0..good.len() {
+                for bit in 0..8 {
+                    let mut bad = good.clone();
+                    bad[at] ^= 1 << bit;
+                    let _ = unpacked(codec, 2, &bad);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_truncated_stream_is_an_error() {
+        let input = sample(4000);
+        for codec in [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
+            let good = packed(codec, 2, &input);
+            let got = unpacked(codec, 2, &good[..good.len() - 1]);
+            assert!(matches!(got, Err(CompressError::Corrupt { .. })), "{codec:?}");
+        }
+    }
+
+    #[test]
+    fn gzip_of_several_members_is_read_to_the_end() {
+        let mut two = packed(Compression::Gzip, 2, b"one ");
+        two.extend(packed(Compression::Gzip, 2, b"two"));
+        assert_eq!(unpacked(Compression::Gzip, 2, &two).unwrap(), b"one two");
+    }
+
+    #[test]
+    fn snappy_is_read_raw_and_framed_and_written_framed() {
+        let input = sample(100_000);
+        let raw = snap::raw::Encoder::new().compress_vec(&input).unwrap();
+        assert_eq!(unpacked(Compression::Snappy, 2, &raw).unwrap(), input);
+        let framed = packed(Compression::Snappy, 2, &input);
+        assert!(framed.starts_with(b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01"));
+        let mut twice = framed.clone();
+        twice.extend(&framed);
+        assert_eq!(unpacked(Compression::Snappy, 2, &twice).unwrap(), [&input[..], &input[..]].concat());
+    }
+
+    #[test]
+    fn snappy_that_claims_more_than_it_can_hold_allocates_nothing() {
+        // A claim of one MiB in front of four bytes; then one of four GiB.
+        for claim in [&[0x80, 0x80, 0x40, 0, 0, 0, 0][..], &[0xff, 0xff, 0xff, 0xff, 0x0f, 0]] {
+            let mut out = Vec::new();
+            assert!(decompress(Compression::Snappy, 2, claim, LIMIT, &mut out).is_err());
+            assert_eq!(out.capacity(), 0);
+        }
+    }
+
+    #[test]
+    fn lz4_of_magic_0_has_kafkas_old_header_checksum() {
+        let old = packed(Compression::Lz4, 0, b"value");
+        let new = packed(Compression::Lz4, 1, b"value");
+        assert_eq!(old[6], (XxHash32::oneshot(0, &old[..6]) >> 8) as u8);
+        assert_eq!(new[6], (XxHash32::oneshot(0, &new[4..6]) >> 8) as u8);
+        assert_ne!(old[6], new[6]);
+        assert_eq!(old[7..], new[7..]);
+        // Readers of magic 0 take both, later ones only the right one.
+        assert!(unpacked(Compression::Lz4, 0, &old).is_ok());
+        assert!(unpacked(Compression::Lz4, 0, &new).is_ok());
+        assert!(unpacked(Compression::Lz4, 1, &old).is_err());
+        assert!(unpacked(Compression::Lz4, 1, &new).is_ok());
+    }
+
+    fn foreign_lz4(input: &[u8], linked: bool, checksums: bool, sized: bool) -> Vec<u8> {
+        use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
+        let info = FrameInfo::new()
+            .block_mode(if linked { BlockMode::Linked } else { BlockMode::Independent })
+            .block_size(BlockSize::Max256KB)
+            .block_checksums(checksums)
+            .content_checksum(checksums)
+            .content_size(sized.then_some(input.len() as u64));
+        let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
+        encoder.write_all(input).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn lz4_frames_of_every_shape_are_read() {
+        let input = sample(700_000);
+        for shape in 0..8 {
+            let frame = foreign_lz4(&input, shape & 1 != 0, shape & 2 != 0, shape & 4 != 0);
+            assert_eq!(unpacked(Compression::Lz4, 2, &frame).unwrap(), input, "{shape}");
+            let mut two = frame.clone();
+            two.extend(packed(Compression::Lz4, 2, b"more"));
+            assert!(unpacked(Compression::Lz4, 2, &two).unwrap().ends_with(b"more"));
+        }
+    }
+
+    #[test]
+    fn lz4_checksums_and_sizes_are_checked() {
+        let input = sample(1000);
+        let good = foreign_lz4(&input, false, true, true);
+        assert!(unpacked(Compression::Lz4, 2, &good).is_ok());
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 0x10;
+            assert!(unpacked(Compression::Lz4, 2, &bad).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn our_lz4_is_read_by_another_reader() {
+        let input = sample(200_000);
+        let frame = packed(Compression::Lz4, 2, &input);
+        let mut out = Vec::new();
+        lz4_flex::frame::FrameDecoder::new(&frame[..]).read_to_end(&mut out).unwrap();
+        assert_eq!(out, input);
+    }
+
+    #[test]
+    fn zstd_with_a_giant_window_is_refused() {
+        // Magic number, then a descriptor without content size, then a window of 2^41 bytes.
+        let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xf8, 0x01, 0x00, 0x00];
+        assert!(unpacked(Compression::Zstd, 2, &frame).is_err());
+    }
 }

@@ -214,10 +214,7 @@ mod tests {
     #[test]
     fn an_unknown_error_is_never_code_0() {
         assert_ne!(ErrorCode::UNKNOWN_SERVER_ERROR, ErrorCode::NONE);
-        assert!(ErrorCode::ALL
-            .iter()
-            .filter(|e| **e != ErrorCode::NONE)
-            .all(|e| e.is_error()));
+        assert!(ErrorCode::ALL.iter().filter(|e| **e != ErrorCode::NONE).all(|e| e.is_error()));
         assert_eq!(ErrorCode::default(), ErrorCode::NONE);
         assert_eq!(ErrorCode(999).to_string(), "error 999");
         assert_eq!(ErrorCode::CORRUPT_MESSAGE.to_string(), "CORRUPT_MESSAGE");

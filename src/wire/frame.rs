@@ -66,11 +66,7 @@ impl<'a> RequestHeader<'a> {
         let version = r.i16()?;
         let correlation_id = r.i32()?;
         let Some(api) = key.api() else {
-            return Err(HeaderError::UnknownApi {
-                key,
-                version,
-                correlation_id,
-            });
+            return Err(HeaderError::UnknownApi { key, version, correlation_id });
         };
         let client_id = match r.i16()? {
             -1 => None,
@@ -80,15 +76,7 @@ impl<'a> RequestHeader<'a> {
         if api.request_header(version) >= 2 {
             r.skip_tags()?;
         }
-        Ok((
-            RequestHeader {
-                api,
-                version,
-                correlation_id,
-                client_id,
-            },
-            r.rest(),
-        ))
+        Ok((RequestHeader { api, version, correlation_id, client_id }, r.rest()))
     }
 }
 
@@ -112,12 +100,7 @@ pub fn response<'a, M: Response<'a>>(version: i16, correlation_id: i32, message:
 }
 
 /// A whole request frame: length, header, body. Tools and tests are the ones who send requests.
-pub fn request<'a, M: Request<'a>>(
-    version: i16,
-    correlation_id: i32,
-    client_id: Option<&str>,
-    message: &M,
-) -> Encoded {
+pub fn request<'a, M: Request<'a>>(version: i16, correlation_id: i32, client_id: Option<&str>, message: &M) -> Encoded {
     frame(version, message, |w| {
         w.i16(M::API.key.0);
         w.i16(version);
@@ -130,11 +113,7 @@ pub fn request<'a, M: Request<'a>>(
 }
 
 /// Splits a response frame, without the length in front, into its correlation id and the message's body.
-pub fn parse_response<'a>(
-    api: &Api,
-    version: i16,
-    frame: &'a [u8],
-) -> Result<(i32, &'a [u8]), DecodeError> {
+pub fn parse_response<'a>(api: &Api, version: i16, frame: &'a [u8]) -> Result<(i32, &'a [u8]), DecodeError> {
     let mut r = Reader::new(frame, 0, false);
     let correlation_id = r.i32()?;
     if api.response_header(version) >= 1 {
@@ -143,11 +122,7 @@ pub fn parse_response<'a>(
     Ok((correlation_id, r.rest()))
 }
 
-fn frame<'a, M: Message<'a>>(
-    version: i16,
-    message: &M,
-    header: impl FnOnce(&mut Writer),
-) -> Encoded {
+fn frame<'a, M: Message<'a>>(version: i16, message: &M, header: impl FnOnce(&mut Writer)) -> Encoded {
     let mut w = Writer::new(version, false);
     w.i32(0);
     header(&mut w);

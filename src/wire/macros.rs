@@ -173,11 +173,7 @@ macro_rules! message {
     };
     (@read $r:ident, $version:ident, $ty:ty, [$versions:expr] [$nullable:expr] [] [$($default:expr)?]) => {
         if ($versions).contains(&$version) {
-            let value = <$ty as $crate::wire::Wire>::read($r)?;
-            if value.is_none() && !($nullable).contains(&$version) {
-                return Err($r.error("null where this version allows none"));
-            }
-            value
+            $crate::wire::read_where_nullable($r, ($nullable).contains(&$version))?
         } else {
             message!(@default $ty $(, $default)?)
         }

@@ -12,7 +12,8 @@
 //!
 //! - A field that a version lacks has its default after decoding and is left out when encoding, whatever it holds.
 //! - Defaults are those of the schemas, except that a nullable field without a default there is `None`, not empty.
-//! - A null that a version doesn't allow is an error in decoding, and the empty value in encoding.
+//! - A null that a version doesn't allow is an error in decoding, except that a null array is read as an empty one; in
+//!   encoding the empty value is written instead.
 //! - Tagged fields that hold their default are not written; unknown ones are skipped.
 //! - Bytes left over after a message are an error.
 
@@ -20,15 +21,18 @@ pub mod api;
 pub mod batch;
 mod batch_builder;
 pub mod compress;
+mod convert;
 mod error_code;
 pub mod frame;
-mod macros;
+pub mod legacy;
+pub(crate) mod macros;
 pub mod msg;
 mod primitives;
 mod reader;
 pub mod record;
 pub mod schema;
 mod uuid;
+mod validate;
 mod writer;
 
 use std::ops::RangeInclusive;
@@ -78,6 +82,14 @@ pub fn encode<'a, M: Message<'a>>(message: &M, version: i16) -> Encoded {
     w.into_encoded()
 }
 
+/// Reads a nullable field; a null that the version doesn't allow is left to the type.
+fn read_where_nullable<'a, T: Nullable<'a>>(r: &mut Reader<'a>, nullable: bool) -> Result<Option<T>, DecodeError> {
+    match T::read_nullable(r)? {
+        None if !nullable => T::read_forbidden_null(r).map(Some),
+        value => Ok(value),
+    }
+}
+
 /// Writes a nullable field; where the version allows no null, the empty value stands for it.
 fn write_where_nullable<'a, T: Nullable<'a>>(value: &Option<T>, nullable: bool, w: &mut Writer) {
     if value.is_none() && !nullable {
@@ -123,8 +135,7 @@ mod tests {
             assert_eq!(whole.len(), encoded.total_len());
             assert_eq!(whole[..4], (whole.len() as u32 - 4).to_be_bytes());
 
-            let (correlation_id, body) =
-                frame::parse_response(FetchResponse::API, version, &whole[4..]).unwrap();
+            let (correlation_id, body) = frame::parse_response(FetchResponse::API, version, &whole[4..]).unwrap();
             assert_eq!(correlation_id, 77);
             let decoded: FetchResponse = decode(body, version).unwrap();
             let partitions = &decoded.responses[0].partitions;

@@ -29,7 +29,13 @@ pub trait Nullable<'a>: Wire<'a> {
     /// Writes a value or null.
     fn write_nullable(value: Option<&Self>, w: &mut Writer);
 
-    /// Writes the empty value, which stands for null in a version that knows no null.
+    /// What a null is read as in a version that allows none: an error, unless the type says otherwise.
+    #[cold]
+    fn read_forbidden_null(r: &Reader<'a>) -> Result<Self, DecodeError> {
+        Err(r.error("null where a value must stand"))
+    }
+
+    /// Writes the empty value, which stands for null in a version that allows none.
     fn write_empty(w: &mut Writer);
 
     /// The fewest bytes that a value or null takes.
@@ -152,7 +158,10 @@ macro_rules! not_null {
     () => {
         #[inline]
         fn read(r: &mut Reader<'a>) -> Result<Self, DecodeError> {
-            Self::read_nullable(r)?.ok_or_else(|| r.error("null where a value must stand"))
+            match Self::read_nullable(r)? {
+                Some(value) => Ok(value),
+                None => Self::read_forbidden_null(r),
+            }
         }
 
         #[inline]
@@ -232,6 +241,11 @@ impl<'a, T: Wire<'a>> Nullable<'a> for Vec<T> {
     #[inline]
     fn read_nullable(r: &mut Reader<'a>) -> Result<Option<Self>, DecodeError> {
         r.array()
+    }
+
+    /// Null is read as empty: there are clients that send null arrays in CreateTopics, and mean no elements.
+    fn read_forbidden_null(_: &Reader<'a>) -> Result<Self, DecodeError> {
+        Ok(Vec::new())
     }
 
     #[inline]

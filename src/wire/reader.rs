@@ -39,12 +39,7 @@ impl<'a> Reader<'a> {
     /// A reader at the start of `bytes`.
     #[inline]
     pub fn new(bytes: &'a [u8], version: i16, flexible: bool) -> Self {
-        Reader {
-            rest: bytes,
-            end: bytes.len(),
-            version,
-            flexible,
-        }
+        Reader { rest: bytes, end: bytes.len(), version, flexible }
     }
 
     /// The version of the message being read.
@@ -74,10 +69,7 @@ impl<'a> Reader<'a> {
     /// An error at the present position.
     #[cold]
     pub fn error(&self, what: &'static str) -> DecodeError {
-        DecodeError {
-            what,
-            position: self.position(),
-        }
+        DecodeError { what, position: self.position() }
     }
 
     /// Ends a message: bytes left over are an error.
@@ -267,15 +259,7 @@ impl<'a> Reader<'a> {
         let tag = self.uvarint()?;
         let len = self.uvarint()?;
         let rest = self.take(len as usize)?;
-        Ok((
-            tag,
-            Reader {
-                rest,
-                end: self.position(),
-                version: self.version,
-                flexible: self.flexible,
-            },
-        ))
+        Ok((tag, Reader { rest, end: self.position(), version: self.version, flexible: self.flexible }))
     }
 
     /// Skips the tagged fields of a struct that knows none, as the protocol asks for.

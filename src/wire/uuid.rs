@@ -44,11 +44,7 @@ impl fmt::Display for Uuid {
         let bits = u128::from_be_bytes(self.0);
         let mut text = [0u8; 22];
         for (i, c) in text.iter_mut().enumerate() {
-            let six = if i < 21 {
-                bits >> (122 - 6 * i)
-            } else {
-                bits << 4
-            };
+            let six = if i < 21 { bits >> (122 - 6 * i) } else { bits << 4 };
             *c = ALPHABET[(six & 0x3f) as usize];
         }
         f.pad(std::str::from_utf8(&text).unwrap_or(""))
@@ -80,13 +76,9 @@ mod tests {
 
     #[test]
     fn refuses_other_text() {
-        for text in [
-            "",
-            "AAAAAAAAAAAAAAAAAAAAA",
-            "AAAAAAAAAAAAAAAAAAAAAAA",
-            "AAAAAAAAAAAAAAAAAAAA+A",
-            "AAAAAAAAAAAAAAAAAAAAAB",
-        ] {
+        for text in
+            ["", "AAAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAA+A", "AAAAAAAAAAAAAAAAAAAAAB"]
+        {
             assert_eq!(Uuid::parse(text), None, "{text}");
         }
     }

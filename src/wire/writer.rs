@@ -45,12 +45,7 @@ pub struct Writer {
 impl Writer {
     /// An empty writer.
     pub fn new(version: i16, flexible: bool) -> Self {
-        Writer {
-            bytes: Vec::with_capacity(128),
-            externals: Vec::new(),
-            version,
-            flexible,
-        }
+        Writer { bytes: Vec::with_capacity(128), externals: Vec::new(), version, flexible }
     }
 
     /// The version of the message being written.
@@ -78,10 +73,7 @@ impl Writer {
 
     /// The finished message.
     pub fn into_encoded(self) -> Encoded {
-        Encoded {
-            bytes: self.bytes,
-            externals: self.externals,
-        }
+        Encoded { bytes: self.bytes, externals: self.externals }
     }
 
     /// Bytes as they are, without a length.
@@ -183,11 +175,7 @@ impl Writer {
     #[inline]
     pub fn external(&mut self, tag: u32, len: u32) {
         self.len(Some(len as usize));
-        self.externals.push(External {
-            position: self.bytes.len(),
-            tag,
-            len,
-        });
+        self.externals.push(External { position: self.bytes.len(), tag, len });
     }
 
     /// An array; None is null.
@@ -221,9 +209,6 @@ fn cut(text: &str) -> &str {
     if text.len() <= MAX_STRING {
         return text;
     }
-    let end = (0..=MAX_STRING)
-        .rev()
-        .find(|&i| text.is_char_boundary(i))
-        .unwrap_or(0);
+    let end = (0..=MAX_STRING).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
     &text[..end]
 }
