@@ -5,7 +5,7 @@ pub mod complaints;
 pub mod connection;
 pub mod core;
 pub mod frames;
-//pub mod http;
+pub mod http;
 pub mod inbox;
 pub mod outgoing;
 pub mod reactor;
