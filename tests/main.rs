@@ -1,5 +1,6 @@
 //! The one integration binary; each module is a room of tests.
 
-mod sim;
 mod cli;
 mod man;
+mod net;
+mod sim;

@@ -122,7 +122,7 @@ mod tests {
     fn a_name_is_never_used_again_and_counts_are_kept_per_address() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut table = Table::default();
-        let mut open = |table: &mut Table, timer_us| {
+        let open = |table: &mut Table, timer_us| {
             let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let (stream, peer) = listener.accept().unwrap();
             (table.insert(stream, peer, 0, timer_us).unwrap(), peer)

@@ -61,8 +61,7 @@ fn send_fd(stream: &TcpStream, fd: i32, file: &dyn DiskFile, position: u64, byte
         return Err(io::ErrorKind::InvalidInput.into());
     };
     // SAFETY: both descriptors are open while `stream` and `file` are borrowed, and `len` is valid to write to.
-    let status =
-        unsafe { libc::sendfile(fd, stream.as_raw_fd(), offset, &raw mut len, std::ptr::null_mut(), 0) };
+    let status = unsafe { libc::sendfile(fd, stream.as_raw_fd(), offset, &raw mut len, std::ptr::null_mut(), 0) };
     if status == 0 || len > 0 {
         return Ok(len as usize);
     }

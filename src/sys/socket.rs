@@ -114,13 +114,13 @@ pub fn raise_open_files_limit() -> io::Result<u64> {
     }
     let wanted = libc::rlimit { rlim_cur: highest_soft_limit(limit.rlim_max), rlim_max: limit.rlim_max };
     if wanted.rlim_cur <= limit.rlim_cur {
-        return Ok(limit.rlim_cur as u64);
+        return Ok(limit.rlim_cur);
     }
     // SAFETY: `wanted` is a valid rlimit to read from.
     if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const wanted) } != 0 {
-        return Ok(limit.rlim_cur as u64);
+        return Ok(limit.rlim_cur);
     }
-    Ok(wanted.rlim_cur as u64)
+    Ok(wanted.rlim_cur)
 }
 
 /// macOS reports an infinite hard limit and then refuses more than OPEN_MAX.
@@ -166,7 +166,10 @@ mod tests {
     #[test]
     fn slices_arrive_in_order_whether_or_not_more_follows() {
         let (mut client, server) = pair();
-        assert_eq!(send_vectored(&server, &[IoSlice::new(b"he"), IoSlice::new(b""), IoSlice::new(b"a")], true).unwrap(), 3);
+        assert_eq!(
+            send_vectored(&server, &[IoSlice::new(b"he"), IoSlice::new(b""), IoSlice::new(b"a")], true).unwrap(),
+            3
+        );
         assert_eq!(send_vectored(&server, &[IoSlice::new(b"d")], false).unwrap(), 1);
         drop(server);
         let mut text = String::new();
