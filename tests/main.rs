@@ -1,6 +1,8 @@
 //! The one integration binary; each module is a room of tests.
 
 mod cli;
+mod codec;
 mod man;
 mod net;
+mod records;
 mod sim;
