@@ -94,6 +94,8 @@ pub struct Outlets {
     pub remove: Box<dyn FnMut(SegmentId)>,
     /// SIGHUP came.
     pub reload: Box<dyn FnMut()>,
+    /// A clean stop begins.
+    pub stopping: Box<dyn FnMut()>,
 }
 
 /// Why the loop ended.
@@ -123,6 +125,29 @@ struct Accepting {
 struct Stopping {
     deadline_us: u64,
     drained_us: Option<u64>,
+}
+
+/// The kernel's queue of events, and the inbox that wakes who waits there. It comes first, because the threads that
+/// report to the inbox are there before the reactor is.
+pub struct EventQueue<C> {
+    poll: Poll,
+    inbox: Inbox<C>,
+}
+
+impl<C: 'static> EventQueue<C> {
+    /// An empty queue.
+    pub fn new() -> io::Result<EventQueue<C>> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        // Waking can only fail when the counter behind it is full, and then the reactor wakes anyway.
+        let inbox = Inbox::new(move || drop(waker.wake()));
+        Ok(EventQueue { poll, inbox })
+    }
+
+    /// Where other threads report to.
+    pub fn inbox(&self) -> Inbox<C> {
+        self.inbox.clone()
+    }
 }
 
 /// The loop and what it needs.
@@ -162,6 +187,7 @@ pub struct Reactor<C> {
 impl<C: Core + 'static> Reactor<C> {
     /// A reactor over a listening socket that does not block.
     pub fn new(
+        events: EventQueue<C>,
         core: C,
         listener: TcpListener,
         outlets: Outlets,
@@ -169,10 +195,7 @@ impl<C: Core + 'static> Reactor<C> {
         metrics: Arc<Metrics>,
         clock: Clock,
     ) -> io::Result<Reactor<C>> {
-        let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), WAKER)?;
-        // The bell can only fail when the counter behind it is full, and then the reactor wakes anyway.
-        let inbox = Inbox::new(move || drop(waker.wake()));
+        let EventQueue { poll, inbox } = events;
         poll.registry().register(&mut SourceFd(&listener.as_raw_fd()), LISTENER, Interest::READABLE)?;
         Ok(Reactor {
             core,
@@ -209,18 +232,12 @@ impl<C: Core + 'static> Reactor<C> {
         Ok(())
     }
 
-    /// Where other threads report to.
-    pub fn inbox(&self) -> Inbox<C> {
-        self.inbox.clone()
-    }
-
-    /// Replaces the orders' destinations, which may need the inbox.
-    pub fn set_outlets(&mut self, outlets: Outlets) {
-        self.outlets = outlets;
-    }
-
     /// Runs until a stop or a failure. One turn has a fixed order; each step depends on the one before.
     pub fn run(mut self) -> Outcome {
+        // What recovery left to do, such as a checkpoint, begins without waiting for a client.
+        let now = self.now();
+        self.carry_out(now);
+        self.submit_group(now);
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         loop {
             // Wait for edges; not at all while work is left, without end when nothing is timed.
@@ -718,6 +735,7 @@ impl<C: Core + 'static> Reactor<C> {
             return;
         }
         log::info!("stopping: no new connections; what is in flight is finished");
+        (self.outlets.stopping)();
         self.listener = None;
         self.stopping = Some(Stopping { deadline_us: now.mono_us + self.limits.stop_us, drained_us: None });
         self.core.stop(now);

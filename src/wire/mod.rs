@@ -109,10 +109,7 @@ mod tests {
         let partition = |index, len| FetchPartitionData {
             partition_index: index,
             high_watermark: 9,
-            records: RecordSet::External {
-                tag: index as u32 + 70,
-                len,
-            },
+            records: RecordSet::External { tag: index as u32 + 70, len },
             ..Default::default()
         };
         for version in FetchResponse::VERSIONS {
@@ -125,10 +122,7 @@ mod tests {
                 ..Default::default()
             };
             let encoded = frame::response(version, 77, &response);
-            assert_eq!(
-                encoded.externals.iter().map(|e| e.tag).collect::<Vec<_>>(),
-                [70, 71]
-            );
+            assert_eq!(encoded.externals.iter().map(|e| e.tag).collect::<Vec<_>>(), [70, 71]);
 
             let mut whole = Vec::new();
             let mut from = 0;

@@ -13,10 +13,7 @@ impl Json {
     /// A member of an object.
     pub fn get(&self, name: &str) -> Option<&Json> {
         match self {
-            Json::Object(members) => members
-                .iter()
-                .find(|(n, _)| n == name)
-                .map(|(_, value)| value),
+            Json::Object(members) => members.iter().find(|(n, _)| n == name).map(|(_, value)| value),
             _ => None,
         }
     }
@@ -43,11 +40,7 @@ pub fn parse(text: &str) -> Json {
     let mut reader = Reader { rest: text };
     let value = reader.value();
     reader.skip();
-    assert!(
-        reader.rest.is_empty(),
-        "text after the document: {:.40}",
-        reader.rest
-    );
+    assert!(reader.rest.is_empty(), "text after the document: {:.40}", reader.rest);
     value
 }
 
@@ -78,11 +71,7 @@ impl Reader<'_> {
     }
 
     fn expect(&mut self, token: char) {
-        assert!(
-            self.accept(token),
-            "{token:?} expected before {:.40}",
-            self.rest
-        );
+        assert!(self.accept(token), "{token:?} expected before {:.40}", self.rest);
     }
 
     fn value(&mut self) -> Json {
@@ -105,15 +94,9 @@ impl Reader<'_> {
         } else if self.rest.starts_with('"') {
             Json::Text(self.string())
         } else {
-            let end = self
-                .rest
-                .find(|c: char| !c.is_alphanumeric() && !"+-.".contains(c));
+            let end = self.rest.find(|c: char| !c.is_alphanumeric() && !"+-.".contains(c));
             let (word, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
-            assert!(
-                !word.is_empty(),
-                "a value expected before {:.40}",
-                self.rest
-            );
+            assert!(!word.is_empty(), "a value expected before {:.40}", self.rest);
             self.rest = rest;
             Json::Word(word.to_string())
         }

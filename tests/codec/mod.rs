@@ -146,39 +146,15 @@ pub fn every_message() -> Vec<Entry> {
 /// The messages with each version that is described.
 pub fn every_version() -> impl Iterator<Item = (Entry, i16)> {
     every_message().into_iter().flat_map(|entry| {
-        let (recode, default, name, api, body) = (
-            entry.recode,
-            entry.default,
-            entry.name,
-            entry.api,
-            entry.body,
-        );
-        api.versions().map(move |version| {
-            (
-                Entry {
-                    name,
-                    api,
-                    body,
-                    recode,
-                    default,
-                    oracles: entry.oracles.clone(),
-                },
-                version,
-            )
-        })
+        let (recode, default, name, api, body) = (entry.recode, entry.default, entry.name, entry.api, entry.body);
+        api.versions()
+            .map(move |version| (Entry { name, api, body, recode, default, oracles: entry.oracles.clone() }, version))
     })
 }
 
 #[test]
 fn the_list_of_messages_is_complete() {
-    let keys: Vec<i16> = every_message()
-        .iter()
-        .step_by(2)
-        .map(|entry| entry.api.key.0)
-        .collect();
-    let table: Vec<i16> = chronik::wire::api::TABLE
-        .iter()
-        .map(|api| api.key.0)
-        .collect();
+    let keys: Vec<i16> = every_message().iter().step_by(2).map(|entry| entry.api.key.0).collect();
+    let table: Vec<i16> = chronik::wire::api::TABLE.iter().map(|api| api.key.0).collect();
     assert_eq!(keys, table);
 }

@@ -40,9 +40,7 @@ macro_rules! release {
 
             fn encode<M: Encodable>(message: &M, version: i16) -> Result<Vec<u8>, String> {
                 let mut out = BytesMut::new();
-                message
-                    .encode(&mut out, version)
-                    .map_err(|e| e.to_string())?;
+                message.encode(&mut out, version).map_err(|e| e.to_string())?;
                 Ok(out.to_vec())
             }
         }
@@ -62,11 +60,7 @@ fn an_independent_implementation_reads_and_writes_the_same_bytes() {
     let mut wrong = Vec::new();
     for entry in every_message() {
         for version in entry.api.versions() {
-            let oracles: Vec<_> = entry
-                .oracles
-                .iter()
-                .filter(|oracle| oracle.versions.contains(&version))
-                .collect();
+            let oracles: Vec<_> = entry.oracles.iter().filter(|oracle| oracle.versions.contains(&version)).collect();
             if oracles.is_empty() {
                 uncovered.push(format!("{} v{version}", entry.name));
                 continue;
@@ -90,27 +84,14 @@ fn an_independent_implementation_reads_and_writes_the_same_bytes() {
                 }
                 for seed in 0..VALUES {
                     let random = &mut Random(seed << 32 | version as u64);
-                    let mut maker = Maker {
-                        random,
-                        version,
-                        flexible,
-                        unknown_tags: false,
-                    };
+                    let mut maker = Maker { random, version, flexible, unknown_tags: false };
                     compare(&format!("value {seed}"), &maker.message(entry.body));
                 }
             }
         }
     }
-    println!(
-        "{covered} messages and versions compared; only the schema test covers {}:",
-        uncovered.len()
-    );
+    println!("{covered} messages and versions compared; only the schema test covers {}:", uncovered.len());
     println!("{}", uncovered.join(", "));
-    assert!(
-        wrong.is_empty(),
-        "{} differences, the first:\n{}",
-        wrong.len(),
-        wrong[..wrong.len().min(8)].join("\n")
-    );
+    assert!(wrong.is_empty(), "{} differences, the first:\n{}", wrong.len(), wrong[..wrong.len().min(8)].join("\n"));
     assert!(covered > 500, "only {covered} compared");
 }

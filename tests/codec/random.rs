@@ -59,11 +59,7 @@ impl Maker<'_> {
     /// Writes a struct's fields; `full` asks for values that no default equals, as tagged fields are left out otherwise.
     fn fields(&mut self, body: &Struct, full: bool, out: &mut Vec<u8>) {
         let version = self.version;
-        let present = || {
-            body.fields
-                .iter()
-                .filter(move |f| in_range(f.versions, version))
-        };
+        let present = || body.fields.iter().filter(move |f| in_range(f.versions, version));
         for field in present().filter(|f| f.tag.is_none()) {
             self.value(field.kind, nullable(field, version) && !full, full, out);
         }
@@ -164,9 +160,7 @@ impl Maker<'_> {
             1 => 300,
             n => n - 2 + usize::from(full),
         };
-        (0..len)
-            .map(|_| ['a', 'Z', '.', '-', '0', 'é', '漢'][self.random.below(7)])
-            .collect()
+        (0..len).map(|_| ['a', 'Z', '.', '-', '0', 'é', '漢'][self.random.below(7)]).collect()
     }
 
     fn len(&mut self, len: Option<usize>, out: &mut Vec<u8>) {

@@ -10,13 +10,7 @@ use super::random::{in_range, Maker, Random};
 
 fn made_up(entry: &super::Entry, version: i16, seed: u64, unknown_tags: bool) -> Vec<u8> {
     let flexible = entry.api.is_flexible(version);
-    Maker {
-        random: &mut Random(seed),
-        version,
-        flexible,
-        unknown_tags,
-    }
-    .message(entry.body)
+    Maker { random: &mut Random(seed), version, flexible, unknown_tags }.message(entry.body)
 }
 
 #[test]
@@ -25,20 +19,10 @@ fn every_message_of_every_version_survives_the_round_trip() {
         for seed in 0..20 {
             let bytes = made_up(&entry, version, seed, false);
             let again = (entry.recode)(&bytes, version);
-            assert_eq!(
-                again.as_deref(),
-                Ok(&bytes[..]),
-                "{} v{version} {seed}",
-                entry.name
-            );
+            assert_eq!(again.as_deref(), Ok(&bytes[..]), "{} v{version} {seed}", entry.name);
         }
         let bytes = (entry.default)(version);
-        assert_eq!(
-            (entry.recode)(&bytes, version),
-            Ok(bytes),
-            "{} v{version}",
-            entry.name
-        );
+        assert_eq!((entry.recode)(&bytes, version), Ok(bytes), "{} v{version}", entry.name);
     }
 }
 
@@ -48,12 +32,7 @@ fn unknown_tagged_fields_are_skipped() {
         let with = made_up(&entry, version, 5, true);
         let without = made_up(&entry, version, 5, false);
         assert!(with.len() > without.len());
-        assert_eq!(
-            (entry.recode)(&with, version),
-            Ok(without),
-            "{} v{version}",
-            entry.name
-        );
+        assert_eq!((entry.recode)(&with, version), Ok(without), "{} v{version}", entry.name);
     }
 }
 
@@ -62,18 +41,10 @@ fn a_message_cut_short_or_too_long_is_an_error() {
     for (entry, version) in every_version() {
         let mut bytes = made_up(&entry, version, 7, false);
         for len in 0..bytes.len() {
-            assert!(
-                (entry.recode)(&bytes[..len], version).is_err(),
-                "{} v{version}",
-                entry.name
-            );
+            assert!((entry.recode)(&bytes[..len], version).is_err(), "{} v{version}", entry.name);
         }
         bytes.push(0);
-        assert!(
-            (entry.recode)(&bytes, version).is_err(),
-            "{} v{version}",
-            entry.name
-        );
+        assert!((entry.recode)(&bytes, version).is_err(), "{} v{version}", entry.name);
     }
 }
 
@@ -94,12 +65,7 @@ fn damaged_and_random_bytes_never_panic() {
         }
         for at in 0..good.len() {
             // Lengths and counts at their extremes, wherever they may stand.
-            for extreme in [
-                &[0x7f, 0xff, 0xff, 0xff][..],
-                &[0xff; 5],
-                &[0x80, 0, 0, 0],
-                &[0xff, 0xff, 0xff, 0xff, 7],
-            ] {
+            for extreme in [&[0x7f, 0xff, 0xff, 0xff][..], &[0xff; 5], &[0x80, 0, 0, 0], &[0xff, 0xff, 0xff, 0xff, 7]] {
                 let mut bytes = good.clone();
                 let end = bytes.len().min(at + extreme.len());
                 bytes.splice(at..end, extreme.iter().copied());
@@ -129,14 +95,8 @@ fn smallest(kind: Type, version: i16, flexible: bool) -> usize {
         Type::Nullable(Type::Struct(_)) => 1,
         Type::Nullable(kind) => smallest(*kind, version, flexible),
         Type::Struct(body) => {
-            let present = body
-                .fields
-                .iter()
-                .filter(|f| in_range(f.versions, version) && f.tag.is_none());
-            present
-                .map(|f| smallest(f.kind, version, flexible))
-                .sum::<usize>()
-                + usize::from(flexible)
+            let present = body.fields.iter().filter(|f| in_range(f.versions, version) && f.tag.is_none());
+            present.map(|f| smallest(f.kind, version, flexible)).sum::<usize>() + usize::from(flexible)
         }
     }
 }
@@ -155,26 +115,15 @@ fn worst(body: &Struct, version: i16, flexible: bool) -> usize {
         }
     }
     let present = body.fields.iter().filter(|f| in_range(f.versions, version));
-    present
-        .map(|f| of(f.kind, version, flexible))
-        .max()
-        .unwrap_or(0)
+    present.map(|f| of(f.kind, version, flexible)).max().unwrap_or(0)
 }
 
 #[test]
 fn a_byte_received_claims_at_most_a_few_dozen_bytes_of_memory() {
     for (entry, version) in every_version() {
         let bound = worst(entry.body, version, entry.api.is_flexible(version));
-        let limit = if entry.name.ends_with("Request") {
-            32
-        } else {
-            64
-        };
-        assert!(
-            bound <= limit,
-            "{} v{version}: {bound} bytes for each",
-            entry.name
-        );
+        let limit = if entry.name.ends_with("Request") { 32 } else { 64 };
+        assert!(bound <= limit, "{} v{version}: {bound} bytes for each", entry.name);
     }
 }
 
@@ -183,19 +132,10 @@ fn a_count_above_what_is_there_is_refused_before_memory_is_claimed() {
     // Three bytes are left after the count, and an empty classic string takes two.
     let bytes = [0, 0, 0, 2, 0, 1, b'x'];
     let error = Reader::new(&bytes, 0, false).array::<&str>().unwrap_err();
-    assert_eq!(
-        (error.what, error.position),
-        (
-            "an array has more elements than the message has room for",
-            4
-        )
-    );
+    assert_eq!((error.what, error.position), ("an array has more elements than the message has room for", 4));
     let topics = |count: i32| [&count.to_be_bytes()[..], &[0; 8]].concat();
     let version = *MetadataRequest::VERSIONS.start();
-    assert_eq!(
-        decode::<MetadataRequest>(&topics(4), version).map(|m| m.topics.map(|t| t.len())),
-        Ok(Some(4))
-    );
+    assert_eq!(decode::<MetadataRequest>(&topics(4), version).map(|m| m.topics.map(|t| t.len())), Ok(Some(4)));
     assert!(decode::<MetadataRequest>(&topics(5), version).is_err());
     assert!(decode::<MetadataRequest>(&topics(i32::MAX), version).is_err());
     assert!(decode::<MetadataRequest>(&topics(-2), version).is_err());
@@ -210,15 +150,10 @@ fn header_bytes_of_any_kind_never_panic() {
     }
     let random = &mut Random(3);
     for _ in 0..20_000 {
-        let bytes: Vec<u8> = (0..random.below(30))
-            .map(|_| random.next() as u8 >> random.below(9).min(7))
-            .collect();
+        let bytes: Vec<u8> = (0..random.below(30)).map(|_| random.next() as u8 >> random.below(9).min(7)).collect();
         let _ = RequestHeader::parse(&bytes);
     }
-    for bytes in [
-        &b"GET / HTTP/1.1\r\n\r\n"[..],
-        &[22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3],
-    ] {
+    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]] {
         assert!(RequestHeader::parse(bytes).is_err());
     }
 }

@@ -18,16 +18,8 @@ const RELEASES: [&str; 2] = ["3.9", "4.4"];
 
 /// Names that changed between the releases: message, name in the old one, ours.
 const RENAMED: &[(&str, &str, &str)] = &[
-    (
-        "TxnOffsetCommitRequest",
-        "generation_id",
-        "generation_id_or_member_epoch",
-    ),
-    (
-        "ListConfigResourcesResponse",
-        "client_metrics_resources",
-        "config_resources",
-    ),
+    ("TxnOffsetCommitRequest", "generation_id", "generation_id_or_member_epoch"),
+    ("ListConfigResourcesResponse", "client_metrics_resources", "config_resources"),
     ("ListConfigResourcesResponse", "name", "resource_name"),
 ];
 
@@ -35,11 +27,7 @@ const RENAMED: &[(&str, &str, &str)] = &[
 fn folder() -> Option<PathBuf> {
     let folder = std::env::var_os("KAFKA_SCHEMAS").map(PathBuf::from);
     if folder.is_none() {
-        assert_ne!(
-            std::env::var("CI").as_deref(),
-            Ok("true"),
-            "KAFKA_SCHEMAS must be set"
-        );
+        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "KAFKA_SCHEMAS must be set");
         eprintln!("SKIPPED: set KAFKA_SCHEMAS to a folder with Kafka's message schemas to compare the codec with them");
     }
     folder
@@ -56,17 +44,9 @@ fn load(folder: &Path, release: &str) -> BTreeMap<String, Json> {
         }
         let schema = parse(&std::fs::read_to_string(&path).expect("a readable schema"));
         let name = schema.text("name").expect("a schema has a name");
-        schemas.insert(
-            name.replace("ListClientMetricsResources", "ListConfigResources"),
-            schema,
-        );
+        schemas.insert(name.replace("ListClientMetricsResources", "ListConfigResources"), schema);
     }
-    assert!(
-        schemas.len() > 150,
-        "{} has only {} schemas",
-        folder.display(),
-        schemas.len()
-    );
+    assert!(schemas.len() > 150, "{} has only {} schemas", folder.display(), schemas.len());
     schemas
 }
 
@@ -119,35 +99,20 @@ struct Theirs<'a> {
 
 impl Theirs<'_> {
     fn lines(&self, fields: &[Json], indent: usize, out: &mut String) {
-        for field in fields
-            .iter()
-            .filter(|f| holds(member_range(f, "versions"), self.version))
-        {
+        for field in fields.iter().filter(|f| holds(member_range(f, "versions"), self.version)) {
             let name = snake(field.text("name").expect("a field has a name"));
             let renamed = RENAMED.iter().find(|r| r.0 == self.message && r.1 == name);
             let name = renamed.map_or(name.as_str(), |r| r.2);
             let kind = field.text("type").expect("a field has a type");
             let element = kind.trim_start_matches("[]");
             let inner = self.fields_of(field, element);
-            let null =
-                holds(member_range(field, "nullableVersions"), self.version) || kind == "records";
+            let null = holds(member_range(field, "nullableVersions"), self.version) || kind == "records";
             let tag = match holds(member_range(field, "taggedVersions"), self.version) {
-                true => field
-                    .text("tag")
-                    .map(|tag| format!(" tag {tag}"))
-                    .unwrap_or_default(),
+                true => field.text("tag").map(|tag| format!(" tag {tag}")).unwrap_or_default(),
                 false => String::new(),
             };
-            let default = default(
-                kind,
-                field.get("nullableVersions").is_some(),
-                field.text("default"),
-            );
-            let shown = if inner.is_some() {
-                kind.replace(element, "struct")
-            } else {
-                kind.to_string()
-            };
+            let default = default(kind, field.get("nullableVersions").is_some(), field.text("default"));
+            let shown = if inner.is_some() { kind.replace(element, "struct") } else { kind.to_string() };
             line(out, indent, name, &shown, null, &tag, &default);
             if let Some(inner) = inner {
                 self.lines(inner, indent + 1, out);
@@ -161,10 +126,7 @@ impl Theirs<'_> {
             return Some(field.list("fields"));
         }
         let common = self.schema.list("commonStructs").iter();
-        common
-            .filter(|s| s.text("name") == Some(element))
-            .map(|s| s.list("fields"))
-            .next()
+        common.filter(|s| s.text("name") == Some(element)).map(|s| s.list("fields")).next()
     }
 }
 
@@ -178,10 +140,7 @@ fn default(kind: &str, nullable: bool, given: Option<&str>) -> String {
         ("string", given) => format!("{:?}", given.unwrap_or("")),
         ("bytes", _) => "[]".to_string(),
         ("uuid", _) => "AAAAAAAAAAAAAAAAAAAAAA".to_string(),
-        ("float64", given) => format!(
-            "{:?}",
-            given.unwrap_or("0").parse::<f64>().expect("a number")
-        ),
+        ("float64", given) => format!("{:?}", given.unwrap_or("0").parse::<f64>().expect("a number")),
         (kind, given) if kind.starts_with("int") || kind.starts_with("uint") => {
             let given = given.unwrap_or("0");
             match given.strip_prefix("0x") {
@@ -203,10 +162,7 @@ fn default(kind: &str, nullable: bool, given: Option<&str>) -> String {
 fn our_lines(body: &Struct, version: i16, indent: usize, out: &mut String) {
     for field in body.fields.iter().filter(|f| in_range(f.versions, version)) {
         let (shown, inner) = kind_of(field.kind);
-        let tag = field
-            .tag
-            .map(|tag| format!(" tag {tag}"))
-            .unwrap_or_default();
+        let tag = field.tag.map(|tag| format!(" tag {tag}")).unwrap_or_default();
         let mut default = (field.default)();
         if default == "NONE(0)" {
             default = "0".to_string();
@@ -215,15 +171,7 @@ fn our_lines(body: &Struct, version: i16, indent: usize, out: &mut String) {
             default = "struct".to_string();
         }
         let name = field.name.trim_end_matches('_');
-        line(
-            out,
-            indent,
-            name,
-            &shown,
-            nullable(field, version),
-            &tag,
-            &default,
-        );
+        line(out, indent, name, &shown, nullable(field, version), &tag, &default);
         if let Some(inner) = inner {
             our_lines(inner, version, indent + 1, out);
         }
@@ -254,44 +202,20 @@ fn kind_of(kind: Type) -> (String, Option<&'static Struct>) {
     (word.to_string(), None)
 }
 
-fn line(
-    out: &mut String,
-    indent: usize,
-    name: &str,
-    kind: &str,
-    null: bool,
-    tag: &str,
-    default: &str,
-) {
+fn line(out: &mut String, indent: usize, name: &str, kind: &str, null: bool, tag: &str, default: &str) {
     let null = if null { " or null" } else { "" };
-    let _ = writeln!(
-        out,
-        "{:indent$}{name}: {kind}{null}{tag} = {default}",
-        "",
-        indent = indent * 2
-    );
+    let _ = writeln!(out, "{:indent$}{name}: {kind}{null}{tag} = {default}", "", indent = indent * 2);
 }
 
 /// The difference between a schema and a description, in those versions of the schema that `skip` leaves.
-fn compare(
-    name: &str,
-    ours: &Struct,
-    schema: &Json,
-    skip: impl Fn(i16) -> bool,
-    wrong: &mut Vec<String>,
-) {
+fn compare(name: &str, ours: &Struct, schema: &Json, skip: impl Fn(i16) -> bool, wrong: &mut Vec<String>) {
     let Some((first, last)) = member_range(schema, "validVersions") else {
         return;
     };
     for version in (first..=last).filter(|version| !skip(*version)) {
         let (mut our_text, mut their_text) = (String::new(), String::new());
         our_lines(ours, version, 0, &mut our_text);
-        Theirs {
-            message: name,
-            schema,
-            version,
-        }
-        .lines(schema.list("fields"), 0, &mut their_text);
+        Theirs { message: name, schema, version }.lines(schema.list("fields"), 0, &mut their_text);
         if our_text != their_text {
             let pairs = our_text.lines().zip(their_text.lines());
             let first = pairs.into_iter().find(|(a, b)| a != b);
@@ -306,14 +230,8 @@ fn every_description_says_what_the_schemas_say() {
     let mut wrong = Vec::new();
     let mut compared = 0;
     let mut others: Vec<(&str, &Struct)> = vec![
-        (
-            "ConsumerProtocolSubscription",
-            body(ConsumerProtocolSubscription::TYPE),
-        ),
-        (
-            "ConsumerProtocolAssignment",
-            body(ConsumerProtocolAssignment::TYPE),
-        ),
+        ("ConsumerProtocolSubscription", body(ConsumerProtocolSubscription::TYPE)),
+        ("ConsumerProtocolAssignment", body(ConsumerProtocolAssignment::TYPE)),
         ("EndTxnMarker", body(EndTxnMarker::TYPE)),
     ];
     let messages = every_message();
@@ -328,25 +246,12 @@ fn every_description_says_what_the_schemas_say() {
         if let Some(schema) = old.get(*name) {
             // What was unstable in the old release may have changed: the new one's word counts, if it has any.
             let unstable = unstable(&old, name);
-            let newer = new
-                .get(*name)
-                .and_then(|schema| member_range(schema, "validVersions"));
-            compare(
-                name,
-                ours,
-                schema,
-                |v| unstable == Some(v) && holds(newer, v),
-                &mut wrong,
-            );
+            let newer = new.get(*name).and_then(|schema| member_range(schema, "validVersions"));
+            compare(name, ours, schema, |v| unstable == Some(v) && holds(newer, v), &mut wrong);
             compared += 1;
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "{} differences:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));
     println!("{compared} schemas compared");
     assert!(compared > 280, "only {compared} schemas compared");
 }
@@ -356,42 +261,27 @@ fn the_table_has_every_api_of_a_broker_and_its_versions() {
     let Some(folder) = folder() else { return };
     let releases = RELEASES.map(|release| load(&folder, release));
     for (name, schema) in &releases[1] {
-        let broker = schema
-            .list("listeners")
-            .contains(&Json::Text("broker".to_string()));
+        let broker = schema.list("listeners").contains(&Json::Text("broker".to_string()));
         if schema.text("type") == Some("request") && broker {
             let api = name.trim_end_matches("Request");
-            assert!(
-                TABLE.iter().any(|row| row.name == api),
-                "{api} is not in the table"
-            );
+            assert!(TABLE.iter().any(|row| row.name == api), "{api} is not in the table");
         }
     }
     for api in TABLE {
         for kind in ["Request", "Response"] {
             let name = format!("{}{kind}", api.name);
             let schemas: Vec<&Json> = releases.iter().filter_map(|r| r.get(&name)).collect();
-            let newest = schemas
-                .last()
-                .unwrap_or_else(|| panic!("{name} has no schema"));
+            let newest = schemas.last().unwrap_or_else(|| panic!("{name} has no schema"));
             let (_, last) = member_range(newest, "validVersions").expect("versions");
             assert_eq!((api.min, api.max), (0, last), "versions of {name}");
             for schema in schemas {
-                let key: i16 = schema
-                    .text("apiKey")
-                    .and_then(|key| key.parse().ok())
-                    .expect("a key");
+                let key: i16 = schema.text("apiKey").and_then(|key| key.parse().ok()).expect("a key");
                 assert_eq!(api.key.0, key, "key of {name}");
                 let flexible = member_range(schema, "flexibleVersions").map(|(first, _)| first);
                 assert_eq!(api.flexible, flexible, "flexible versions of {name}");
             }
         }
         let unstable = unstable(&releases[1], &format!("{}Request", api.name)).is_some();
-        assert_eq!(
-            api.stable,
-            api.max - i16::from(unstable),
-            "stable version of {}",
-            api.name
-        );
+        assert_eq!(api.stable, api.max - i16::from(unstable), "stable version of {}", api.name);
     }
 }

@@ -15,7 +15,7 @@ use chronik::broker::{CheckpointDone, ConnId, ConnInfo, Effect, Now, Response};
 use chronik::metrics::Metrics;
 use chronik::net::core::Core;
 use chronik::net::inbox::{Completion, Inbox};
-use chronik::net::reactor::{Limits, Outcome, Outlets, Reactor};
+use chronik::net::reactor::{EventQueue, Limits, Outcome, Outlets, Reactor};
 use chronik::sys::aligned::AlignedBuf;
 use chronik::sys::clock::Clock;
 use chronik::sys::disk::DiskFile;
@@ -263,10 +263,14 @@ impl Rig {
                     checkpoint: Box::new(|_| {}),
                     remove: Box::new(|_| {}),
                     reload: Box::new(|| {}),
+                    stopping: Box::new(|| {}),
                 };
+                let events = EventQueue::new().unwrap();
+                let inbox = events.inbox();
+                let scripted = Scripted::new(seen);
                 let reactor =
-                    Reactor::new(Scripted::new(seen), listener, outlets, limits, metrics, Clock::start()).unwrap();
-                ready_in.send((reactor.inbox(), this_thread())).unwrap();
+                    Reactor::new(events, scripted, listener, outlets, limits, metrics, Clock::start()).unwrap();
+                ready_in.send((inbox, this_thread())).unwrap();
                 reactor.run()
             })
         };
