@@ -266,7 +266,8 @@ fn is_wildcard(config: &Config, kafka_address: SocketAddr) -> bool {
 }
 
 fn log_options(config: &Config) -> LogOptions {
-    let group_bytes_max = (2 * limits::GROUP_BYTES_MAX).max(config.socket_request_max_bytes) as u64;
+    // A single batch that is larger than a group travels alone.
+    let group_bytes_max = 2 * limits::GROUP_BYTES_MAX.max(config.message_max_bytes) as u64;
     LogOptions {
         segment_bytes: config.log_segment_bytes,
         group_bytes_max,
