@@ -2,7 +2,9 @@
 
 mod cli;
 mod codec;
+mod groups;
 mod man;
 mod net;
 mod records;
 mod sim;
+mod wal;

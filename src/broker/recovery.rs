@@ -18,6 +18,7 @@ use super::topics::{StableMap, TopicChange};
 use super::{topics, Broker, Now};
 use crate::config::Fsync;
 use crate::limits;
+use crate::wal::recovery::{Recovered, Replay};
 use crate::wal::ring::Ring;
 use crate::wal::{GroupSeq, LogPosition, MetaEntry, PartitionId, RunRef, SegmentId};
 use crate::wire::batch;
@@ -229,5 +230,36 @@ impl Recovering {
         broker.schedule_retention(now);
         broker.groups.recovered(now);
         Ok(self.broker)
+    }
+}
+
+impl Replay for Recovering {
+    fn checkpoint(&mut self, bytes: &[u8]) -> Result<(), String> {
+        Recovering::checkpoint(self, bytes)
+    }
+
+    fn meta(&mut self, entry: MetaEntry) -> Result<(), String> {
+        Recovering::meta(self, &entry)
+    }
+
+    fn run(&mut self, run: RunRef, batches: &[u8]) -> Result<(), String> {
+        Recovering::run(self, run, batches)
+    }
+
+    fn segment(&mut self, id: SegmentId, bytes: u64, _sealed: bool) {
+        Recovering::segment(self, id, bytes);
+    }
+}
+
+impl LogState {
+    /// What the open log says.
+    pub fn of(recovered: &Recovered) -> LogState {
+        LogState {
+            next_seq: recovered.next_seq,
+            position: recovered.position,
+            space_bytes: recovered.space_bytes,
+            floor: recovered.floor,
+            clean: recovered.clean,
+        }
     }
 }

@@ -187,10 +187,22 @@ impl Groups {
             }
             let Timer { group: id, what } = due.1;
             let ended = self.act(ctx.now, ctx.out, &id, |group, env| match what {
-                What::Session(member) => no(group.session_expired(env, &member)),
-                What::Pending(member) => no(group.pending_gone(env, &member)),
-                What::Join => no(group.join_expired(env)),
-                What::Sync => no(group.sync_expired(env)),
+                What::Session(member) => {
+                    group.session_expired(env, &member);
+                    false
+                }
+                What::Pending(member) => {
+                    group.pending_gone(env, &member);
+                    false
+                }
+                What::Join => {
+                    group.join_expired(env);
+                    false
+                }
+                What::Sync => {
+                    group.sync_expired(env);
+                    false
+                }
                 What::Offsets => group.expire_offsets(env),
             });
             if ended == Some(true) {
@@ -329,10 +341,6 @@ impl Groups {
             group.reset();
         });
     }
-}
-
-fn no(_: ()) -> bool {
-    false
 }
 
 fn apply_group(group: &mut Group, entry: &MetaEntry) -> Result<(), String> {
