@@ -123,6 +123,26 @@ pub fn raise_open_files_limit() -> io::Result<u64> {
     Ok(wanted.rlim_cur)
 }
 
+/// Sets the soft limit on open files, for tests of what happens when they run out. It cannot exceed the hard limit.
+pub fn lower_open_files_limit(soft: u64) -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid rlimit, written by the first call and read by the second.
+    let status = unsafe {
+        match libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) {
+            0 => {
+                limit.rlim_cur = soft;
+                libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit)
+            }
+            failed => failed,
+        }
+    };
+    if status == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// macOS reports an infinite hard limit and then refuses more than OPEN_MAX.
 #[cfg(target_os = "macos")]
 fn highest_soft_limit(hard: libc::rlim_t) -> libc::rlim_t {

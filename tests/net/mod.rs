@@ -1,5 +1,6 @@
 //! Owns the tests of the reactor with a scripted broker behind it, and of the server's process.
 
+mod process;
 mod scripted;
 
 use std::io::{Read, Write};
@@ -8,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use chronik::net::reactor::{Limits, Outcome};
+use chronik::sys::socket;
 
 use scripted::*;
 
@@ -364,4 +366,52 @@ fn an_idle_reactor_makes_no_wake_ups() {
     // The question that `watch` asks may itself be the one switch that is still to come.
     assert!(woke <= 1, "an idle reactor woke {woke} times");
     assert!(share < 0.01);
+}
+
+/// Runs an ignored test of this file in a process of its own, because limits are the process's and not the test's.
+#[cfg(target_os = "linux")]
+fn in_a_process(name: &str) {
+    let path = format!("net::{name}");
+    let status = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &path, "--ignored", "--test-threads=1"])
+        .stdout(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn running_out_of_descriptors_neither_spins_nor_forgets_who_waits() {
+    in_a_process("out_of_descriptors");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "runs in a process of its own"]
+fn out_of_descriptors() {
+    let rig = Rig::start(wide_limits());
+    let mut early: Vec<Client> = (0..5).map(|_| rig.client()).collect();
+    for client in &mut early {
+        client.send(ECHO, 1, b"in");
+        client.receive();
+    }
+    // Clients take descriptors of this process too: the last that fits has none left on the server's side.
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+    socket::lower_open_files_limit(open + 3).unwrap();
+    let mut late = Vec::new();
+    while let Ok(stream) = TcpStream::connect(rig.address) {
+        late.push(stream);
+    }
+    let (share, woke) = watch(&rig, Duration::from_secs(2));
+    assert!(share < 0.1, "the reactor uses {share} of a core while it cannot accept");
+    assert!(woke < 10, "the reactor woke {woke} times");
+    early[0].send(ECHO, 2, b"unharmed");
+    assert_eq!(early[0].receive().0, 2);
+    // When others leave, those who wait get their turn.
+    early.truncate(1);
+    for stream in &mut late {
+        stream.write_all(&request(ECHO, 3, b"at last")).unwrap();
+        assert_eq!(stream.read(&mut [0; 64]).unwrap(), 15);
+    }
 }
