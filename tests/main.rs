@@ -3,6 +3,7 @@
 mod cli;
 mod codec;
 mod groups;
+mod harness;
 mod man;
 mod net;
 mod records;
