@@ -5,6 +5,7 @@ mod codec;
 mod groups;
 mod harness;
 mod man;
+mod net;
 mod records;
 mod sim;
 mod wal;
