@@ -1,3 +1,5 @@
 //! The one integration binary; each module is a room of tests.
 
+mod cli;
+mod man;
 mod sim;

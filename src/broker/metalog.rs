@@ -15,3 +15,30 @@ pub const GROUP: u8 = 4;
 pub const OFFSET: u8 = 5;
 /// Dynamic broker settings: scope empty, key = setting; value = text (broker/configs.rs).
 pub const BROKER_CONFIG: u8 = 6;
+
+use bytes::Bytes;
+
+use crate::wire::{Reader, Wire, Writer};
+
+/// Encodes a key or value: its layout's version in two bytes, then its fields in the wire's flexible encoding.
+pub fn encode<'a, T: Wire<'a>>(version: i16, value: &T) -> Bytes {
+    let mut writer = Writer::new(version, true);
+    writer.i16(version);
+    value.write(&mut writer);
+    writer.into_encoded().bytes.into()
+}
+
+/// Decodes what `encode` made with a version up to `newest`. The error says what is wrong.
+pub fn decode<'a, T: Wire<'a>>(newest: i16, bytes: &'a [u8]) -> Result<T, String> {
+    let version = match bytes {
+        [high, low, ..] => i16::from_be_bytes([*high, *low]),
+        _ => return Err("an entry is shorter than its version".to_owned()),
+    };
+    if !(0..=newest).contains(&version) {
+        return Err(format!("an entry has version {version}, newer than this program's {newest}"));
+    }
+    let mut reader = Reader::new(&bytes[2..], version, true);
+    let value = T::read(&mut reader).map_err(|error| error.to_string())?;
+    reader.finish().map_err(|error| error.to_string())?;
+    Ok(value)
+}

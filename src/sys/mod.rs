@@ -2,3 +2,5 @@
 
 pub mod aligned;
 pub mod disk;
+pub mod signals;
+pub mod usage;

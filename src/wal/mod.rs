@@ -2,6 +2,8 @@
 //!
 //! What stands here is the vocabulary that the broker core and the log share; docs/log-format.md has the bytes.
 
+pub mod ring;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
