@@ -224,6 +224,13 @@ impl Model {
         }
     }
 
+    /// The topic is there, and its administrator will not delete it.
+    pub fn is_certain(&mut self, name: &str) {
+        if let Some(topic) = self.topics.get_mut(name) {
+            topic.steady = true;
+        }
+    }
+
     /// A name and an id belong together.
     fn learn(&mut self, name: &str, id: Uuid) -> Verdict {
         let known = self.names.insert(id, name.to_string());
