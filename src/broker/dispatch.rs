@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::apis;
+use super::groups::GROUP_APIS;
 use super::reply::ReplyTo;
 use super::{Broker, ConnId, Now};
 use crate::wire::msg::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
@@ -35,6 +36,7 @@ impl Broker {
         if !apis::is_served(key, header.version) {
             return self.refuse_version(to);
         }
+        self.settings.metrics.request(key.0);
         let client_id = header.client_id.unwrap_or("");
         let request = Request { now, to, client_id, body, frame: &frame };
         if let Err(error) = self.carry_out(key, &request) {
@@ -53,6 +55,7 @@ impl Broker {
             ApiKey::DELETE_RECORDS => self.delete_records(request),
             ApiKey::INIT_PRODUCER_ID => self.init_producer_id(request),
             ApiKey::OFFSET_FOR_LEADER_EPOCH => self.offset_for_leader_epoch(request),
+            key if GROUP_APIS.contains(&key) => self.group_request(request),
             _ => {
                 self.close(request.to.conn, format!("it asked for {key}, which is not served"));
                 Ok(())

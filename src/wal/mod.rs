@@ -2,7 +2,25 @@
 //!
 //! What stands here is the vocabulary that the broker core and the log share; docs/log-format.md has the bytes.
 
+mod ballast;
+pub mod checkpoint;
+mod encode;
+mod error;
+pub mod files;
+mod footer;
+pub mod format;
+pub mod marker;
+pub mod pool;
+pub mod recovery;
 pub mod ring;
+mod scan;
+pub mod segment;
+pub mod settings;
+pub mod writer;
+
+pub use error::{Fatal, RecoverError};
+pub use format::cost_bytes;
+pub use segment::remove as remove_segment;
 
 use std::sync::Arc;
 
