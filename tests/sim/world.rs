@@ -1,18 +1,17 @@
 //! Owns one simulated run: the loop that lets things happen in time, and carries out what the broker wants done.
 
-use bytes::Bytes;
 use chronik::broker::{CheckpointJob, ConnId, ConnInfo, Effect, Response};
 use chronik::broker::work::WorkJob;
 use chronik::wal::{Group, ReadDone, ReadJob, SegmentId, Written};
 
 use super::actors::{Actor, Ids, Turn};
 use super::clock::Clock;
-use super::disk::{SimDisk, Trouble};
+use super::disk::SimDisk;
 use super::model::Model;
 use super::net::{Net, Out, Sent};
 use super::node::Node;
 use super::rng::Rng;
-use super::scenario::Scenario;
+use super::scenario::{Scenario, CHECKER};
 
 /// What happens. Those of the broker's threads carry the life that they belong to.
 #[derive(Debug)]
@@ -62,12 +61,20 @@ pub struct World {
     pub net: Net,
     pub clients: Vec<Box<dyn Actor>>,
     pub model: Model,
+    pub known: super::stopgap::Known,
     pub ids: Ids,
     pub stats: Stats,
     pub life: u32,
-    /// Only these clients act; empty: all.
-    pub only: Option<usize>,
+    /// When each client's next turn is.
+    pub acts_at: Vec<Option<u64>>,
+    /// Only the checker speaks.
+    pub checking: bool,
+    /// Nothing new is begun.
     pub closing: bool,
+    /// Calls of the disk may fail, so the log may give up.
+    pub errors_planned: bool,
+    /// Why starts failed that were allowed to.
+    pub excused_starts: Vec<String>,
     pub trace: Option<Vec<String>>,
 }
 
@@ -135,7 +142,7 @@ impl World {
                 self.clock.after(delay, Event::ReadDone(life, Box::new(done)));
             }
             Event::ReadDone(of, done) if of == life => node.broker.read_done(now, *done),
-            Event::Work(of, job) if of == life => node.broker.work_done(now, chronik::broker::work::carry_out(*job)),
+            Event::Work(of, job) if of == life => node.broker.work_done(now, super::stopgap::work(*job)),
             Event::Checkpoint(of, job) if of == life => {
                 let done = node.checkpoint(&job);
                 node.broker.checkpoint_done(now, done);
@@ -147,7 +154,7 @@ impl World {
     }
 
     /// One turn of the reactor, in the order of the real one.
-    fn turn(&mut self) -> Result<(), String> {
+    pub fn turn(&mut self) -> Result<(), String> {
         loop {
             self.carry_out_effects()?;
             let now = self.clock.now();
@@ -285,13 +292,28 @@ impl World {
                 return Ok(());
             }
         }
-        self.with_client(client, |actor, turn| actor.answered(turn, correlation, &answer))
+        self.with_client(client, |actor, turn| actor.answered(turn, correlation, &answer))?;
+        self.checking &= client != CHECKER || !self.clients[CHECKER].is_idle();
+        Ok(())
+    }
+
+    /// Gives a client its turn in so many µs, or earlier if that was agreed already.
+    pub fn act_after(&mut self, client: usize, delay_us: u64) {
+        let at = self.clock.now().mono_us + delay_us;
+        if self.acts_at[client].is_none_or(|agreed| agreed > at) {
+            self.acts_at[client] = Some(at);
+            self.clock.at(at, Event::Act(client));
+        }
     }
 
     fn act(&mut self, client: usize) {
-        if self.only.is_some_and(|only| only != client) || self.node.is_none() {
+        if self.acts_at[client] != Some(self.clock.now().mono_us) {
+            return;
+        }
+        self.acts_at[client] = None;
+        if (self.checking && client != CHECKER) || self.node.is_none() {
             let delay = self.rng.range(1000, 20_000);
-            self.clock.after(delay, Event::Act(client));
+            self.act_after(client, delay);
             return;
         }
         let done = self.with_client(client, |actor, turn| {
@@ -318,7 +340,7 @@ impl World {
         let result = what(self.clients[client].as_mut(), &mut turn);
         let (out, again_us) = (turn.out, turn.again_us);
         if let Some(delay) = again_us {
-            self.clock.after(delay, Event::Act(client));
+            self.act_after(client, delay);
         }
         for (correlation, version, ask) in out {
             let frame = ask.frame(correlation, version);
@@ -346,7 +368,7 @@ impl World {
             conn.travelling.push_back(sent);
             self.clock.at(at, Event::Arrive(id));
         }
-        if self.rng.chance(self.scenario.reset_percent) && self.only.is_none() {
+        if self.rng.chance(self.scenario.reset_percent) && client != CHECKER {
             let delay = self.delay(20_000);
             self.clock.after(delay, Event::Reset(id));
         }
@@ -362,7 +384,7 @@ impl World {
         self.note(|| format!("{id:?} of client {client} is gone"));
         self.clients[client].disconnected();
         let delay = self.rng.range(100, 20_000);
-        self.clock.after(delay, Event::Act(client));
+        self.act_after(client, delay);
     }
 
     /// All connections break.

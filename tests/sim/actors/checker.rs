@@ -34,17 +34,6 @@ impl Checker {
         Checker { groups, ..Checker::default() }
     }
 
-    /// Begins anew.
-    pub fn start(&mut self) {
-        self.tasks = VecDeque::from([Task::Metadata]);
-        self.tasks.extend(self.groups.iter().cloned().map(Task::Offsets));
-        self.asked = None;
-    }
-
-    pub fn is_done(&self) -> bool {
-        self.tasks.is_empty()
-    }
-
     fn ask(&mut self, turn: &mut Turn<'_>) {
         let (version, ask) = match self.tasks.front() {
             None => return,
@@ -136,7 +125,14 @@ impl Actor for Checker {
         self.asked = None;
     }
 
+    /// Begins anew.
+    fn start(&mut self) {
+        self.tasks = VecDeque::from([Task::Metadata]);
+        self.tasks.extend(self.groups.iter().cloned().map(Task::Offsets));
+        self.asked = None;
+    }
+
     fn is_idle(&self) -> bool {
-        self.asked.is_none()
+        self.asked.is_none() && self.tasks.is_empty()
     }
 }

@@ -82,6 +82,8 @@ pub trait Actor: std::fmt::Debug {
     fn answered(&mut self, turn: &mut Turn<'_>, correlation: i32, answer: &Answer) -> Result<(), String>;
     /// The connection is gone; whatever was not answered never will be.
     fn disconnected(&mut self);
+    /// The server is up (again).
+    fn start(&mut self) {}
     /// Nothing is owed to it.
     fn is_idle(&self) -> bool;
 }

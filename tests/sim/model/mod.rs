@@ -22,7 +22,7 @@ use super::proto::{Answer, Ask};
 
 pub use admin::TopicState;
 pub use groups::{commit_text, Groups};
-pub use log::{Log, Placed};
+pub use log::Log;
 
 pub const NONE: i16 = 0;
 pub const OFFSET_OUT_OF_RANGE: i16 = 1;
@@ -101,6 +101,10 @@ pub struct Model {
 }
 
 impl Model {
+    pub fn new(excuses: Excuses) -> Model {
+        Model { excuses, ..Model::default() }
+    }
+
     /// A client is about to be told, or has just been told, of a batch's way; remembers what it consists of.
     pub fn sends(&mut self, topic: &str, partition: i32, batch: Batch) {
         let sent = Sent { topic: topic.to_string(), partition, batch, attempts: 0, refused: false };
