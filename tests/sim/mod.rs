@@ -21,7 +21,7 @@ mod world;
 fn seeds() {
     let from: u64 = std::env::var("CHRONIK_SIM_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
     let count: u64 = std::env::var("CHRONIK_SIM_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
-    let trace = std::env::var_os("CHRONIK_SIM_TRACE").is_some();
+    let trace = std::env::var("CHRONIK_SIM_TRACE").is_ok_and(|t| !t.is_empty());
     let mut all = world::Stats::default();
     for seed in from..from + count {
         let (result, stats, lines) = fate::run(scenario::Scenario::drawn(seed), trace);

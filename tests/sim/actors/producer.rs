@@ -126,6 +126,7 @@ impl Actor for Producer {
             if self.asked_id.is_none() && !turn.closing {
                 let version = turn.rng.range(0, 4) as i16;
                 let request = InitProducerIdRequest::default()
+                    .with_transactional_id(None)
                     .with_transaction_timeout_ms(60_000)
                     .with_producer_id((-1).into())
                     .with_producer_epoch(-1);

@@ -39,8 +39,10 @@ impl Model {
         self.topics.get(topic).is_none_or(|t| !t.steady || t.may_be_absent || partition >= t.partitions_min)
     }
 
-    pub(super) fn is_steady(&self, topic: &str) -> bool {
-        self.topics.get(topic).is_some_and(|t| t.steady)
+    /// The id that a name stands for, if nobody has been changing that since the request.
+    pub(super) fn settled_id(&self, topic: &str, call: &Call) -> Option<Uuid> {
+        let topic = self.topics.get(topic).filter(|t| !t.may_be_absent && t.may_exist)?;
+        topic.id.filter(|_| call.order > topic.changed)
     }
 
     /// The partitions that a name stands for now, as far as the clients know.

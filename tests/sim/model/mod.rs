@@ -96,6 +96,7 @@ pub struct Model {
     /// Producer ids that were given out.
     producers: BTreeSet<i64>,
     orders: u64,
+    empty: Log,
     life: u32,
     pub answers: u64,
 }
@@ -136,20 +137,16 @@ impl Model {
         self.planned = group.seq;
         self.groups.planned(group.seq, group.meta.iter().filter_map(|entry| entry.value.as_deref()));
         for run in &group.runs {
-            let mut placed = Vec::new();
+            let end = self.logs.entry(run.id).or_default().end();
+            hold!(run.base_offset == end, "{:?}: run at {} where {end} is next", run.id, run.base_offset);
             for planned in &run.batches {
                 let bytes = log::filled_in(planned);
                 let batch = batch::parse(&bytes)?.pop().ok_or("a planned batch that is none")?;
                 self.check_placement(run.id, &batch)?;
-                placed.push(batch);
+                self.logs.entry(run.id).or_default().place(batch, group.seq)?;
             }
-            let last = placed.last().map(|batch| batch.last_offset);
-            hold!(last == Some(run.last_offset), "run of {:?} ends at {last:?}, not {}", run.id, run.last_offset);
-            let log = self.logs.entry(run.id).or_default();
-            hold!(run.base_offset == log.end(), "{:?}: run at {} where {} is next", run.id, run.base_offset, log.end());
-            for batch in placed {
-                log.place(batch, group.seq)?;
-            }
+            let next = self.logs.entry(run.id).or_default().end();
+            hold!(next == run.last_offset + 1, "run of {:?} ends before {next}, not at {}", run.id, run.last_offset);
         }
         Ok(())
     }

@@ -1,10 +1,11 @@
 //! Owns what the model expects of Fetch and ListOffsets.
 
 use bytes::Bytes;
+use chronik::wal::PartitionId;
+use chronik::wire::Uuid;
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::{FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse};
 
-use chronik::wire::Uuid;
 
 use super::super::batch;
 use super::{
@@ -68,24 +69,30 @@ impl Model {
             _ => {}
         }
         let durable = self.durable;
-        let mut why = Err(format!("{}/{}: nothing is known of it", want.topic, want.partition));
-        let ids: Vec<_> = self.logs.keys().copied().collect();
-        for id in ids {
-            let named = match want.id {
-                Some(topic) => id.topic == topic,
-                None => self.names.get(&id.topic).is_some_and(|name| *name == want.topic),
-            };
-            if !named || id.partition != want.partition {
-                continue;
-            }
-            let log = self.logs.entry(id).or_default();
-            why = check_data(log, call, want.offset, part, durable)
-                .map_err(|e| format!("{}/{} from {}: {e}", want.topic, want.partition, want.offset));
+        let logs = self.logs_for(call, &want.topic, want.id, want.partition);
+        let mut why = Ok(false);
+        for log in logs {
+            why = check_data(log, call, want.offset, part, durable);
             if why.is_ok() {
                 break;
             }
         }
-        why
+        why.map_err(|e| format!("{}/{} from {}: {e}", want.topic, want.partition, want.offset))
+    }
+
+    /// The logs that a name may have stood for since a request was handed in, or may stand for now.
+    fn logs_for(&self, call: &Call, topic: &str, id: Option<Uuid>, partition: i32) -> Vec<&Log> {
+        let id = id.or_else(|| self.settled_id(topic, call));
+        let named = |of: &PartitionId| match id {
+            Some(id) => of.topic == id,
+            None => self.names.get(&of.topic).is_none_or(|name| name == topic),
+        };
+        let of_name = self.logs.iter().filter(|(of, _)| of.partition == partition && named(of));
+        let mut logs: Vec<&Log> = of_name.map(|(_, log)| log).collect();
+        if logs.is_empty() || id.is_none() {
+            logs.push(&self.empty);
+        }
+        logs
     }
 
     pub(super) fn check_list_offsets(
@@ -109,9 +116,9 @@ impl Model {
                 }
                 let durable = self.durable;
                 let found = (part.offset, part.timestamp);
-                let mut logs = self.candidates(&topic.name, index);
-                let fits = logs.any(|log| is_offset_right(log, call, asked.timestamp, found, durable));
-                hold!(fits || !self.is_steady(&topic.name), "{at}: told {found:?} (life {})", call.life);
+                let logs = self.logs_for(call, &topic.name, None, index);
+                let fits = logs.iter().any(|log| is_offset_right(log, call, asked.timestamp, found, durable));
+                hold!(fits, "{at}: told {found:?}");
             }
         }
         Ok(())
