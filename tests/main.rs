@@ -2,6 +2,9 @@
 
 mod cli;
 mod codec;
+mod groups;
+mod harness;
 mod man;
 mod records;
 mod sim;
+mod wal;

@@ -15,6 +15,7 @@ use super::segment::{self, Segment};
 use super::settings::{LogOptions, MetadataStore};
 use super::writer::{segment_bytes, Seqs, Start, Writer};
 use super::{ballast, GroupSeq, LogPosition, MetaEntry, RecoverError, RunRef, SegmentHandle, SegmentId};
+use crate::limits;
 use crate::sys::aligned::AlignedBuf;
 use crate::sys::disk::{Disk, DiskFile, OpenMode, BLOCK_BYTES};
 use crate::wire::Uuid;
@@ -123,7 +124,7 @@ fn initialise(disk: Arc<dyn Disk>, options: LogOptions, replay: &mut dyn Replay)
     let seqs = Seqs { last: 0, logged: 0, durable: 0 };
     let options = LogOptions { entropy, ..options };
     let notes = vec!["the data directory is new".to_string()];
-    let end = End { unused: Some(segment), last, next_segment: 2, seqs, notes, clean: true };
+    let end = End { unused: Some(segment), unused_data_end: 0, last, next_segment: 2, seqs, notes, clean: true };
     let recovered = open_writer(disk.clone(), options, marker, end)?;
     report_segments(&*disk, 1, true, replay)?;
     Ok(recovered)
@@ -239,6 +240,8 @@ struct Unused {
 /// What the walk ended with.
 struct End {
     unused: Option<Segment>,
+    /// End of what a torn group left in the unused segment; 0 if it is empty.
+    unused_data_end: u64,
     last: (SegmentHandle, LogPosition),
     next_segment: SegmentId,
     seqs: Seqs,
@@ -439,6 +442,7 @@ impl<'a> Walk<'a> {
                 self.notes.push(torn(id, block, next.data_end));
             }
         }
+        let unused_data_end = next.as_ref().map_or(0, |next| next.data_end);
         let unused = next.map(|next| next.segment);
         let last = match (&self.tail, &unused) {
             (Some(tail), _) => (tail.segment.handle(), tail.groups_end),
@@ -449,7 +453,15 @@ impl<'a> Walk<'a> {
         let seq = self.logged.max(self.start.seq);
         let seqs = Seqs { last: seq, logged: self.logged, durable: seq };
         let position = LogPosition { segment: last.0.segment, position: last.1 };
-        Ok(End { unused, last: (last.0, position), next_segment: newest + 1, seqs, notes: self.notes, clean })
+        Ok(End {
+            unused,
+            unused_data_end,
+            last: (last.0, position),
+            next_segment: newest + 1,
+            seqs,
+            notes: self.notes,
+            clean,
+        })
     }
 }
 
@@ -477,7 +489,7 @@ fn torn(id: SegmentId, from: u64, to: u64) -> String {
     )
 }
 
-/// Gives the unused segment a fresh incarnation, or replaces it when it has another length than wanted.
+/// Makes the unused segment ready for use: empty, and of the wanted length if there is room for that.
 fn reopen(
     disk: Arc<dyn Disk>,
     mut options: LogOptions,
@@ -485,30 +497,43 @@ fn reopen(
     mut end: End,
 ) -> Result<Recovered, RecoverError> {
     if let Some(unused) = end.unused.take() {
-        end.unused = Some(renew(&*disk, &mut options, unused).map_err(RecoverError::io("renewing a segment"))?);
+        let made = make_ready(&*disk, &mut options, unused, end.unused_data_end);
+        end.unused = Some(made.map_err(RecoverError::io("making a segment ready"))?);
     }
     open_writer(disk, options, marker, end)
 }
 
-fn renew(disk: &dyn Disk, options: &mut LogOptions, unused: Segment) -> io::Result<Segment> {
+fn make_ready(disk: &dyn Disk, options: &mut LogOptions, unused: Segment, data_end: u64) -> io::Result<Segment> {
     let block = disk.block_bytes() as u64;
     let length = unused.file.len()?;
-    let identity = Identity { incarnation: options.entropy.next_u64()?, ..unused.header.identity };
     let wanted = segment_bytes(options, block);
-    let header = |file_bytes| SegmentHeader { identity, block_bytes: block as u32, file_bytes };
-    let write = |header: SegmentHeader| {
-        segment::write_header(&*unused.file, &header).map(|()| Segment { header, file: unused.file.clone() })
-    };
-    if length == wanted && unused.header.file_bytes == wanted {
-        return write(header(wanted));
-    }
-    match segment::create(disk, header(wanted)) {
-        // On a full disk the space that it has is better than none.
-        Err(error) if error.kind() == io::ErrorKind::StorageFull && length >= 8 * block => {
-            write(header(length - length % block))
+    if length != wanted || unused.header.file_bytes != wanted || unused.block() != block {
+        let identity = Identity { incarnation: options.entropy.next_u64()?, ..unused.header.identity };
+        let header = SegmentHeader { identity, block_bytes: block as u32, file_bytes: wanted };
+        match segment::create(disk, header) {
+            // On a full disk the space that it has is better than none.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && unused.block() == block => {}
+            other => return other,
         }
-        other => other,
     }
+    // Its header stays as it is, because a header that is written in place could be torn. What a torn group left is wiped
+    // instead, so that nothing in it can be taken for a later group of this incarnation.
+    wipe(&*unused.file, unused.block(), data_end)?;
+    let header = SegmentHeader { file_bytes: length.min(unused.header.file_bytes), ..unused.header };
+    Ok(Segment { header, file: unused.file })
+}
+
+fn wipe(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
+    let mut zeros = AlignedBuf::with_capacity(limits::SCAN_BYTES);
+    let mut at = from;
+    while at < to {
+        let len = (to - at).min(limits::SCAN_BYTES as u64).next_multiple_of(BLOCK_BYTES as u64);
+        zeros.resize(len as usize);
+        file.write_at(&zeros, at)?;
+        at += len;
+    }
+    // Also where nothing is wiped: that the file is there may not be durable yet.
+    file.sync_data()
 }
 
 fn open_writer(disk: Arc<dyn Disk>, options: LogOptions, marker: Marker, end: End) -> Result<Recovered, RecoverError> {
