@@ -4,11 +4,11 @@
 //! `tests/tidy.rs` holds that. docs/ARCHITECTURE.md is the map.
 
 // Tier 0: the machine, and facts that everybody shares.
+pub mod config;
 pub mod limits;
 pub mod logging;
 pub mod metrics;
 pub mod options;
-pub mod config;
 pub mod sys;
 // Tier 1: bytes on the wire.
 pub mod wire;
