@@ -105,7 +105,7 @@ need_promtool() {
   local folder=$repo/.venv/promtool
   promtool=$folder/usr/bin/promtool
   [ ! -x "$promtool" ] || return 0
-  have apt-get && have dpkg-deb || skip "promtool is not installed and apt-get is not there to fetch it"
+  have dpkg-deb || skip "promtool is not installed and this is no Debian to fetch it from"
   mkdir -p "$folder"
   (
     cd "$folder"
@@ -115,11 +115,11 @@ need_promtool() {
   [ -x "$promtool" ] || skip "promtool can't be fetched with apt-get (package prometheus)"
 }
 
-# build_server [CARGO OPTION...]: builds the dev profile and prints where the program is
+# build_server FOLDER [CARGO OPTION...]: builds the dev profile below FOLDER and prints where the program is
 build_server() {
-  local target=${CARGO_TARGET_DIR:-$repo/target}
-  case " $* " in *" --target-dir "*) target=${*: -1} ;; esac
-  (cd "$repo" && cargo build --quiet --bin chronik-server "$@") >&2 || return 1
+  local target=$1
+  shift
+  (cd "$repo" && cargo build --quiet --bin chronik-server --target-dir "$target" "$@") >&2 || return 1
   printf '%s/debug/chronik-server\n' "$target"
 }
 
@@ -133,9 +133,10 @@ server_log=''
 server_runs=0
 kafka_port=0
 
-# What the environment says about some other server must not reach the one under test.
-unset RUST_LOG CHRONIK_KAFKA_PORT CHRONIK_DATA_DIR CHRONIK_BIND_ADDR CHRONIK_ADVERTISED_ADDR \
-  CHRONIK_ADVERTISED_PORT CHRONIK_FILE_METADATA
+# What the environment says to some other server must not reach the one under test.
+for variable in $(compgen -e CHRONIK_) RUST_LOG STORAGE_BACKEND; do
+  case $variable in CHRONIK_SERVER | CHRONIK_PEERS) ;; *) unset "$variable" ;; esac
+done
 
 clean_up() {
   local status=$?
@@ -176,7 +177,7 @@ needs_chronik() {
 # find_server: $CHRONIK_SERVER is a program
 find_server() {
   [ -z "${CHRONIK_SERVER:-}" ] || { [ -x "$CHRONIK_SERVER" ] || fail "no program at CHRONIK_SERVER=$CHRONIK_SERVER"; return 0; }
-  CHRONIK_SERVER=$(build_server) || fail "the server can't be built"
+  CHRONIK_SERVER=$(build_server "${CARGO_TARGET_DIR:-$repo/target}") || fail "the server can't be built"
 }
 
 # address WHAT: where the server says it serves WHAT

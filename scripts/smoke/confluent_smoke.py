@@ -33,6 +33,8 @@ def settled(futures):
 def make_topic(options, stem, partitions=1, **config):
     topic = fresh(stem)
     settled(admin(options).create_topics([NewTopic(topic, partitions, 1, config=config)]))
+    listed = admin(options).list_topics
+    eventually(SECONDS, "the new topic is listed", lambda: topic in listed(timeout=SECONDS).topics)
     return topic
 
 
