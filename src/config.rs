@@ -1,1 +1,203 @@
 //! Owns typed settings, parsed once from the options.
+//!
+//! Nothing here reads the command line or the environment; [`crate::options`] does and builds a
+//! [`Config`]. Every value in a `Config` that came from there is inside the bounds that the
+//! table of options states. Fields end in their unit; times are `i64` milliseconds, as in
+//! Kafka's protocol, and `-1` means "no limit" only where the field says so.
+
+use std::path::PathBuf;
+
+use log::LevelFilter;
+
+/// When the log is forced to the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fsync {
+    /// Every group is durable before anything in it is acknowledged.
+    Always,
+    /// The log is synced this often, in milliseconds (1 to 60000); a power cut may lose what was
+    /// acknowledged since.
+    IntervalMs(u32),
+    /// The log is never synced while running; the operating system decides.
+    Never,
+}
+
+/// Where topics, groups, offsets and the other metadata live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetadataStore {
+    /// As events in the write-ahead log (ChronikMetaLog).
+    Log,
+    /// As plain files that are replaced atomically (the legacy store).
+    File,
+}
+
+/// A TCP port to listen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// No listener.
+    Off,
+    /// Any free port; the one that was found is printed at start.
+    Any,
+    /// This port, 1 to 65535.
+    Fixed(u16),
+}
+
+/// Which time a record carries: Kafka's `message.timestamp.type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimestampType {
+    /// The producer's time is kept.
+    CreateTime,
+    /// The broker overwrites it with the time of the append.
+    LogAppendTime,
+}
+
+impl TimestampType {
+    /// Kafka's spelling, as in topic configs.
+    pub fn name(self) -> &'static str {
+        match self {
+            TimestampType::CreateTime => "CreateTime",
+            TimestampType::LogAppendTime => "LogAppendTime",
+        }
+    }
+}
+
+/// Every setting of the server. `Config::default()` is what no option at all gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Host or address the Kafka listener binds; IPv6 without brackets.
+    pub bind_host: String,
+    /// Port of the Kafka listener; never `Port::Off`.
+    pub kafka_port: Port,
+    /// Host told to clients. `None`: on a wildcard bind the address their connection arrived at,
+    /// otherwise `bind_host`. Never a wildcard address; IPv6 without brackets.
+    pub advertised_host: Option<String>,
+    /// Port told to clients, 1 to 65535. `None`: the port of the Kafka listener.
+    pub advertised_port: Option<u16>,
+    /// Host or address the admin listener binds.
+    pub admin_bind_host: String,
+    /// Port of the admin listener (`/health`, `/ready`).
+    pub admin_port: Port,
+    /// Host or address the metrics listener binds.
+    pub metrics_bind_host: String,
+    /// Port of the metrics listener (`/metrics`).
+    pub metrics_port: Port,
+    /// Folder that holds everything the server keeps.
+    pub data_dir: PathBuf,
+    /// Where metadata lives.
+    pub metadata_store: MetadataStore,
+    /// Convert the data directory to `metadata_store` and exit, instead of serving.
+    pub convert_metadata: bool,
+    /// Lines above this level are not logged.
+    pub log_level: LevelFilter,
+    /// This broker's id, 0 to 2147483647.
+    pub node_id: i32,
+    /// Cluster id, 1 to 64 bytes of `[A-Za-z0-9._-]`. `None`: the stored one, or a new random one.
+    pub cluster_id: Option<String>,
+
+    /// Most open Kafka connections.
+    pub max_connections: usize,
+    /// Most open Kafka connections from one address.
+    pub max_connections_per_ip: usize,
+    /// A connection that is silent for this many milliseconds is closed.
+    pub connections_max_idle_ms: i64,
+    /// Largest request frame, in bytes, without its length prefix.
+    pub socket_request_max_bytes: usize,
+    /// Budget in bytes for all request frames in memory; at least `socket_request_max_bytes`.
+    pub queued_max_request_bytes: usize,
+    /// Upper bound in bytes for the records of one Fetch response.
+    pub fetch_max_bytes: usize,
+
+    /// Partitions of a topic that is created without a number.
+    pub num_partitions: i32,
+    /// Create a topic when a client that allows it asks for its metadata.
+    pub auto_create_topics_enable: bool,
+    /// Allow DeleteTopics.
+    pub delete_topic_enable: bool,
+    /// Largest record batch, in bytes (a topic's `max.message.bytes` overrides it).
+    pub message_max_bytes: usize,
+    /// Whose time a record carries.
+    pub log_message_timestamp_type: TimestampType,
+    /// How far a CreateTime may lie in the past, in milliseconds; `i64::MAX` is no limit.
+    pub log_message_timestamp_before_max_ms: i64,
+    /// How far a CreateTime may lie in the future, in milliseconds; `i64::MAX` is no limit.
+    pub log_message_timestamp_after_max_ms: i64,
+    /// Records older than this many milliseconds are deleted; -1 keeps them for ever.
+    pub log_retention_ms: i64,
+    /// Bytes a partition may keep; -1 is no limit.
+    pub log_retention_bytes: i64,
+    /// How often retention is looked at while there is something to look at, in milliseconds.
+    pub log_retention_check_interval_ms: i64,
+
+    /// When the log is forced to the disk.
+    pub fsync: Fsync,
+    /// Size of a segment of the shared log, in bytes: 16 MiB to 2 GiB - 1.
+    pub log_segment_bytes: u64,
+    /// A segment older than this many milliseconds is sealed even if it is not full.
+    pub log_roll_ms: i64,
+
+    /// How long the first rebalance of an empty group waits for more members, in milliseconds.
+    pub group_initial_rebalance_delay_ms: i64,
+    /// Shortest session timeout a member may ask for, in milliseconds.
+    pub group_min_session_timeout_ms: i64,
+    /// Longest session timeout a member may ask for, in milliseconds.
+    pub group_max_session_timeout_ms: i64,
+    /// Most members of one group.
+    pub group_max_size: usize,
+    /// Offsets of an empty group are kept for this many milliseconds.
+    pub offsets_retention_ms: i64,
+    /// Longest metadata string of an offset commit, in bytes.
+    pub offset_metadata_max_bytes: usize,
+    /// An idle producer id is forgotten after this many milliseconds.
+    pub producer_id_expiration_ms: i64,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+        Config {
+            bind_host: "0.0.0.0".into(),
+            kafka_port: Port::Fixed(9092),
+            advertised_host: None,
+            advertised_port: None,
+            admin_bind_host: "127.0.0.1".into(),
+            admin_port: Port::Fixed(3000),
+            metrics_bind_host: "127.0.0.1".into(),
+            metrics_port: Port::Fixed(9090),
+            data_dir: PathBuf::from("./data"),
+            metadata_store: MetadataStore::Log,
+            convert_metadata: false,
+            log_level: LevelFilter::Info,
+            node_id: 1,
+            cluster_id: None,
+
+            max_connections: 16384,
+            max_connections_per_ip: 4096,
+            connections_max_idle_ms: 600_000,
+            socket_request_max_bytes: 104_857_600,
+            queued_max_request_bytes: 128 << 20,
+            fetch_max_bytes: 57_671_680,
+
+            num_partitions: 1,
+            auto_create_topics_enable: true,
+            delete_topic_enable: true,
+            message_max_bytes: 1_048_588,
+            log_message_timestamp_type: TimestampType::CreateTime,
+            log_message_timestamp_before_max_ms: i64::MAX,
+            log_message_timestamp_after_max_ms: 3_600_000,
+            log_retention_ms: 7 * DAY_MS,
+            log_retention_bytes: -1,
+            log_retention_check_interval_ms: 30_000,
+
+            fsync: Fsync::Always,
+            log_segment_bytes: 128 << 20,
+            log_roll_ms: 7 * DAY_MS,
+
+            group_initial_rebalance_delay_ms: 0,
+            group_min_session_timeout_ms: 6_000,
+            group_max_session_timeout_ms: 1_800_000,
+            group_max_size: 10_000,
+            offsets_retention_ms: 7 * DAY_MS,
+            offset_metadata_max_bytes: 4096,
+            producer_id_expiration_ms: DAY_MS,
+        }
+    }
+}

@@ -1,3 +1,6 @@
 //! The one integration binary; each module is a room of tests.
 
+mod cli;
+mod man;
+mod records;
 mod tidy;

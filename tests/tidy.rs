@@ -2,9 +2,7 @@
 
 mod source;
 
-use source::{
-    all_files, functions, line_of, paths, read, rust_files, top, words, CodePath, Source,
-};
+use source::{all_files, functions, line_of, paths, read, rust_files, top, words, CodePath, Source};
 use std::collections::BTreeSet;
 
 /// Every room and its tier. A room uses rooms on its own tier or below.
@@ -41,24 +39,11 @@ const BROKER_FORBIDDEN_PATHS: [&[&str]; 8] = [
     &["std", "os"],
     &["std", "io", "stdin"],
 ];
-const BROKER_FORBIDDEN_NAMES: [&str; 7] = [
-    "Instant",
-    "SystemTime",
-    "TcpStream",
-    "TcpListener",
-    "UdpSocket",
-    "UnixStream",
-    "UnixListener",
-];
+const BROKER_FORBIDDEN_NAMES: [&str; 7] =
+    ["Instant", "SystemTime", "TcpStream", "TcpListener", "UdpSocket", "UnixStream", "UnixListener"];
 
 /// Crates that would bring an asynchronous runtime with them.
-const RUNTIMES: [&str; 5] = [
-    "tokio",
-    "async-std",
-    "smol",
-    "async-executor",
-    "futures-executor",
-];
+const RUNTIMES: [&str; 5] = ["tokio", "async-std", "smol", "async-executor", "futures-executor"];
 
 fn fail_if_any(rule: &str, broken: &[String]) {
     assert!(broken.is_empty(), "{rule}:\n  {}", broken.join("\n  "));
@@ -72,10 +57,7 @@ fn room(name: &str) -> Option<&str> {
 }
 
 fn tier(room: &str) -> Option<u8> {
-    TIERS
-        .iter()
-        .find(|(name, _)| *name == room)
-        .map(|(_, tier)| *tier)
+    TIERS.iter().find(|(name, _)| *name == room).map(|(_, tier)| *tier)
 }
 
 /// How many `super` lead from a file's own module to the crate's root.
@@ -119,12 +101,7 @@ fn a_room_uses_only_its_own_tier_and_those_below() {
                 continue;
             };
             if tier(other).is_some_and(|other| other > own) {
-                broken.push(format!(
-                    "{}:{} (tier {own}) uses {}",
-                    file.name,
-                    path.line,
-                    path.segments.join("::")
-                ));
+                broken.push(format!("{}:{} (tier {own}) uses {}", file.name, path.line, path.segments.join("::")));
             }
         }
     }
@@ -134,23 +111,13 @@ fn a_room_uses_only_its_own_tier_and_those_below() {
 #[test]
 fn the_broker_names_no_file_no_socket_no_thread_and_no_clock() {
     let mut broken = Vec::new();
-    for file in rust_files()
-        .iter()
-        .filter(|f| f.name.starts_with("src/broker/"))
-    {
+    for file in rust_files().iter().filter(|f| f.name.starts_with("src/broker/")) {
         for path in paths(&file.code) {
             let segments: Vec<&str> = path.segments.iter().map(String::as_str).collect();
-            let forbidden = BROKER_FORBIDDEN_PATHS
-                .iter()
-                .any(|p| segments.starts_with(p))
+            let forbidden = BROKER_FORBIDDEN_PATHS.iter().any(|p| segments.starts_with(p))
                 || segments.iter().any(|s| BROKER_FORBIDDEN_NAMES.contains(s));
             if forbidden {
-                broken.push(format!(
-                    "{}:{} names {}",
-                    file.name,
-                    path.line,
-                    segments.join("::")
-                ));
+                broken.push(format!("{}:{} names {}", file.name, path.line, segments.join("::")));
             }
         }
     }
@@ -160,10 +127,7 @@ fn the_broker_names_no_file_no_socket_no_thread_and_no_clock() {
 #[test]
 fn only_the_reactor_names_mio() {
     let mut broken = Vec::new();
-    for file in rust_files()
-        .iter()
-        .filter(|f| f.name.starts_with("src/") && f.name != "src/net/reactor.rs")
-    {
+    for file in rust_files().iter().filter(|f| f.name.starts_with("src/") && f.name != "src/net/reactor.rs") {
         for path in paths(&file.code).iter().filter(|p| p.segments[0] == "mio") {
             broken.push(format!("{}:{}", file.name, path.line));
         }
@@ -176,22 +140,13 @@ fn unsafe_stands_only_in_sys_and_gives_its_reason() {
     let mut broken = Vec::new();
     for file in rust_files() {
         let lines: Vec<&str> = file.text.lines().collect();
-        for (at, _) in words(&file.code)
-            .into_iter()
-            .filter(|(_, word)| *word == "unsafe")
-        {
+        for (at, _) in words(&file.code).into_iter().filter(|(_, word)| *word == "unsafe") {
             let line = line_of(&file.code, at);
-            let next = file.code[at + "unsafe".len()..]
-                .split_whitespace()
-                .next()
-                .unwrap_or("");
+            let next = file.code[at + "unsafe".len()..].split_whitespace().next().unwrap_or("");
             if !file.name.starts_with("src/sys/") {
                 broken.push(format!("{}:{line} unsafe outside src/sys", file.name));
             } else if !matches!(next, "fn" | "extern") && !has_safety_argument(&lines, line) {
-                broken.push(format!(
-                    "{}:{line} unsafe without a SAFETY comment above it",
-                    file.name
-                ));
+                broken.push(format!("{}:{line} unsafe without a SAFETY comment above it", file.name));
             }
         }
     }
@@ -206,29 +161,17 @@ fn has_safety_argument(lines: &[&str], line: usize) -> bool {
 
 #[test]
 fn every_file_opens_with_what_it_owns() {
-    let broken: Vec<String> = rust_files()
-        .iter()
-        .filter(|f| !f.text.starts_with("//! "))
-        .map(|f| f.name.clone())
-        .collect();
-    fail_if_any(
-        "every Rust file opens with a `//! ` line that says what it owns",
-        &broken,
-    );
+    let broken: Vec<String> =
+        rust_files().iter().filter(|f| !f.text.starts_with("//! ")).map(|f| f.name.clone()).collect();
+    fail_if_any("every Rust file opens with a `//! ` line that says what it owns", &broken);
 }
 
 #[test]
 fn functions_stay_short() {
     let mut long = Vec::new();
     for file in rust_files() {
-        for f in functions(&file.code)
-            .iter()
-            .filter(|f| f.lines > FUNCTION_LINES_MAX)
-        {
-            long.push(format!(
-                "{}:{} {} has {} lines",
-                file.name, f.line, f.name, f.lines
-            ));
+        for f in functions(&file.code).iter().filter(|f| f.lines > FUNCTION_LINES_MAX) {
+            long.push(format!("{}:{} {} has {} lines", file.name, f.line, f.name, f.lines));
         }
     }
     ratchet("FUNCTIONS_TOO_LONG", FUNCTIONS_TOO_LONG, &long);
@@ -248,25 +191,13 @@ fn files_stay_short() {
 /// Holds a count to its committed number, both ways: above it is a relapse, below it the number must follow.
 fn ratchet(name: &str, committed: usize, found: &[String]) {
     let list = found.join("\n  ");
-    assert!(
-        found.len() <= committed,
-        "{} found, {name} allows {committed}:\n  {list}",
-        found.len()
-    );
-    assert!(
-        found.len() == committed,
-        "better than before: lower {name} from {committed} to {}",
-        found.len()
-    );
+    assert!(found.len() <= committed, "{} found, {name} allows {committed}:\n  {list}", found.len());
+    assert!(found.len() == committed, "better than before: lower {name} from {committed} to {}", found.len());
 }
 
 #[test]
 fn nothing_is_left_undone() {
-    let marks = [
-        concat!("FIX", "ME"),
-        concat!("XX", "X:"),
-        concat!("TO", "DO"),
-    ];
+    let marks = [concat!("FIX", "ME"), concat!("XX", "X:"), concat!("TO", "DO")];
     let mut broken = Vec::new();
     for file in all_files().iter().filter(|f| is_ours(f)) {
         for (number, line) in file.text.lines().enumerate() {
@@ -291,12 +222,7 @@ fn is_ours(file: &Source) -> bool {
 
 #[test]
 fn nothing_names_the_machine_it_was_written_on() {
-    let places = [
-        concat!("/ro", "ot/"),
-        concat!("/wo", "rk/"),
-        concat!("bash_", "jobs"),
-        concat!(".libr", "ary/"),
-    ];
+    let places = [concat!("/ro", "ot/"), concat!("/wo", "rk/"), concat!("bash_", "jobs"), concat!(".libr", "ary/")];
     let schemas = concat!("sha", "red/kafka-messages");
     let mut broken = Vec::new();
     for file in all_files().iter().filter(|f| is_ours(f)) {
@@ -316,35 +242,21 @@ fn dependencies() -> Vec<String> {
     let mut names = Vec::new();
     for line in read("Cargo.toml").lines() {
         if let Some(section) = line.strip_prefix('[') {
-            inside = section
-                .trim_end()
-                .trim_end_matches(']')
-                .ends_with("dependencies");
-        } else if let (true, Some((name, _))) =
-            (inside && !line.starts_with('#'), line.split_once('='))
-        {
+            inside = section.trim_end().trim_end_matches(']').ends_with("dependencies");
+        } else if let (true, Some((name, _))) = (inside && !line.starts_with('#'), line.split_once('=')) {
             names.push(name.trim().to_owned());
         }
     }
-    assert!(
-        names.len() > 5,
-        "only {} dependencies found: the reading of Cargo.toml is broken",
-        names.len()
-    );
+    assert!(names.len() > 5, "only {} dependencies found: the reading of Cargo.toml is broken", names.len());
     names
 }
 
 #[test]
 fn every_dependency_is_explained() {
     let paper = read("CONTRIBUTING.md");
-    let broken: Vec<String> = dependencies()
-        .into_iter()
-        .filter(|name| !paper.contains(&format!("| `{name}` |")))
-        .collect();
-    fail_if_any(
-        "CONTRIBUTING.md has a row for every dependency in Cargo.toml",
-        &broken,
-    );
+    let broken: Vec<String> =
+        dependencies().into_iter().filter(|name| !paper.contains(&format!("| `{name}` |"))).collect();
+    fail_if_any("CONTRIBUTING.md has a row for every dependency in Cargo.toml", &broken);
 }
 
 #[test]
@@ -352,71 +264,35 @@ fn no_asynchronous_runtime_comes_in() {
     let lock = read("Cargo.lock");
     let broken: Vec<String> = RUNTIMES
         .iter()
-        .filter(|name| {
-            lock.lines()
-                .any(|line| line == format!("name = \"{name}\""))
-        })
+        .filter(|name| lock.lines().any(|line| line == format!("name = \"{name}\"")))
         .map(|name| (*name).to_owned())
         .collect();
-    fail_if_any(
-        "one event loop on mio is all the concurrency there is",
-        &broken,
-    );
+    fail_if_any("one event loop on mio is all the concurrency there is", &broken);
 }
 
 #[test]
 fn the_papers_are_there_and_agree_with_the_package() {
     let readme = read("README.md");
-    assert!(
-        readme.contains("scripts/test"),
-        "README.md names the test command, scripts/test"
-    );
-    assert!(
-        readme.contains("cargo run --release"),
-        "README.md names the command that builds and runs the server"
-    );
-    assert!(
-        read(".ci/run").contains("scripts/test"),
-        ".ci/run calls scripts/test"
-    );
-    assert!(
-        read("CHANGELOG.md").contains("## Unreleased"),
-        "CHANGELOG.md has an Unreleased part"
-    );
-    assert!(
-        read("LICENSE").contains("Apache License"),
-        "LICENSE is the Apache License"
-    );
+    assert!(readme.contains("scripts/test"), "README.md names the test command, scripts/test");
+    assert!(readme.contains("cargo run --release"), "README.md names the command that builds and runs the server");
+    assert!(read(".ci/run").contains("scripts/test"), ".ci/run calls scripts/test");
+    assert!(read("CHANGELOG.md").contains("## Unreleased"), "CHANGELOG.md has an Unreleased part");
+    assert!(read("LICENSE").contains("Apache License"), "LICENSE is the Apache License");
     let manifest = read("Cargo.toml");
-    let rust = manifest
-        .lines()
-        .find_map(|l| l.strip_prefix("rust-version = "))
-        .expect("Cargo.toml states rust-version");
+    let rust =
+        manifest.lines().find_map(|l| l.strip_prefix("rust-version = ")).expect("Cargo.toml states rust-version");
     let rust = rust.trim_matches('"');
-    assert!(
-        readme.contains(&format!("Rust {rust}")),
-        "README.md says that Rust {rust} is needed"
-    );
+    assert!(readme.contains(&format!("Rust {rust}")), "README.md says that Rust {rust} is needed");
 }
 
 #[test]
 fn links_in_the_papers_lead_somewhere() {
     let mut broken = Vec::new();
     for file in all_files().iter().filter(|f| f.name.ends_with(".md")) {
-        let folder = top()
-            .join(&file.name)
-            .parent()
-            .expect("a file has a folder")
-            .to_owned();
-        for target in file
-            .text
-            .split("](")
-            .skip(1)
-            .filter_map(|rest| rest.split(')').next())
-        {
+        let folder = top().join(&file.name).parent().expect("a file has a folder").to_owned();
+        for target in file.text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let target = target.split('#').next().unwrap_or("");
-            let elsewhere =
-                target.is_empty() || target.contains("://") || target.starts_with("mailto:");
+            let elsewhere = target.is_empty() || target.contains("://") || target.starts_with("mailto:");
             if !elsewhere && !folder.join(target).exists() {
                 broken.push(format!("{} -> {target}", file.name));
             }
@@ -430,11 +306,7 @@ fn every_smoke_script_is_run_by_the_test_command() {
     let test_command = read("scripts/test");
     let mut broken = Vec::new();
     for file in all_files() {
-        let Some(script) = file
-            .name
-            .strip_prefix("scripts/")
-            .filter(|s| s.starts_with("smoke-"))
-        else {
+        let Some(script) = file.name.strip_prefix("scripts/").filter(|s| s.starts_with("smoke-")) else {
             continue;
         };
         let part = script.trim_end_matches(".sh");

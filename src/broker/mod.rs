@@ -1,1 +1,402 @@
-//! Owns the broker state machine: told events, returns effects.
+//! Owns the broker state machine: it is told events and returns effects.
+//!
+//! The shell (net/ in the server, tests/sim in the simulation) calls the methods of `Broker` from one thread and carries
+//! out the effects. Nothing here opens a file or a socket, starts a thread or reads a clock: `Now` comes with each event.
+//!
+//! The rules that hold everywhere:
+//! - What is *appended* (an offset assigned, a sequence number accepted, an offset commit taken) gets into the next group.
+//!   A reply that tells of it is built at once and held back until that group is durable.
+//! - A control-plane reply waits for all metadata appended before it, whoever appended it; so nobody ever sees state
+//!   that a crash could take back.
+//! - Replies of one connection leave in the order of its requests.
+
+pub mod apis;
+pub mod checkpoint;
+pub mod configs;
+mod dispatch;
+pub mod effect;
+mod fetch;
+pub mod gather;
+mod list_offsets;
+pub mod log;
+mod metadata;
+pub mod metalog;
+mod produce;
+pub mod producers;
+pub mod recovery;
+pub mod reply;
+mod retention;
+pub mod segments;
+pub mod settings;
+pub mod topics;
+pub mod work;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use self::gather::Gather;
+use self::reply::{Conns, ReplyTo};
+use self::segments::Segments;
+use self::settings::Settings;
+use self::topics::{StableMap, Topics};
+use crate::limits;
+use crate::wal::ring::Ring;
+use crate::wal::{self, Group, GroupSeq, LogPosition, MetaEntry, PartitionId, SegmentId, Splice};
+use crate::wire::{self, frame, Encoded, ErrorCode};
+
+pub use effect::{CheckpointDone, CheckpointJob, ConnId, ConnInfo, Effect, Now, Response};
+
+/// What a timer does when it is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// A parked fetch has waited as long as its client allows.
+    Fetch(u64),
+    /// Something may have expired.
+    Retention,
+    /// The unsealed segment has been open for `log.roll.ms`.
+    Roll(SegmentId),
+    /// Ask the log whether there is space again.
+    Probe,
+    /// Writing a checkpoint failed; try again.
+    Checkpoint,
+}
+
+/// The broker. See the module's page for its rules.
+#[derive(Debug)]
+pub struct Broker {
+    settings: Arc<Settings>,
+    conns: Conns,
+    effects: VecDeque<Effect>,
+    gather: Gather,
+    /// The last group that is durable.
+    durable: GroupSeq,
+    /// The group that is being written.
+    in_flight: Option<GroupSeq>,
+    /// Where the next group goes.
+    position: LogPosition,
+    /// Bytes that the log can take without asking the filesystem.
+    space_bytes: u64,
+    /// Whether the log was last found without space, so that this is said once.
+    out_of_space: bool,
+    topics: Topics,
+    segments: Segments,
+    ring: Ring,
+    /// Groups that are in the ring, and the partitions whose runs they hold.
+    ring_groups: VecDeque<(LogPosition, Vec<PartitionId>)>,
+    /// Files of the segments that reach into the ring.
+    handles: std::collections::BTreeMap<SegmentId, wal::SegmentHandle>,
+    producer_ids: produce::ProducerIds,
+    fetches: fetch::Fetches,
+    list_offsets: StableMap<u64, list_offsets::Listing>,
+    produces: StableMap<u64, produce::PendingProduce>,
+    checkpoint: checkpoint::Progress,
+    broker_configs: std::collections::BTreeMap<String, String>,
+    timers: BTreeSet<(u64, Timer)>,
+    next_job: u64,
+    rng: settings::Rng,
+    /// The log says that acknowledgements may come before their fsync.
+    lossy: bool,
+    stopping: bool,
+}
+
+/// The calls of the shell, in the order in which a turn of the reactor makes them.
+impl Broker {
+    /// A client connected.
+    pub fn connected(&mut self, conn: ConnId, info: ConnInfo) {
+        self.conns.connected(conn, info);
+    }
+
+    /// A connection is gone, for whatever reason. What it had appended stays appended.
+    pub fn disconnected(&mut self, _now: Now, conn: ConnId) {
+        if self.conns.disconnected(conn) {
+            self.drop_fetch_of(conn);
+        }
+    }
+
+    /// Whether a frame of this connection with this API key may be handed in now. False while an earlier request of the
+    /// connection holds it (a parked fetch, a join), while its pipeline is full, while a checkpoint waits for the groups on
+    /// their way, or, for Produce, while the log is behind.
+    /// The shell keeps the frame, stops reading the socket, and asks again after each turn.
+    pub fn ready_for(&self, conn: ConnId, api_key: i16) -> bool {
+        let log_behind = api_key == wire::ApiKey::PRODUCE.0 && self.gather.bytes() >= limits::GATHER_BYTES_MAX;
+        !log_behind && !self.checkpoint.is_due() && self.conns.ready(conn)
+    }
+
+    /// One request frame without its length prefix.
+    pub fn request(&mut self, now: Now, conn: ConnId, frame: Bytes) {
+        self.dispatch(now, conn, frame);
+    }
+
+    /// The group in flight is durable.
+    pub fn written(&mut self, now: Now, written: wal::Written) {
+        self.in_flight = None;
+        self.durable = written.seq;
+        self.note_space(now, written.space_bytes);
+        self.count_written(&written);
+        let mut partitions = Vec::with_capacity(written.runs.len());
+        for run in &written.runs {
+            if let Some(partition) = self.topics.partition_mut(run.id) {
+                if partition.log.durable(*run) {
+                    self.segments.add_live(run.segment, run.id);
+                }
+                partitions.push((run.id, run.len));
+            }
+        }
+        self.keep_in_ring(&written, &partitions);
+        self.follow_segments(now, &written);
+        self.conns.durable(self.durable, &mut self.effects);
+        for (id, len) in partitions {
+            self.wake_fetches(now, id, len);
+        }
+        self.remove_segments();
+        self.checkpoint_if_due(now);
+    }
+
+    /// A reader has an answer.
+    pub fn read_done(&mut self, now: Now, done: wal::ReadDone) {
+        if self.fetches.waits_for(done.job) {
+            self.fetch_read_done(now, done);
+        } else {
+            self.list_offsets_read_done(now, done);
+        }
+    }
+
+    /// A worker has an answer.
+    pub fn work_done(&mut self, now: Now, done: work::WorkDone) {
+        self.produce_work_done(now, done);
+    }
+
+    /// A checkpoint was written, or could not be.
+    pub fn checkpoint_done(&mut self, now: Now, done: CheckpointDone) {
+        self.checkpoint.done();
+        match done.result {
+            Ok(floor) => self.segments.set_floor(floor),
+            Err(why) => {
+                ::log::error!("cannot write a checkpoint, so old segments stay for now: {why}");
+                self.set_timer(now.mono_us + limits::CHECKPOINT_RETRY_US, Timer::Checkpoint);
+                return;
+            }
+        }
+        self.remove_segments();
+        if self.segments.wants_checkpoint() {
+            self.checkpoint.want();
+        }
+        self.checkpoint_if_due(now);
+    }
+
+    /// Carries out every timer that is due.
+    pub fn expire(&mut self, now: Now) {
+        while let Some((at, timer)) = self.timers.first().copied() {
+            if at > now.mono_us {
+                break;
+            }
+            self.timers.pop_first();
+            match timer {
+                Timer::Fetch(id) => self.fetch_timed_out(now, id),
+                Timer::Retention => self.retain(now),
+                Timer::Roll(segment) if segment == self.segments.unsealed() => self.gather.seal(),
+                Timer::Roll(_) => {}
+                Timer::Probe => self.gather.probe(),
+                Timer::Checkpoint => self.checkpoint.want(),
+            }
+        }
+        self.checkpoint_if_due(now);
+    }
+
+    /// When `expire` is next needed, in monotonic µs; `None` while nothing is timed.
+    pub fn deadline_us(&self) -> Option<u64> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// The next group to write, if there is anything. Called only while no group is in flight.
+    pub fn next_group(&mut self, _now: Now) -> Option<Group> {
+        debug_assert!(self.in_flight.is_none());
+        let group = self.gather.take()?;
+        self.in_flight = Some(group.seq);
+        Some(group)
+    }
+
+    /// The next effect to carry out, oldest first.
+    pub fn next_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Bytes of the log that are still in memory, from which the shell resolves splices.
+    pub fn ring_bytes(&self, splice: &Splice) -> Option<Bytes> {
+        self.ring.get(splice.handle.segment, splice.position, splice.len)
+    }
+
+    /// Begins a clean stop: parked fetches and joins are answered, new requests are refused by closing. The shell goes on
+    /// with groups and sends until `is_drained`.
+    pub fn stop(&mut self, now: Now) {
+        self.stopping = true;
+        self.answer_all_fetches(now);
+        self.gather.seal();
+        self.checkpoint.want();
+        self.checkpoint_if_due(now);
+    }
+
+    /// After `stop`: everything appended is durable and answered, and the last checkpoint has been written.
+    pub fn is_drained(&self) -> bool {
+        self.stopping
+            && self.in_flight.is_none()
+            && self.gather.is_empty()
+            && self.checkpoint.is_idle()
+            && self.conns.unanswered() == 0
+            && self.effects.is_empty()
+    }
+}
+
+/// What the rooms of the broker share.
+impl Broker {
+    /// Answers a control-plane request: after all metadata appended so far is durable.
+    fn reply<'m, M: wire::Response<'m>>(&mut self, to: ReplyTo, message: &M) {
+        self.reply_after(self.gather.meta_seq(), to, message);
+    }
+
+    /// Answers once group `wait` is durable.
+    fn reply_after<'m, M: wire::Response<'m>>(&mut self, wait: GroupSeq, to: ReplyTo, message: &M) {
+        let encoded = frame::response(to.version, to.correlation_id, message);
+        self.send_after(wait, to, encoded, &[]);
+    }
+
+    /// Sends an encoded answer whose externals are lists of splices: the external's tag is the index.
+    fn send_after(&mut self, wait: GroupSeq, to: ReplyTo, encoded: Encoded, splices: &[Vec<Splice>]) {
+        let placed = encoded.externals.iter().flat_map(|external| {
+            let splices = splices.get(external.tag as usize).map_or(&[][..], Vec::as_slice);
+            splices.iter().map(|splice| (external.position, splice.clone()))
+        });
+        let response = Response { splices: placed.collect(), head: encoded.bytes };
+        self.conns.fill(to.conn, to.slot, wait, Some(response), self.durable, &mut self.effects);
+    }
+
+    /// Ends a request that gets no answer (acks=0).
+    fn no_reply(&mut self, to: ReplyTo) {
+        self.conns.fill(to.conn, to.slot, 0, None, self.durable, &mut self.effects);
+    }
+
+    fn close(&mut self, conn: ConnId, why: impl Into<String>) {
+        self.effects.push_back(Effect::Close { conn, why: why.into() });
+    }
+
+    /// Appends a change of metadata.
+    fn append_meta(&mut self, entry: MetaEntry) -> GroupSeq {
+        self.gather.meta(entry)
+    }
+
+    fn job(&mut self) -> u64 {
+        self.next_job += 1;
+        self.next_job
+    }
+
+    fn set_timer(&mut self, at_us: u64, timer: Timer) {
+        self.timers.insert((at_us, timer));
+    }
+
+    /// Whether the log can take a batch now, over what has been gathered already; a reserve is left for metadata.
+    fn has_space_for(&self, bytes: usize) -> bool {
+        let needed = self.gather.bytes() + Gather::cost(bytes) + limits::META_RESERVE_BYTES;
+        needed as u64 <= self.space_bytes
+    }
+
+    /// A request found no space: says so once, and asks the log again after a while.
+    fn met_full_disk(&mut self, now: Now) {
+        if !self.out_of_space {
+            self.out_of_space = true;
+            ::log::error!("the disk is full: Produce is refused with KAFKA_STORAGE_ERROR until there is space");
+        }
+        if !self.timers.iter().any(|(_, timer)| *timer == Timer::Probe) {
+            self.set_timer(now.mono_us + limits::SPACE_PROBE_US, Timer::Probe);
+        }
+    }
+
+    fn note_space(&mut self, _now: Now, space_bytes: u64) {
+        let grown = space_bytes > self.space_bytes;
+        self.space_bytes = space_bytes;
+        if self.out_of_space && grown && self.has_space_for(limits::GROUP_BYTES_MAX) {
+            self.out_of_space = false;
+            ::log::info!("there is disk space again: Produce is served");
+        }
+    }
+
+    fn count_written(&self, written: &wal::Written) {
+        let metrics = &self.settings.metrics;
+        let records: i64 = written.runs.iter().map(|run| run.last_offset - run.base_offset + 1).sum();
+        metrics.messages_stored.add(u64::try_from(records).unwrap_or(0));
+        if !written.buf.is_empty() {
+            metrics.wal_group_bytes.observe(written.buf.len() as u64);
+            metrics.wal_fsync_latency.observe(written.sync_micros);
+        }
+    }
+
+    /// Keeps a written group in memory, and forgets runs that have left it.
+    fn keep_in_ring(&mut self, written: &wal::Written, partitions: &[(PartitionId, u32)]) {
+        if written.buf.is_empty() {
+            return;
+        }
+        let at = LogPosition { segment: written.handle.segment, position: written.position };
+        self.ring.push(at.segment, at.position, written.buf.clone());
+        self.ring_groups.push_back((at, partitions.iter().map(|(id, _)| *id).collect()));
+        self.handles.insert(at.segment, written.handle.clone());
+        let (start, unsealed) = (self.ring.start(), self.segments.unsealed());
+        self.handles.retain(|segment, _| *segment >= start.0);
+        while let Some((at, _)) = self.ring_groups.front() {
+            if (at.segment, at.position) >= start {
+                break;
+            }
+            for id in self.ring_groups.pop_front().map(|(_, ids)| ids).unwrap_or_default() {
+                if let Some(partition) = self.topics.partition_mut(id) {
+                    partition.log.forget_runs(unsealed, start);
+                }
+            }
+        }
+    }
+
+    /// Follows the log into a new segment.
+    fn follow_segments(&mut self, now: Now, written: &wal::Written) {
+        if let Some((id, bytes)) = written.sealed {
+            // The group that made the log roll may itself stand in the new segment already.
+            let touched = self.segments.sealed(id, bytes, written.seq);
+            for partition_id in touched {
+                if let Some(partition) = self.topics.partition_mut(partition_id) {
+                    partition.log.forget_runs(written.next.segment, self.ring.start());
+                    if partition.log.ranges().next_back().is_some_and(|range| range.segment > id) {
+                        self.segments.touch(partition_id);
+                    }
+                }
+            }
+            self.checkpoint.want();
+            self.schedule_retention(now);
+        }
+        if written.next.segment != self.segments.unsealed() {
+            let roll_ms = u64::try_from(self.settings.config.log_roll_ms).unwrap_or(u64::MAX / 2000);
+            let at_us = now.mono_us.saturating_add(roll_ms.saturating_mul(1000));
+            self.set_timer(at_us, Timer::Roll(written.next.segment));
+        }
+        self.position = written.next;
+        self.segments.writing(written.next.segment, written.next.position);
+        self.count_storage();
+    }
+
+    fn count_storage(&self) {
+        self.settings.metrics.storage_usage_bytes.set(i64::try_from(self.segments.bytes()).unwrap_or(i64::MAX));
+    }
+
+    fn remove_segments(&mut self) {
+        for id in self.segments.take_removable(self.durable) {
+            self.effects.push_back(Effect::Remove(id));
+        }
+        self.count_storage();
+    }
+
+    /// The error for a topic that a request names and that is not there.
+    fn no_such_topic(version_has_ids: bool) -> ErrorCode {
+        if version_has_ids {
+            ErrorCode::UNKNOWN_TOPIC_ID
+        } else {
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+        }
+    }
+}

@@ -4,14 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders that hold nothing of ours: build output, other people's code, run-time data.
-const FOREIGN_FOLDERS: [&str; 6] = [
-    "target",
-    ".git",
-    ".venv",
-    "data",
-    "__pycache__",
-    "node_modules",
-];
+const FOREIGN_FOLDERS: [&str; 6] = ["target", ".git", ".venv", "data", "__pycache__", "node_modules"];
 
 /// One text file of the checkout.
 pub struct Source {
@@ -43,8 +36,7 @@ pub fn top() -> PathBuf {
 
 /// Reads one file of the checkout, with a sentence that says what is missing when it is not there.
 pub fn read(name: &str) -> String {
-    fs::read_to_string(top().join(name))
-        .unwrap_or_else(|e| panic!("{name} must be there and readable: {e}"))
+    fs::read_to_string(top().join(name)).unwrap_or_else(|e| panic!("{name} must be there and readable: {e}"))
 }
 
 /// Every text file of the checkout, sorted by name.
@@ -59,11 +51,7 @@ pub fn all_files() -> Vec<Source> {
 pub fn rust_files() -> Vec<Source> {
     let mut files = all_files();
     files.retain(|f| f.name.ends_with(".rs"));
-    assert!(
-        files.len() > 10,
-        "only {} Rust files found: the walk is broken",
-        files.len()
-    );
+    assert!(files.len() > 10, "only {} Rust files found: the walk is broken", files.len());
     files
 }
 
@@ -75,8 +63,7 @@ fn walk(top: &Path, folder: &Path, found: &mut Vec<Source>) {
         let name = entry.file_name().to_string_lossy().into_owned();
         if kind.is_dir() {
             // `tests/data` holds fixtures of ours; a `data` folder at the top is a server's.
-            let foreign =
-                FOREIGN_FOLDERS.contains(&name.as_str()) && (name != "data" || folder == top);
+            let foreign = FOREIGN_FOLDERS.contains(&name.as_str()) && (name != "data" || folder == top);
             if !foreign {
                 walk(top, &path, found);
             }
@@ -85,16 +72,8 @@ fn walk(top: &Path, folder: &Path, found: &mut Vec<Source>) {
             let Ok(text) = fs::read_to_string(&path) else {
                 continue;
             };
-            let name = path
-                .strip_prefix(top)
-                .expect("below the top")
-                .to_string_lossy()
-                .replace('\\', "/");
-            let code = if name.ends_with(".rs") {
-                blank(&text)
-            } else {
-                String::new()
-            };
+            let name = path.strip_prefix(top).expect("below the top").to_string_lossy().replace('\\', "/");
+            let code = if name.ends_with(".rs") { blank(&text) } else { String::new() };
             found.push(Source { name, text, code });
         }
     }
@@ -109,11 +88,7 @@ pub fn blank(text: &str) -> String {
     while at < bytes.len() {
         let end = opaque_end(bytes, at);
         if end > at {
-            out.extend(
-                bytes[at..end]
-                    .iter()
-                    .map(|&b| if b == b'\n' { b'\n' } else { b' ' }),
-            );
+            out.extend(bytes[at..end].iter().map(|&b| if b == b'\n' { b'\n' } else { b' ' }));
             at = end;
         } else {
             out.push(bytes[at]);
@@ -178,13 +153,7 @@ fn raw_string_end(bytes: &[u8], start: usize) -> Option<usize> {
     }
     at += 1;
     while at < bytes.len() {
-        let closes = bytes[at] == b'"'
-            && bytes[at + 1..]
-                .iter()
-                .take(hashes)
-                .filter(|&&b| b == b'#')
-                .count()
-                == hashes;
+        let closes = bytes[at] == b'"' && bytes[at + 1..].iter().take(hashes).filter(|&&b| b == b'#').count() == hashes;
         at += 1;
         if closes {
             return Some(at + hashes);
@@ -221,11 +190,7 @@ fn is_word(byte: u8) -> bool {
 
 /// The line (from 1) on which byte `at` stands.
 pub fn line_of(code: &str, at: usize) -> usize {
-    code.as_bytes()[..at]
-        .iter()
-        .filter(|&&b| b == b'\n')
-        .count()
-        + 1
+    code.as_bytes()[..at].iter().filter(|&&b| b == b'\n').count() + 1
 }
 
 /// Every word of blanked code with the byte at which it starts.
@@ -261,11 +226,7 @@ pub fn functions(code: &str) -> Vec<Function> {
         }
         if let Some(end) = body_end(code.as_bytes(), *name_at) {
             let line = line_of(code, *start);
-            found.push(Function {
-                name: (*name).to_owned(),
-                line,
-                lines: line_of(code, end) - line + 1,
-            });
+            found.push(Function { name: (*name).to_owned(), line, lines: line_of(code, end) - line + 1 });
         }
     }
     found
@@ -359,10 +320,7 @@ fn group(code: &str, open: usize, prefix: &[String], all: &mut Vec<Vec<String>>)
 }
 
 fn skip_blanks(bytes: &[u8], from: usize) -> usize {
-    from + bytes[from..]
-        .iter()
-        .take_while(|b| b.is_ascii_whitespace())
-        .count()
+    from + bytes[from..].iter().take_while(|b| b.is_ascii_whitespace()).count()
 }
 
 mod tests {
@@ -382,35 +340,21 @@ mod tests {
 
     #[test]
     fn use_groups_are_spelled_out() {
-        let all: Vec<String> = paths(
-            "use std::{fs::{self, File}, thread as t, net};\nlet x = crate::wal ::Log::open();",
-        )
-        .into_iter()
-        .map(|p| format!("{}:{}", p.line, p.segments.join("::")))
-        .collect();
-        for expected in [
-            "1:std::fs::self",
-            "1:std::fs::File",
-            "1:std::thread",
-            "1:std::net",
-            "2:crate::wal::Log::open",
-        ] {
-            assert!(
-                all.iter().any(|p| p == expected),
-                "{expected} is not in {all:?}"
-            );
+        let all: Vec<String> =
+            paths("use std::{fs::{self, File}, thread as t, net};\nlet x = crate::wal ::Log::open();")
+                .into_iter()
+                .map(|p| format!("{}:{}", p.line, p.segments.join("::")))
+                .collect();
+        for expected in ["1:std::fs::self", "1:std::fs::File", "1:std::thread", "1:std::net", "2:crate::wal::Log::open"]
+        {
+            assert!(all.iter().any(|p| p == expected), "{expected} is not in {all:?}");
         }
     }
 
     #[test]
     fn functions_are_measured_from_fn_to_closing_brace() {
-        let found = functions(
-            "trait T { fn none(&self) -> [u8; 2]; }\nfn two(f: fn(u8)) where\n{ if f { }\n}\n",
-        );
-        let seen: Vec<_> = found
-            .iter()
-            .map(|f| (f.name.as_str(), f.line, f.lines))
-            .collect();
+        let found = functions("trait T { fn none(&self) -> [u8; 2]; }\nfn two(f: fn(u8)) where\n{ if f { }\n}\n");
+        let seen: Vec<_> = found.iter().map(|f| (f.name.as_str(), f.line, f.lines)).collect();
         assert_eq!(seen, [("two", 2, 3)]);
     }
 }

@@ -1,0 +1,55 @@
+//! Owns which APIs and versions the broker serves: what ApiVersions tells, and what `dispatch` lets in.
+
+use crate::wire::ApiKey;
+
+/// An API that is served, from its oldest described version to its newest stable one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Served {
+    pub key: ApiKey,
+    pub min: i16,
+    pub max: i16,
+}
+
+/// Every API that is served, in the order of their keys.
+const KEYS: &[ApiKey] = &[
+    ApiKey::PRODUCE,
+    ApiKey::FETCH,
+    ApiKey::LIST_OFFSETS,
+    ApiKey::METADATA,
+    ApiKey::API_VERSIONS,
+    ApiKey::DELETE_RECORDS,
+    ApiKey::INIT_PRODUCER_ID,
+    ApiKey::OFFSET_FOR_LEADER_EPOCH,
+];
+
+/// All served APIs with their versions.
+pub fn served() -> impl Iterator<Item = Served> {
+    KEYS.iter().filter_map(|key| {
+        let api = key.api()?;
+        Some(Served { key: *key, min: api.min, max: api.stable })
+    })
+}
+
+/// Whether a request of this version is served.
+pub fn is_served(key: ApiKey, version: i16) -> bool {
+    KEYS.contains(&key) && key.api().is_some_and(|api| (api.min..=api.stable).contains(&version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn apis_stand_in_the_order_of_their_keys_and_are_all_described() {
+        assert!(KEYS.windows(2).all(|pair| pair[0] < pair[1]));
+        assert_eq!(served().count(), KEYS.len());
+    }
+
+    #[test]
+    fn versions_that_kafka_calls_unstable_are_described_but_not_served() {
+        for served in served() {
+            let api = served.key.api().unwrap();
+            assert!(!is_served(served.key, api.stable + 1), "{}", api.name);
+        }
+    }
+}

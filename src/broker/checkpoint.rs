@@ -1,0 +1,232 @@
+//! Owns what a checkpoint holds: a snapshot of all state as of the end of one group.
+//!
+//! It is taken at a moment when nothing is being written or gathered, so that what is appended and what is durable are the
+//! same. Under load that moment is made: while a checkpoint is due no new request is let in, which lasts for the groups
+//! that are on their way.
+
+use super::log::{PartitionLog, SegmentRange};
+use super::metalog;
+use super::producers::{AppendedBatch, ProducerState};
+use super::topics;
+use super::{Broker, CheckpointJob, Effect, Now};
+use crate::wal::{MetaEntry, PartitionId};
+use crate::wire::macros::message;
+use crate::wire::{Reader, Uuid, Wire, Writer};
+
+/// Version of the layout below.
+const VERSION: i16 = 0;
+
+/// Where checkpointing stands.
+#[derive(Debug, Default)]
+pub struct Progress {
+    wanted: bool,
+    writing: bool,
+}
+
+impl Progress {
+    /// Asks for a checkpoint as soon as there can be one.
+    pub fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    /// Whether a snapshot should be taken as soon as nothing is on its way to the disk.
+    pub fn is_due(&self) -> bool {
+        self.wanted && !self.writing
+    }
+
+    /// The one under way was written or has failed.
+    pub fn done(&mut self) {
+        self.writing = false;
+    }
+
+    /// Nothing is wanted or under way.
+    pub fn is_idle(&self) -> bool {
+        !self.wanted && !self.writing
+    }
+}
+
+message! {
+    /// The whole of a checkpoint.
+    struct Checkpoint<'a> {
+        entries: Vec<EntryState<'a>> [0..],
+        partitions: Vec<PartitionState> [0..],
+    }
+    /// A living entry of ChronikMetaLog.
+    struct EntryState<'a> {
+        table: i8 [0..],
+        scope: &'a [u8] [0..],
+        key: &'a [u8] [0..],
+        value: &'a [u8] [0..],
+    }
+    struct PartitionState {
+        topic: Uuid [0..],
+        partition: i32 [0..],
+        next_offset: i64 [0..],
+        epochs: Vec<EpochState> [0..],
+        ranges: Vec<RangeState> [0..],
+        producers: Vec<ProducerEntry> [0..],
+    }
+    struct EpochState {
+        epoch: i32 [0..],
+        start_offset: i64 [0..],
+    }
+    struct RangeState {
+        segment: i64 [0..],
+        base_offset: i64 [0..],
+        last_offset: i64 [0..],
+        max_timestamp: i64 [0..],
+        bytes: i64 [0..],
+    }
+    struct ProducerEntry {
+        producer_id: i64 [0..],
+        epoch: i16 [0..],
+        last_append_ms: i64 [0..],
+        batches: Vec<BatchState> [0..],
+    }
+    struct BatchState {
+        first_sequence: i32 [0..],
+        last_sequence: i32 [0..],
+        base_offset: i64 [0..],
+        append_time_ms: i64 [0..],
+    }
+}
+
+impl Broker {
+    /// Takes a snapshot if one is due and everything appended is durable.
+    pub(super) fn checkpoint_if_due(&mut self, now: Now) {
+        if !self.checkpoint.is_due() || self.in_flight.is_some() || !self.gather.is_empty() {
+            return;
+        }
+        let expired_ms = now.wall_ms.saturating_sub(self.settings.config.producer_id_expiration_ms);
+        self.topics.each_log_mut(|log| log.producers.expire(expired_ms));
+        self.checkpoint = Progress { wanted: false, writing: true };
+        let (seq, position, bytes) = (self.durable, self.position, self.snapshot());
+        self.effects.push_back(Effect::Checkpoint(CheckpointJob { seq, position, bytes }));
+    }
+
+    /// All living entries of ChronikMetaLog.
+    pub fn meta_snapshot(&self) -> Vec<MetaEntry> {
+        let mut entries = vec![self.producer_ids.entry(), metalog::lossy_entry(self.lossy)];
+        for topic in self.topics.iter() {
+            entries.push(topics::topic_entry(topic.id, &topic.name, topic.partitions.len(), &topic.configs));
+            let moved = topic.partitions.iter().map(|partition| &partition.log).filter(|log| log.start_offset > 0);
+            entries.extend(moved.map(|log| topics::log_start_entry(log.id, Some(log.start_offset))));
+        }
+        entries
+    }
+
+    fn snapshot(&self) -> Vec<u8> {
+        let entries = if self.settings.metadata_in_log { self.meta_snapshot() } else { Vec::new() };
+        let living = entries.iter().filter_map(|entry| {
+            Some(EntryState {
+                table: entry.table as i8,
+                scope: &entry.scope,
+                key: &entry.key,
+                value: entry.value.as_deref()?,
+            })
+        });
+        let logs = self.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| &partition.log);
+        let checkpoint = Checkpoint { entries: living.collect(), partitions: logs.map(partition_state).collect() };
+        let mut writer = Writer::new(VERSION, true);
+        writer.i16(VERSION);
+        checkpoint.write(&mut writer);
+        writer.into_encoded().bytes
+    }
+}
+
+fn partition_state(log: &PartitionLog) -> PartitionState {
+    PartitionState {
+        topic: log.id.topic,
+        partition: log.id.partition,
+        next_offset: log.next_offset,
+        epochs: log
+            .epochs
+            .iter()
+            .map(|(epoch, start_offset)| EpochState { epoch: *epoch, start_offset: *start_offset })
+            .collect(),
+        ranges: log.ranges().map(range_state).collect(),
+        producers: log.producers.iter().map(|(id, state)| producer_entry(*id, state)).collect(),
+    }
+}
+
+fn range_state(range: &SegmentRange) -> RangeState {
+    RangeState {
+        segment: range.segment as i64,
+        base_offset: range.base_offset,
+        last_offset: range.last_offset,
+        max_timestamp: range.max_timestamp,
+        bytes: range.bytes as i64,
+    }
+}
+
+fn producer_entry(producer_id: i64, state: &ProducerState) -> ProducerEntry {
+    let batches = state.batches.iter().map(|batch| BatchState {
+        first_sequence: batch.first_sequence,
+        last_sequence: batch.last_sequence,
+        base_offset: batch.base_offset,
+        append_time_ms: batch.append_time_ms,
+    });
+    ProducerEntry { producer_id, epoch: state.epoch, last_append_ms: state.last_append_ms, batches: batches.collect() }
+}
+
+/// A checkpoint, read back.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    pub entries: Vec<MetaEntry>,
+    pub logs: Vec<PartitionLog>,
+}
+
+/// Reads a checkpoint. The error says what is wrong with it.
+pub fn read(bytes: &[u8]) -> Result<Snapshot, String> {
+    let version = match bytes {
+        [high, low, ..] => i16::from_be_bytes([*high, *low]),
+        _ => return Err("the checkpoint is shorter than its version".to_owned()),
+    };
+    if version != VERSION {
+        return Err(format!("the checkpoint has version {version}, this program knows {VERSION}"));
+    }
+    let mut reader = Reader::new(&bytes[2..], version, true);
+    let checkpoint = Checkpoint::read(&mut reader).map_err(|error| error.to_string())?;
+    reader.finish().map_err(|error| error.to_string())?;
+    let entries = checkpoint.entries.iter().map(|entry| MetaEntry {
+        table: entry.table as u8,
+        scope: entry.scope.to_vec().into(),
+        key: entry.key.to_vec().into(),
+        value: Some(entry.value.to_vec().into()),
+    });
+    Ok(Snapshot { entries: entries.collect(), logs: checkpoint.partitions.iter().map(log_of).collect() })
+}
+
+fn log_of(state: &PartitionState) -> PartitionLog {
+    let mut log = PartitionLog::new(PartitionId { topic: state.topic, partition: state.partition });
+    log.next_offset = state.next_offset;
+    log.high_watermark = state.next_offset;
+    if !state.epochs.is_empty() {
+        log.epochs = state.epochs.iter().map(|epoch| (epoch.epoch, epoch.start_offset)).collect();
+    }
+    log.leader_epoch = log.epochs.last().map_or(0, |(epoch, _)| *epoch);
+    for range in &state.ranges {
+        log.restore_range(SegmentRange {
+            segment: range.segment as u64,
+            base_offset: range.base_offset,
+            last_offset: range.last_offset,
+            max_timestamp: range.max_timestamp,
+            bytes: range.bytes as u64,
+        });
+    }
+    for producer in &state.producers {
+        let batches = producer.batches.iter().map(|batch| AppendedBatch {
+            first_sequence: batch.first_sequence,
+            last_sequence: batch.last_sequence,
+            base_offset: batch.base_offset,
+            append_time_ms: batch.append_time_ms,
+        });
+        let state = ProducerState {
+            epoch: producer.epoch,
+            batches: batches.collect(),
+            last_append_ms: producer.last_append_ms,
+        };
+        log.producers.restore(producer.producer_id, state);
+    }
+    log
+}

@@ -1,0 +1,100 @@
+//! Owns the way from a frame to the room that answers it, and what happens to frames that no room can answer.
+
+use bytes::Bytes;
+
+use super::apis;
+use super::reply::ReplyTo;
+use super::{Broker, ConnId, Now};
+use crate::wire::msg::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
+use crate::wire::{self, ApiKey, DecodeError, ErrorCode, HeaderError, RequestHeader};
+
+/// A request whose header has been read and whose version is served.
+pub(super) struct Request<'a> {
+    pub now: Now,
+    pub to: ReplyTo,
+    pub client_id: &'a str,
+    pub body: &'a [u8],
+    /// The whole frame, of which `body` is a part: record data is kept by reference.
+    pub frame: &'a Bytes,
+}
+
+impl Broker {
+    pub(super) fn dispatch(&mut self, now: Now, conn: ConnId, frame: Bytes) {
+        let (header, body) = match RequestHeader::parse(&frame) {
+            Ok(parsed) => parsed,
+            Err(HeaderError::UnknownApi { key, version, .. }) => {
+                return self.close(conn, format!("it asked for API {} version {version}, which is unknown", key.0));
+            }
+            Err(HeaderError::Malformed(error)) => {
+                return self.close(conn, format!("it sent no Kafka request: {error}"))
+            }
+        };
+        let Some(slot) = self.conns.open(conn) else { return };
+        let key = header.api.key;
+        let to = ReplyTo { conn, slot, key: key.0, version: header.version, correlation_id: header.correlation_id };
+        if !apis::is_served(key, header.version) {
+            return self.refuse_version(to);
+        }
+        self.settings.metrics.request(key.0);
+        let client_id = header.client_id.unwrap_or("");
+        let request = Request { now, to, client_id, body, frame: &frame };
+        if let Err(error) = self.carry_out(key, &request) {
+            let why = format!("its {key} request (version {}) cannot be read: {error}", header.version);
+            self.close(conn, why);
+        }
+    }
+
+    fn carry_out(&mut self, key: ApiKey, request: &Request<'_>) -> Result<(), DecodeError> {
+        match key {
+            ApiKey::PRODUCE => self.produce(request),
+            ApiKey::FETCH => self.fetch(request),
+            ApiKey::LIST_OFFSETS => self.list_offsets(request),
+            ApiKey::METADATA => self.metadata(request),
+            ApiKey::API_VERSIONS => self.api_versions(request),
+            ApiKey::DELETE_RECORDS => self.delete_records(request),
+            ApiKey::INIT_PRODUCER_ID => self.init_producer_id(request),
+            ApiKey::OFFSET_FOR_LEADER_EPOCH => self.offset_for_leader_epoch(request),
+            _ => {
+                self.close(request.to.conn, format!("it asked for {key}, which is not served"));
+                Ok(())
+            }
+        }
+    }
+
+    /// A version from the future. ApiVersions is answered in version 0 with its own range, from which every client finds
+    /// a version to go on with (KIP-511); anything else was never advertised, and Kafka closes the connection too.
+    fn refuse_version(&mut self, to: ReplyTo) {
+        let key = ApiKey(to.key);
+        if key != ApiKey::API_VERSIONS {
+            return self.close(to.conn, format!("it asked for {key} version {}, which is not served", to.version));
+        }
+        let own = apis::served().filter(|served| served.key == key);
+        let response = ApiVersionsResponse {
+            error_code: ErrorCode::UNSUPPORTED_VERSION,
+            api_keys: own.map(advertised).collect(),
+            ..Default::default()
+        };
+        self.reply_after(0, ReplyTo { version: 0, ..to }, &response);
+    }
+
+    fn api_versions(&mut self, request: &Request<'_>) -> Result<(), DecodeError> {
+        let body: ApiVersionsRequest<'_> = wire::decode(request.body, request.to.version)?;
+        let legal = |text: &str| {
+            let inside = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
+            let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+            text.chars().all(inside) && edge(text.chars().next()) && edge(text.chars().last())
+        };
+        let named = request.to.version < 3 || (legal(body.client_software_name) && legal(body.client_software_version));
+        let response = if named {
+            ApiVersionsResponse { api_keys: apis::served().map(advertised).collect(), ..Default::default() }
+        } else {
+            ApiVersionsResponse { error_code: ErrorCode::INVALID_REQUEST, ..Default::default() }
+        };
+        self.reply_after(0, request.to, &response);
+        Ok(())
+    }
+}
+
+fn advertised(served: apis::Served) -> ApiVersion {
+    ApiVersion { api_key: served.key.0, min_version: served.min, max_version: served.max }
+}

@@ -1,0 +1,76 @@
+//! Owns the vocabulary between the broker core and its shell: identities, time, effects.
+
+use std::net::SocketAddr;
+
+use crate::wal::{GroupSeq, LogPosition, ReadJob, SegmentId, Splice};
+
+/// A connection, named by the shell; never used again after `Broker::disconnected`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId(pub u64);
+
+/// The time at which an event happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Monotonic, µs since any fixed point. Timers use it.
+    pub mono_us: u64,
+    /// Wall clock, ms since 1970. Timestamps and retention use it; it may jump.
+    pub wall_ms: i64,
+}
+
+impl Now {
+    /// Monotonic milliseconds, rounded down.
+    pub fn mono_ms(self) -> u64 {
+        self.mono_us / 1000
+    }
+}
+
+/// What the shell knows of a connection when it is accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnInfo {
+    /// The address of ours that the client reached, told to it as the broker's when nothing else is configured.
+    pub local: SocketAddr,
+    pub peer: SocketAddr,
+}
+
+/// A whole response frame, length prefix included: `head` with splices inserted.
+#[derive(Debug, Default)]
+pub struct Response {
+    pub head: Vec<u8>,
+    /// Record data to send from the log, each before the byte of `head` at the given index; in rising order.
+    /// The frame's length prefix counts them.
+    pub splices: Vec<(usize, Splice)>,
+}
+
+/// What the shell has to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Send to the connection, after what was sent before. Unknown connections are ignored.
+    Send { conn: ConnId, response: Response },
+    /// Send what is queued and close; `why` is written to the log (rate-limited) for the operator.
+    Close { conn: ConnId, why: String },
+    /// Work for a reader thread; answered by `Broker::read_done`.
+    Read(ReadJob),
+    /// CPU-heavy work for a worker thread; answered by `Broker::work_done`.
+    Work(super::work::WorkJob),
+    /// Write a checkpoint on the housekeeper thread; answered by `Broker::checkpoint_done`.
+    Checkpoint(CheckpointJob),
+    /// Unlink a segment that nobody needs any more (housekeeper); no answer.
+    Remove(SegmentId),
+}
+
+/// A snapshot of the state as of the end of group `seq`, which is durable.
+#[derive(Debug)]
+pub struct CheckpointJob {
+    pub seq: GroupSeq,
+    /// Where the group after `seq` begins.
+    pub position: LogPosition,
+    pub bytes: Vec<u8>,
+}
+
+/// A checkpoint was written, or could not be (which costs space, not safety).
+#[derive(Debug)]
+pub struct CheckpointDone {
+    pub seq: GroupSeq,
+    /// The oldest segment that the kept checkpoints still need for their replay.
+    pub result: Result<SegmentId, String>,
+}

@@ -1,0 +1,282 @@
+//! Owns one partition's place in the log: offsets, what lies in which segment, and what is still in memory.
+
+use std::collections::VecDeque;
+
+use super::producers::Producers;
+use crate::wal::{PartitionId, Place, RunRef, SegmentId};
+
+/// A partition's data in one segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentRange {
+    pub segment: SegmentId,
+    pub base_offset: i64,
+    pub last_offset: i64,
+    /// Largest timestamp in ms; -1 when no record has one.
+    pub max_timestamp: i64,
+    pub bytes: u64,
+}
+
+/// One partition. *Appended* is what has an offset; *durable* is what clients may see.
+#[derive(Clone, Debug)]
+pub struct PartitionLog {
+    pub id: PartitionId,
+    /// The first offset that clients may read.
+    pub start_offset: i64,
+    /// The offset that the next record gets.
+    pub next_offset: i64,
+    /// The end of what is durable: the high watermark, and without transactions the last stable offset too.
+    pub high_watermark: i64,
+    pub leader_epoch: i32,
+    /// Leader epochs with the offset at which each began, oldest first. Never empty.
+    pub epochs: Vec<(i32, i64)>,
+    pub producers: Producers,
+    /// Durable data by segment, in offset order.
+    ranges: VecDeque<SegmentRange>,
+    /// Durable runs that lie in the unsealed segment or in the ring, in offset order.
+    runs: VecDeque<RunRef>,
+    bytes: u64,
+}
+
+impl PartitionLog {
+    /// An empty log.
+    pub fn new(id: PartitionId) -> PartitionLog {
+        PartitionLog {
+            id,
+            start_offset: 0,
+            next_offset: 0,
+            high_watermark: 0,
+            leader_epoch: 0,
+            epochs: vec![(0, 0)],
+            producers: Producers::default(),
+            ranges: VecDeque::new(),
+            runs: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Bytes of durable batches that have not been deleted.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub fn ranges(&self) -> impl ExactSizeIterator<Item = &SegmentRange> + DoubleEndedIterator {
+        self.ranges.iter()
+    }
+
+    /// A run became durable (or was found at recovery). Runs come in offset order. True when the partition has its
+    /// first run in that segment.
+    pub fn durable(&mut self, run: RunRef) -> bool {
+        self.runs.push_back(run);
+        self.high_watermark = run.last_offset + 1;
+        self.next_offset = self.next_offset.max(run.last_offset + 1);
+        self.bytes += u64::from(run.len);
+        match self.ranges.back_mut() {
+            Some(range) if range.segment == run.segment => {
+                range.last_offset = run.last_offset;
+                range.max_timestamp = range.max_timestamp.max(run.max_timestamp);
+                range.bytes += u64::from(run.len);
+                false
+            }
+            _ => {
+                self.ranges.push_back(SegmentRange {
+                    segment: run.segment,
+                    base_offset: run.base_offset,
+                    last_offset: run.last_offset,
+                    max_timestamp: run.max_timestamp,
+                    bytes: u64::from(run.len),
+                });
+                true
+            }
+        }
+    }
+
+    /// Puts back a range from a checkpoint.
+    pub fn restore_range(&mut self, range: SegmentRange) {
+        self.bytes += range.bytes;
+        self.ranges.push_back(range);
+    }
+
+    /// Forgets runs of segments before `unsealed` that are no longer in the ring, which begins at `ring`
+    /// (segment and position).
+    pub fn forget_runs(&mut self, unsealed: SegmentId, ring: (SegmentId, u64)) {
+        while let Some(run) = self.runs.front() {
+            if run.segment >= unsealed || (run.segment, run.position) >= ring {
+                break;
+            }
+            self.runs.pop_front();
+        }
+    }
+
+    /// Runs that memory knows, from the one that holds `offset` on.
+    pub fn runs_from(&self, offset: i64) -> impl Iterator<Item = &RunRef> {
+        let first = self.runs.partition_point(|run| run.last_offset < offset);
+        self.runs.range(first..)
+    }
+
+    /// Whether memory knows the run in which `offset` lies (or would lie).
+    pub fn knows_run(&self, offset: i64) -> bool {
+        self.runs.front().is_some_and(|run| run.base_offset <= offset)
+    }
+
+    /// Where to look for `offset` (or the next one that exists): the segment, and the runs when memory knows all of the
+    /// partition's runs there from `offset` on, at most `runs_max` of them.
+    pub fn place(&self, offset: i64, runs_max: usize) -> Option<Place> {
+        let index = self.ranges.partition_point(|range| range.last_offset < offset);
+        let range = self.ranges.get(index)?;
+        Some(self.place_of(range, offset, runs_max))
+    }
+
+    /// All places that may hold a timestamp of at least `timestamp`, from `offset` on, in offset order.
+    pub fn places(&self, offset: i64, timestamp: i64, places_max: usize) -> Vec<Place> {
+        let matches = |range: &&SegmentRange| range.last_offset >= offset && range.max_timestamp >= timestamp;
+        let ranges = self.ranges.iter().filter(matches).take(places_max);
+        ranges.map(|range| self.place_of(range, offset.max(range.base_offset), usize::MAX)).collect()
+    }
+
+    fn place_of(&self, range: &SegmentRange, offset: i64, runs_max: usize) -> Place {
+        let from = offset.max(range.base_offset);
+        let runs = self
+            .knows_run(from)
+            .then(|| self.runs_from(from).filter(|run| run.segment == range.segment).take(runs_max).copied().collect());
+        Place { segment: range.segment, runs }
+    }
+
+    /// The largest timestamp of what is durable and not deleted; `None` when nothing has one.
+    pub fn max_timestamp(&self) -> Option<i64> {
+        self.ranges.iter().map(|range| range.max_timestamp).max().filter(|timestamp| *timestamp >= 0)
+    }
+
+    /// Moves the start; returns the segments in which the partition has no live data any more.
+    pub fn advance_start(&mut self, offset: i64) -> Vec<SegmentId> {
+        self.start_offset = self.start_offset.max(offset);
+        let mut gone = Vec::new();
+        while let Some(range) = self.ranges.front() {
+            if range.last_offset >= self.start_offset {
+                break;
+            }
+            self.bytes -= range.bytes;
+            gone.push(range.segment);
+            self.ranges.pop_front();
+        }
+        while self.runs.front().is_some_and(|run| run.last_offset < self.start_offset) {
+            self.runs.pop_front();
+        }
+        gone
+    }
+
+    /// The offset up to which retention deletes now: whole ranges from the oldest on, never one in the unsealed segment.
+    /// `retention_ms` and `retention_bytes` are -1 for "for ever".
+    pub fn retention_end(&self, now_ms: i64, retention_ms: i64, retention_bytes: i64, unsealed: SegmentId) -> i64 {
+        let mut end = self.start_offset;
+        let mut bytes = self.bytes;
+        for range in &self.ranges {
+            let expired = retention_ms >= 0 && range.max_timestamp < now_ms.saturating_sub(retention_ms);
+            let surplus = retention_bytes >= 0 && bytes.saturating_sub(range.bytes) >= retention_bytes as u64;
+            if range.segment >= unsealed || !(expired || surplus) {
+                break;
+            }
+            bytes -= range.bytes;
+            end = range.last_offset + 1;
+        }
+        end
+    }
+
+    /// When the oldest range that may be deleted expires, in wall-clock ms.
+    pub fn next_expiry_ms(&self, retention_ms: i64, unsealed: SegmentId) -> Option<i64> {
+        let range = self.ranges.front().filter(|range| range.segment < unsealed && retention_ms >= 0)?;
+        Some(range.max_timestamp.saturating_add(retention_ms).saturating_add(1))
+    }
+
+    /// Begins a new leader epoch at the current end (after a stop that may have lost what was visible).
+    pub fn raise_epoch(&mut self) {
+        self.leader_epoch += 1;
+        if self.epochs.last().is_some_and(|(_, start)| *start == self.next_offset) {
+            self.epochs.pop();
+        }
+        self.epochs.push((self.leader_epoch, self.next_offset));
+    }
+
+    /// KIP-101: the largest epoch not above `epoch`, and the offset at which it ended. `None` for an epoch that is newer
+    /// than the partition's or older than all it knows.
+    pub fn epoch_end(&self, epoch: i32) -> Option<(i32, i64)> {
+        if epoch > self.leader_epoch {
+            return None;
+        }
+        let index = self.epochs.iter().rposition(|(known, _)| *known <= epoch)?;
+        let end = self.epochs.get(index + 1).map_or(self.high_watermark, |(_, start)| *start);
+        Some((self.epochs[index].0, end))
+    }
+
+    /// The epoch in force at an offset.
+    pub fn epoch_at(&self, offset: i64) -> i32 {
+        self.epochs.iter().rev().find(|(_, start)| *start <= offset).map_or(self.epochs[0].0, |(epoch, _)| *epoch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Uuid;
+
+    fn id() -> PartitionId {
+        PartitionId { topic: Uuid([1; 16]), partition: 0 }
+    }
+
+    fn run(segment: SegmentId, position: u64, base_offset: i64, last_offset: i64, max_timestamp: i64) -> RunRef {
+        RunRef { id: id(), base_offset, last_offset, max_timestamp, segment, position, len: 100 }
+    }
+
+    fn log() -> PartitionLog {
+        let mut log = PartitionLog::new(id());
+        log.durable(run(1, 4096, 0, 9, 1000));
+        log.durable(run(1, 8192, 10, 19, 2000));
+        log.durable(run(2, 4096, 20, 29, 3000));
+        log
+    }
+
+    #[test]
+    fn every_segment_with_data_is_found_not_only_the_newest() {
+        let log = log();
+        assert_eq!(log.place(0, 10).unwrap().segment, 1);
+        assert_eq!(log.place(19, 10).unwrap().segment, 1);
+        assert_eq!(log.place(20, 10).unwrap().segment, 2);
+        assert!(log.place(30, 10).is_none());
+        assert_eq!((log.high_watermark, log.next_offset), (30, 30));
+    }
+
+    #[test]
+    fn runs_of_a_sealed_segment_are_asked_of_its_footer_once_they_left_memory() {
+        let mut log = log();
+        assert_eq!(log.place(12, 10).unwrap().runs.unwrap().len(), 1);
+        log.forget_runs(2, (1, 8192));
+        assert!(log.place(5, 10).unwrap().runs.is_none());
+        assert_eq!(log.place(12, 10).unwrap().runs.unwrap().len(), 1);
+        log.forget_runs(2, (2, 4096));
+        assert!(log.place(12, 10).unwrap().runs.is_none());
+        assert_eq!(log.place(25, 10).unwrap().runs.unwrap().len(), 1);
+    }
+
+    #[test]
+    fn retention_deletes_whole_sealed_ranges_only() {
+        let mut log = log();
+        assert_eq!(log.retention_end(10_000, 1_000, -1, 2), 20);
+        assert_eq!(log.retention_end(2_500, 1_000, -1, 2), 0);
+        assert_eq!(log.retention_end(0, -1, 100, 2), 20);
+        assert_eq!(log.retention_end(0, -1, 101, 2), 0);
+        assert_eq!(log.next_expiry_ms(1_000, 2), Some(3_001));
+        assert_eq!(log.advance_start(15), Vec::<SegmentId>::new());
+        assert_eq!(log.advance_start(20), vec![1]);
+        assert_eq!(log.bytes(), 100);
+    }
+
+    #[test]
+    fn epochs_end_where_the_next_began() {
+        let mut log = log();
+        log.raise_epoch();
+        log.durable(run(3, 4096, 30, 39, 4000));
+        assert_eq!(log.epoch_end(0), Some((0, 30)));
+        assert_eq!(log.epoch_end(1), Some((1, 40)));
+        assert_eq!(log.epoch_end(2), None);
+        assert_eq!((log.epoch_at(29), log.epoch_at(30)), (0, 1));
+    }
+}

@@ -1,0 +1,125 @@
+//! Owns Metadata: the one broker, its topics and partitions, and topics that come into being by being asked for.
+
+use std::collections::BTreeMap;
+
+use super::configs::TopicSettings;
+use super::dispatch::Request;
+use super::topics::{self, Topic};
+use super::{Broker, ConnId};
+use crate::limits;
+use crate::wire::msg::{
+    MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition,
+    MetadataResponseTopic,
+};
+use crate::wire::{self, DecodeError, ErrorCode, Uuid};
+
+impl Broker {
+    pub(super) fn metadata(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
+        let request: MetadataRequest<'_> = wire::decode(req.body, req.to.version)?;
+        let version = req.to.version;
+        let named = match &request.topics {
+            Some(topics) if version == 0 && topics.is_empty() => None,
+            named => named.as_deref(),
+        };
+        let create = request.allow_auto_topic_creation && self.settings.config.auto_create_topics_enable;
+        if create {
+            for topic in named.unwrap_or(&[]) {
+                self.create_when_asked_for(topic);
+            }
+        }
+        let (host, port) = self.advertised(req.to.conn);
+        let node_id = self.settings.config.node_id;
+        let topics = match named {
+            None => self.topics.iter().map(|topic| describe(topic, node_id)).collect(),
+            Some(named) => named.iter().map(|topic| self.describe_named(version, topic)).collect(),
+        };
+        let settings = self.settings.clone();
+        let response = MetadataResponse {
+            brokers: vec![MetadataResponseBroker { node_id, host: &host, port, rack: None }],
+            cluster_id: Some(&settings.cluster_id),
+            controller_id: node_id,
+            topics,
+            ..Default::default()
+        };
+        let encoded = wire::frame::response(version, req.to.correlation_id, &response);
+        self.send_after(self.gather.meta_seq(), req.to, encoded, &[]);
+        Ok(())
+    }
+
+    /// Host and port that a client should connect to: what is configured, otherwise where it has come to already.
+    pub(super) fn advertised(&self, conn: ConnId) -> (String, i32) {
+        let local = self.conns.info(conn).map(|info| info.local);
+        let ip = local.map_or_else(String::new, |local| local.ip().to_canonical().to_string());
+        let host = self.settings.advertised_host.clone().unwrap_or(ip);
+        let port = self.settings.advertised_port.or(local.map(|local| local.port())).unwrap_or(0);
+        (host, i32::from(port))
+    }
+
+    /// Creates a topic with the broker's defaults, if the name is allowed and there is none.
+    fn create_when_asked_for(&mut self, topic: &MetadataRequestTopic<'_>) {
+        let Some(name) = topic.name.filter(|name| topic.topic_id.is_zero() && topics::name_fault(name).is_none())
+        else {
+            return;
+        };
+        let partitions = usize::try_from(self.settings.config.num_partitions).unwrap_or(1);
+        let room = self.topics.partition_count() + partitions <= limits::PARTITIONS_MAX;
+        if self.topics.by_name(name).is_none() && room && self.has_space_for_metadata() {
+            self.create_topic(name, partitions, BTreeMap::new());
+        }
+    }
+
+    /// Whether the log's reserve has room for changes of metadata.
+    pub(super) fn has_space_for_metadata(&self) -> bool {
+        (self.gather.bytes() + limits::META_CHANGE_BYTES) as u64 <= self.space_bytes
+    }
+
+    /// Makes a topic; the caller has checked everything. Its id.
+    pub(super) fn create_topic(&mut self, name: &str, partitions: usize, configs: BTreeMap<String, String>) -> Uuid {
+        let id = self.rng.uuid();
+        let settings = TopicSettings::resolve(&self.settings.config, &configs);
+        self.append_meta(topics::topic_entry(id, name, partitions, &configs));
+        self.topics.put(id, name, partitions, configs, settings);
+        id
+    }
+
+    fn describe_named<'a>(&'a self, version: i16, wanted: &MetadataRequestTopic<'a>) -> MetadataResponseTopic<'a> {
+        let node_id = self.settings.config.node_id;
+        let by_id = version >= 10 && !wanted.topic_id.is_zero();
+        let name = wanted.name.unwrap_or("");
+        let topic = if by_id { self.topics.by_id(wanted.topic_id) } else { self.topics.by_name(name) };
+        if let Some(topic) = topic {
+            return describe(topic, node_id);
+        }
+        let error_code = if by_id {
+            ErrorCode::UNKNOWN_TOPIC_ID
+        } else if topics::name_fault(name).is_some() {
+            ErrorCode::INVALID_TOPIC_EXCEPTION
+        } else {
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+        };
+        MetadataResponseTopic {
+            error_code,
+            name: if by_id { None } else { wanted.name },
+            topic_id: wanted.topic_id,
+            ..Default::default()
+        }
+    }
+}
+
+fn describe(topic: &Topic, node_id: i32) -> MetadataResponseTopic<'_> {
+    let partitions = topic.partitions.iter().map(|partition| MetadataResponsePartition {
+        partition_index: partition.log.id.partition,
+        leader_id: node_id,
+        leader_epoch: partition.log.leader_epoch,
+        replica_nodes: vec![node_id],
+        isr_nodes: vec![node_id],
+        ..Default::default()
+    });
+    MetadataResponseTopic {
+        name: Some(&topic.name),
+        topic_id: topic.id,
+        is_internal: topic.name.starts_with("__consumer_offsets") || topic.name.starts_with("__transaction_state"),
+        partitions: partitions.collect(),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,411 @@
+//! Owns Produce and InitProducerId: from a client's batches to offsets.
+//!
+//! The hot path looks at batch headers only. What headers cannot settle (old message sets, log-append time, keys of
+//! compacted topics, a bound on every timestamp) goes to a worker first, and holds its connection meanwhile, so that the
+//! order of arrival stays.
+
+use bytes::Bytes;
+
+use super::dispatch::Request;
+use super::metalog;
+use super::producers::Verdict;
+use super::reply::ReplyTo;
+use super::topics::Topic;
+use super::work::{WorkDone, WorkJob, WorkPart};
+use super::{Broker, Now};
+use crate::wal::{GroupSeq, MetaEntry, PartitionId, PlannedBatch};
+use crate::wire::batch::{self, BatchHeader, ProduceChecks, RecordError, Rejected, TimestampPolicy};
+use crate::wire::macros::message;
+use crate::wire::msg::{
+    BatchIndexAndErrorMessage, InitProducerIdRequest, InitProducerIdResponse, PartitionProduceResponse, ProduceRequest,
+    ProduceResponse, TopicProduceResponse,
+};
+use crate::wire::{self, DecodeError, ErrorCode, Uuid};
+
+/// Producer ids are reserved in the log this many at a time, so that most InitProducerId requests cost no write.
+const PRODUCER_ID_BLOCK: i64 = 1000;
+
+/// Which producer ids may be handed out.
+#[derive(Debug, Default)]
+pub struct ProducerIds {
+    next: i64,
+    /// Ids below this one are reserved in the log.
+    end: i64,
+}
+
+message! {
+    /// Value of `metalog::PRODUCER_IDS`.
+    struct ProducerIdsValue {
+        next: i64 [0..],
+    }
+}
+
+impl ProducerIds {
+    /// Reads the reservation back: what was reserved before a restart is never handed out again.
+    pub fn apply(&mut self, entry: &MetaEntry) -> Result<(), String> {
+        if let Some(value) = &entry.value {
+            let value: ProducerIdsValue = metalog::decode(0, value)?;
+            self.next = value.next;
+            self.end = value.next;
+        }
+        Ok(())
+    }
+
+    /// The reservation as an entry for a snapshot.
+    pub fn entry(&self) -> MetaEntry {
+        MetaEntry {
+            table: metalog::PRODUCER_IDS,
+            scope: Bytes::new(),
+            key: Bytes::new(),
+            value: Some(metalog::encode(0, &ProducerIdsValue { next: self.end })),
+        }
+    }
+
+    /// A fresh id; with it the entry to append when it is the first of a new block.
+    fn take(&mut self) -> (i64, Option<MetaEntry>) {
+        let reserve = self.next >= self.end;
+        if reserve {
+            self.end = self.next + PRODUCER_ID_BLOCK;
+        }
+        self.next += 1;
+        (self.next - 1, reserve.then(|| self.entry()))
+    }
+}
+
+/// A Produce request that waits for a worker.
+#[derive(Debug)]
+pub struct PendingProduce {
+    to: ReplyTo,
+    acks: i16,
+    topics: Vec<TopicPlan>,
+}
+
+#[derive(Debug)]
+struct TopicPlan {
+    name: String,
+    id: Uuid,
+    partitions: Vec<PartitionPlan>,
+}
+
+#[derive(Debug)]
+struct PartitionPlan {
+    index: i32,
+    step: Step,
+}
+
+/// How far a partition's data has come.
+#[derive(Debug)]
+enum Step {
+    Refused(Refusal),
+    /// Ready to be appended: one batch (or several, from a worker).
+    Ready(PartitionId, Bytes),
+    /// In the hands of a worker.
+    Working(PartitionId, WorkPart),
+}
+
+/// Why records were not taken: Kafka's error, and what to tell the person behind the client.
+#[derive(Debug, Default)]
+pub struct Refusal {
+    pub error: ErrorCode,
+    pub message: Option<String>,
+    pub records: Vec<RecordError>,
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(error: ErrorCode) -> Refusal {
+        Refusal { error, ..Refusal::default() }
+    }
+}
+
+impl From<Rejected> for Refusal {
+    fn from(rejected: Rejected) -> Refusal {
+        Refusal { error: ErrorCode(rejected.kind.code()), message: Some(rejected.message), records: rejected.records }
+    }
+}
+
+/// Where records went.
+struct Appended {
+    base_offset: i64,
+    log_append_time_ms: i64,
+    log_start_offset: i64,
+    /// The group to wait for.
+    seq: GroupSeq,
+}
+
+impl Broker {
+    pub(super) fn produce(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
+        let request: ProduceRequest<'_> = wire::decode(req.body, req.to.version)?;
+        let refusal = self.refuse_whole(&request);
+        let mut topics = Vec::with_capacity(request.topic_data.len());
+        for data in &request.topic_data {
+            let by_id = req.to.version >= 13;
+            let topic = if by_id { self.topics.by_id(data.topic_id) } else { self.topics.by_name(data.name) };
+            let plan = |part: &wire::msg::PartitionProduceData<'_>| {
+                let step = match (refusal, topic) {
+                    (Some(error), _) => Step::Refused(error.into()),
+                    (None, None) => Step::Refused(Broker::no_such_topic(by_id).into()),
+                    (None, Some(topic)) => plan_partition(req, topic, part.index, part.records.bytes()),
+                };
+                PartitionPlan { index: part.index, step }
+            };
+            let partitions = data.partition_data.iter().map(plan).collect();
+            topics.push(TopicPlan { name: data.name.to_owned(), id: data.topic_id, partitions });
+        }
+        let pending = PendingProduce { to: req.to, acks: request.acks, topics };
+        self.begin_produce(req.now, pending);
+        Ok(())
+    }
+
+    /// What is wrong with the request as a whole.
+    fn refuse_whole(&self, request: &ProduceRequest<'_>) -> Option<ErrorCode> {
+        if !(-1..=1).contains(&request.acks) {
+            return Some(ErrorCode::INVALID_REQUIRED_ACKS);
+        }
+        // Transactions are not available in this version, so no transaction can be under way.
+        request.transactional_id.map(|_| ErrorCode::INVALID_TXN_STATE)
+    }
+
+    /// Appends at once, or sends what needs a worker there first.
+    fn begin_produce(&mut self, now: Now, mut pending: PendingProduce) {
+        let mut parts = Vec::new();
+        for partition in pending.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+            if let Step::Working(_, part) = &mut partition.step {
+                parts.push(part.clone());
+            }
+        }
+        if parts.is_empty() {
+            return self.finish_produce(now, pending);
+        }
+        let job = self.job();
+        self.produces.insert(job, pending);
+        self.effects.push_back(super::Effect::Work(WorkJob { job, parts }));
+    }
+
+    pub(super) fn produce_work_done(&mut self, now: Now, done: WorkDone) {
+        let Some(mut pending) = self.produces.remove(&done.job) else { return };
+        let mut results = done.parts.into_iter();
+        for partition in pending.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+            if let Step::Working(id, _) = partition.step {
+                partition.step = match results.next() {
+                    Some(Ok(bytes)) => Step::Ready(id, bytes),
+                    Some(Err(rejected)) => Step::Refused(rejected.into()),
+                    None => Step::Refused(ErrorCode::UNKNOWN_SERVER_ERROR.into()),
+                };
+            }
+        }
+        self.finish_produce(now, pending);
+    }
+
+    /// Appends what is ready, builds the answer, and holds it back until all of it is durable.
+    fn finish_produce(&mut self, now: Now, pending: PendingProduce) {
+        let mut wait = 0;
+        let mut results = Vec::new();
+        for partition in pending.topics.iter().flat_map(|topic| &topic.partitions) {
+            let result = match &partition.step {
+                Step::Ready(id, bytes) => self.append_records(now, *id, bytes),
+                Step::Refused(_) | Step::Working(..) => Err(Refusal::default()),
+            };
+            if let Ok(appended) = &result {
+                wait = wait.max(appended.seq);
+            }
+            results.push(result);
+        }
+        if pending.acks == 0 {
+            return self.finish_unacknowledged(&pending, &results);
+        }
+        self.count_produce_errors(&pending, &results);
+        let mut results = results.iter();
+        let responses = pending.topics.iter().map(|topic| TopicProduceResponse {
+            name: &topic.name,
+            topic_id: topic.id,
+            partition_responses: topic.partitions.iter().map(|p| partition_response(p, results.next())).collect(),
+        });
+        let response = ProduceResponse { responses: responses.collect(), ..Default::default() };
+        self.reply_after(wait, pending.to, &response);
+    }
+
+    fn count_produce_errors(&self, pending: &PendingProduce, results: &[Result<Appended, Refusal>]) {
+        for pair in pending.topics.iter().flat_map(|topic| &topic.partitions).zip(results) {
+            if let (PartitionPlan { step: Step::Refused(refusal), .. }, _) | (_, Err(refusal)) = pair {
+                self.settings.metrics.request_error(pending.to.key, refusal.error.0);
+            }
+        }
+    }
+
+    /// A client that wants no answer learns of an error by its connection being closed, as Kafka does.
+    fn finish_unacknowledged(&mut self, pending: &PendingProduce, results: &[Result<Appended, Refusal>]) {
+        let refused =
+            pending.topics.iter().flat_map(|topic| &topic.partitions).zip(results).find_map(|pair| match pair {
+                (PartitionPlan { step: Step::Refused(refusal), .. }, _) | (_, Err(refusal)) => Some(refusal.error),
+                _ => None,
+            });
+        self.no_reply(pending.to);
+        if let Some(error) = refused {
+            self.close(pending.to.conn, format!("records sent with acks=0 were refused: {error}"));
+        }
+    }
+
+    /// Gives a partition's batches their offsets and puts them into the next group.
+    fn append_records(&mut self, now: Now, id: PartitionId, bytes: &Bytes) -> Result<Appended, Refusal> {
+        let mut first: Option<Appended> = None;
+        for item in batch::batches(bytes) {
+            let batch = item.map_err(|error| Refusal::from(Rejected::from(error)))?;
+            let appended = self.append_batch(now, id, bytes.slice_ref(batch.bytes), &batch.header)?;
+            first = Some(match first {
+                Some(first) => Appended { seq: appended.seq, ..first },
+                None => appended,
+            });
+        }
+        first.ok_or_else(|| ErrorCode::INVALID_RECORD.into())
+    }
+
+    fn append_batch(
+        &mut self,
+        now: Now,
+        id: PartitionId,
+        bytes: Bytes,
+        header: &BatchHeader,
+    ) -> Result<Appended, Refusal> {
+        if !self.has_space_for(bytes.len()) {
+            self.met_full_disk(now);
+            return Err(ErrorCode::KAFKA_STORAGE_ERROR.into());
+        }
+        let partition = self.topics.partition_mut(id).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+        let log = &mut partition.log;
+        match log.producers.check(header) {
+            Verdict::Append => {}
+            // The original may still be on its way to the disk: the answer waits for the partition's last group.
+            Verdict::Duplicate(original) => {
+                return Ok(Appended {
+                    base_offset: original.base_offset,
+                    log_append_time_ms: original.append_time_ms,
+                    log_start_offset: log.start_offset,
+                    seq: partition.last_seq,
+                });
+            }
+            Verdict::OutOfOrderSequence => return Err(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER.into()),
+            Verdict::InvalidProducerEpoch => return Err(ErrorCode::INVALID_PRODUCER_EPOCH.into()),
+        }
+        let base_offset = log.next_offset;
+        let next_offset = base_offset
+            .checked_add(i64::from(header.last_offset_delta) + 1)
+            .ok_or_else(|| Refusal::from(ErrorCode::KAFKA_STORAGE_ERROR))?;
+        let log_append_time_ms = match header.timestamp_type() {
+            batch::TimestampType::LogAppendTime => header.max_timestamp,
+            batch::TimestampType::CreateTime => -1,
+        };
+        self.settings.metrics.messages_received.add(header.records_count as u64);
+        log.next_offset = next_offset;
+        log.producers.appended(header, base_offset, log_append_time_ms, now.wall_ms);
+        let planned = PlannedBatch { bytes, base_offset, leader_epoch: log.leader_epoch };
+        partition.last_seq = self.gather.batch(id, planned, next_offset - 1, header.max_timestamp);
+        Ok(Appended {
+            base_offset,
+            log_append_time_ms,
+            log_start_offset: partition.log.start_offset,
+            seq: partition.last_seq,
+        })
+    }
+
+    pub(super) fn init_producer_id(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
+        let request: InitProducerIdRequest<'_> = wire::decode(req.body, req.to.version)?;
+        let response = match request.transactional_id {
+            // Transactions are not available in this version; this error is final for every client.
+            Some(_) => InitProducerIdResponse {
+                error_code: ErrorCode::INVALID_REQUEST,
+                producer_id: -1,
+                producer_epoch: -1,
+                ..Default::default()
+            },
+            None => {
+                let (producer_id, entry) = self.producer_ids.take();
+                if let Some(entry) = entry {
+                    self.append_meta(entry);
+                }
+                InitProducerIdResponse { producer_id, producer_epoch: 0, ..Default::default() }
+            }
+        };
+        self.reply(req.to, &response);
+        Ok(())
+    }
+}
+
+/// Checks one partition's data by its headers, and decides whether a worker has to look deeper.
+fn plan_partition(req: &Request<'_>, topic: &Topic, index: i32, records: &[u8]) -> Step {
+    let in_range = usize::try_from(index).is_ok_and(|index| index < topic.partitions.len());
+    if !in_range {
+        return Step::Refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.into());
+    }
+    let id = PartitionId { topic: topic.id, partition: index };
+    let settings = &topic.settings;
+    let timestamps = if settings.log_append_time {
+        TimestampPolicy::LogAppendTime
+    } else {
+        TimestampPolicy::CreateTime {
+            before_max_ms: settings.timestamp_before_max_ms,
+            after_max_ms: settings.timestamp_after_max_ms,
+        }
+    };
+    let checks = ProduceChecks {
+        api_version: req.to.version,
+        max_message_bytes: settings.max_message_bytes,
+        now_ms: req.now.wall_ms,
+        timestamps,
+        keys_required: settings.compact,
+    };
+    let old_format = req.to.version < 3 && matches!(batch::magic_of(records), Some(0 | 1));
+    let bytes = req.frame.slice_ref(records);
+    if old_format {
+        return Step::Working(id, WorkPart { records: bytes, checks });
+    }
+    match batch::validate_produced(records, &checks) {
+        Err(rejected) => Step::Refused(rejected.into()),
+        Ok(batch) if batch.header.is_transactional() => Step::Refused(ErrorCode::INVALID_TXN_STATE.into()),
+        Ok(_) => {
+            let each_timestamp = !settings.log_append_time && settings.timestamp_before_max_ms != i64::MAX;
+            if settings.compact || settings.log_append_time || each_timestamp {
+                Step::Working(id, WorkPart { records: bytes, checks })
+            } else {
+                Step::Ready(id, bytes)
+            }
+        }
+    }
+}
+
+fn partition_response<'a>(
+    plan: &'a PartitionPlan,
+    result: Option<&'a Result<Appended, Refusal>>,
+) -> PartitionProduceResponse<'a> {
+    let refusal = match (&plan.step, result) {
+        (Step::Ready(..), Some(Ok(appended))) => {
+            return PartitionProduceResponse {
+                index: plan.index,
+                base_offset: appended.base_offset,
+                log_append_time_ms: appended.log_append_time_ms,
+                log_start_offset: appended.log_start_offset,
+                ..Default::default()
+            };
+        }
+        (Step::Refused(refusal), _) | (_, Some(Err(refusal))) => refusal,
+        _ => {
+            return PartitionProduceResponse {
+                index: plan.index,
+                error_code: ErrorCode::UNKNOWN_SERVER_ERROR,
+                base_offset: -1,
+                ..Default::default()
+            }
+        }
+    };
+    let record_errors = refusal.records.iter().map(|error| BatchIndexAndErrorMessage {
+        batch_index: error.batch_index,
+        batch_index_error_message: Some(&error.message),
+    });
+    PartitionProduceResponse {
+        index: plan.index,
+        error_code: refusal.error,
+        base_offset: -1,
+        record_errors: record_errors.collect(),
+        error_message: refusal.message.as_deref(),
+        ..Default::default()
+    }
+}

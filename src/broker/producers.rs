@@ -1,0 +1,209 @@
+//! Owns idempotence: what is known of each producer in one partition, and the verdict on a batch's sequence numbers.
+//!
+//! The rules are Kafka's (KIP-98, ProducerStateManager): the last five batches are remembered, a batch that repeats one of
+//! them is a duplicate, one that continues is accepted, anything else is out of order.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::wire::batch::BatchHeader;
+
+/// How many batches of a producer are remembered per partition; clients have at most this many in flight.
+pub const BATCHES_REMEMBERED: usize = 5;
+
+/// A batch that was appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppendedBatch {
+    pub first_sequence: i32,
+    pub last_sequence: i32,
+    pub base_offset: i64,
+    /// Log-append time in ms, or -1.
+    pub append_time_ms: i64,
+}
+
+/// One producer in one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProducerState {
+    pub epoch: i16,
+    /// Oldest first; at most `BATCHES_REMEMBERED`.
+    pub batches: VecDeque<AppendedBatch>,
+    /// Wall clock of the last append, ms; decides about expiry.
+    pub last_append_ms: i64,
+}
+
+/// What to do with a batch of an idempotent producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Append,
+    /// It is there already: answer as then.
+    Duplicate(AppendedBatch),
+    OutOfOrderSequence,
+    /// The producer id was taken over by a newer epoch.
+    InvalidProducerEpoch,
+}
+
+/// All producers of one partition. Empty tables allocate nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Producers {
+    by_id: BTreeMap<i64, ProducerState>,
+}
+
+impl Producers {
+    /// Judges a batch by its header; changes nothing. Batches without a producer id are always appended.
+    pub fn check(&self, header: &BatchHeader) -> Verdict {
+        if header.producer_id < 0 {
+            return Verdict::Append;
+        }
+        let Some(state) = self.by_id.get(&header.producer_id) else {
+            // Unknown producers may start anywhere: their state may have expired or gone with retention.
+            return Verdict::Append;
+        };
+        if header.producer_epoch < state.epoch {
+            return Verdict::InvalidProducerEpoch;
+        }
+        if header.producer_epoch > state.epoch {
+            return if header.base_sequence == 0 { Verdict::Append } else { Verdict::OutOfOrderSequence };
+        }
+        let last_sequence = header.last_sequence();
+        let duplicate =
+            state.batches.iter().find(|b| b.first_sequence == header.base_sequence && b.last_sequence == last_sequence);
+        if let Some(batch) = duplicate {
+            return Verdict::Duplicate(*batch);
+        }
+        match state.batches.back() {
+            Some(last) if !follows(last.last_sequence, header.base_sequence) => Verdict::OutOfOrderSequence,
+            _ => Verdict::Append,
+        }
+    }
+
+    /// Records a batch that was appended (or is found in the log at recovery).
+    pub fn appended(&mut self, header: &BatchHeader, base_offset: i64, append_time_ms: i64, now_ms: i64) {
+        if header.producer_id < 0 {
+            return;
+        }
+        let state = self.by_id.entry(header.producer_id).or_insert_with(|| ProducerState {
+            epoch: header.producer_epoch,
+            batches: VecDeque::new(),
+            last_append_ms: now_ms,
+        });
+        if state.epoch != header.producer_epoch {
+            state.epoch = header.producer_epoch;
+            state.batches.clear();
+        }
+        state.last_append_ms = now_ms;
+        if state.batches.len() == BATCHES_REMEMBERED {
+            state.batches.pop_front();
+        }
+        state.batches.push_back(AppendedBatch {
+            first_sequence: header.base_sequence,
+            last_sequence: header.last_sequence(),
+            base_offset,
+            append_time_ms,
+        });
+    }
+
+    /// Forgets producers that have not appended since `before_ms` (`producer.id.expiration.ms`).
+    pub fn expire(&mut self, before_ms: i64) {
+        self.by_id.retain(|_, state| state.last_append_ms >= before_ms);
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&i64, &ProducerState)> {
+        self.by_id.iter()
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// Puts back what a checkpoint held.
+    pub fn restore(&mut self, producer_id: i64, state: ProducerState) {
+        self.by_id.insert(producer_id, state);
+    }
+}
+
+/// Whether `next` comes right after `last`; sequences wrap to 0 after the largest i32.
+fn follows(last: i32, next: i32) -> bool {
+    next == last.checked_add(1).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(producer_id: i64, producer_epoch: i16, base_sequence: i32, count: i32) -> BatchHeader {
+        BatchHeader {
+            base_offset: 0,
+            batch_length: 0,
+            leader_epoch: 0,
+            magic: 2,
+            crc: 0,
+            attributes: 0,
+            last_offset_delta: count - 1,
+            base_timestamp: 0,
+            max_timestamp: 0,
+            producer_id,
+            producer_epoch,
+            base_sequence,
+            records_count: count,
+        }
+    }
+
+    fn append(producers: &mut Producers, h: &BatchHeader, offset: i64) -> Verdict {
+        let verdict = producers.check(h);
+        if verdict == Verdict::Append {
+            producers.appended(h, offset, -1, 1000);
+        }
+        verdict
+    }
+
+    #[test]
+    fn a_repeated_batch_is_answered_with_its_first_offset() {
+        let mut producers = Producers::default();
+        assert_eq!(append(&mut producers, &header(9, 0, 0, 3), 100), Verdict::Append);
+        assert_eq!(append(&mut producers, &header(9, 0, 3, 2), 103), Verdict::Append);
+        match producers.check(&header(9, 0, 0, 3)) {
+            Verdict::Duplicate(batch) => assert_eq!(batch.base_offset, 100),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(producers.check(&header(9, 0, 0, 2)), Verdict::OutOfOrderSequence);
+        assert_eq!(producers.check(&header(9, 0, 6, 1)), Verdict::OutOfOrderSequence);
+        assert_eq!(producers.check(&header(9, 0, 5, 1)), Verdict::Append);
+    }
+
+    #[test]
+    fn only_the_last_five_batches_are_known_as_duplicates() {
+        let mut producers = Producers::default();
+        for n in 0..6 {
+            append(&mut producers, &header(9, 0, n, 1), n as i64);
+        }
+        assert_eq!(producers.check(&header(9, 0, 0, 1)), Verdict::OutOfOrderSequence);
+        assert!(matches!(producers.check(&header(9, 0, 1, 1)), Verdict::Duplicate(_)));
+    }
+
+    #[test]
+    fn sequences_wrap_after_the_largest_number() {
+        let mut producers = Producers::default();
+        append(&mut producers, &header(9, 0, i32::MAX - 1, 2), 0);
+        assert_eq!(producers.check(&header(9, 0, 0, 1)), Verdict::Append);
+        let mut across = Producers::default();
+        append(&mut across, &header(9, 0, i32::MAX, 3), 0);
+        assert_eq!(across.check(&header(9, 0, 2, 1)), Verdict::Append);
+    }
+
+    #[test]
+    fn a_newer_epoch_starts_at_zero_and_fences_the_older() {
+        let mut producers = Producers::default();
+        append(&mut producers, &header(9, 0, 0, 1), 0);
+        assert_eq!(producers.check(&header(9, 1, 5, 1)), Verdict::OutOfOrderSequence);
+        assert_eq!(append(&mut producers, &header(9, 1, 0, 1), 1), Verdict::Append);
+        assert_eq!(producers.check(&header(9, 0, 1, 1)), Verdict::InvalidProducerEpoch);
+    }
+
+    #[test]
+    fn an_unknown_producer_may_start_anywhere() {
+        assert_eq!(Producers::default().check(&header(9, 0, 77, 1)), Verdict::Append);
+    }
+}

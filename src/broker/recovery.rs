@@ -1,0 +1,222 @@
+//! Owns the way back: building the broker's state from a checkpoint and what the log holds after it.
+//!
+//! The log hands over, in this order: the newest checkpoint, the segments that are there, and for each group after the
+//! checkpoint its metadata and its runs. `finish` checks that nothing is missing and gives the broker.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::checkpoint;
+use super::configs::TopicSettings;
+use super::gather::Gather;
+use super::log::PartitionLog;
+use super::metalog;
+use super::settings::{Rng, Settings};
+use super::topics::{StableMap, TopicChange};
+use super::{topics, Broker, Now};
+use crate::config::Fsync;
+use crate::limits;
+use crate::wal::ring::Ring;
+use crate::wal::{GroupSeq, LogPosition, MetaEntry, PartitionId, RunRef, SegmentId};
+use crate::wire::batch;
+
+/// A broker that is being put together.
+#[derive(Debug)]
+pub struct Recovering {
+    broker: Broker,
+    /// Log starts that events named; applied at the end, when all runs are there.
+    starts: BTreeMap<PartitionId, i64>,
+    /// What checkpoints told of partitions whose topics come from metadata files.
+    waiting_logs: StableMap<PartitionId, PartitionLog>,
+    records: u64,
+}
+
+/// What the log knows at the end of recovery.
+#[derive(Clone, Copy, Debug)]
+pub struct LogState {
+    /// The number of the next group.
+    pub next_seq: GroupSeq,
+    /// Where it will stand.
+    pub position: LogPosition,
+    pub space_bytes: u64,
+    /// The oldest segment that the kept checkpoints need.
+    pub floor: SegmentId,
+    /// The log was closed in order: nothing that was visible can be missing, whatever the fsync mode.
+    pub clean: bool,
+}
+
+impl Recovering {
+    pub fn new(settings: Settings) -> Recovering {
+        let seed = settings.seed;
+        let broker = Broker {
+            settings: Arc::new(settings),
+            conns: Default::default(),
+            effects: VecDeque::new(),
+            gather: Gather::new(1),
+            durable: 0,
+            in_flight: None,
+            position: LogPosition::default(),
+            space_bytes: 0,
+            out_of_space: false,
+            topics: Default::default(),
+            segments: Default::default(),
+            ring: Ring::new(limits::RING_BYTES_MAX),
+            ring_groups: VecDeque::new(),
+            handles: BTreeMap::new(),
+            producer_ids: Default::default(),
+            fetches: Default::default(),
+            list_offsets: Default::default(),
+            produces: Default::default(),
+            checkpoint: Default::default(),
+            broker_configs: BTreeMap::new(),
+            timers: Default::default(),
+            next_job: 0,
+            rng: Rng::new(seed),
+            lossy: false,
+            stopping: false,
+        };
+        Recovering { broker, starts: BTreeMap::new(), waiting_logs: Default::default(), records: 0 }
+    }
+
+    /// The newest valid checkpoint. The error says what is wrong with its content.
+    pub fn checkpoint(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let snapshot = checkpoint::read(bytes)?;
+        for entry in &snapshot.entries {
+            self.meta(entry)?;
+        }
+        for log in snapshot.logs {
+            match self.broker.topics.partition_mut(log.id) {
+                Some(partition) => partition.log = log,
+                None => {
+                    self.waiting_logs.insert(log.id, log);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A segment's file is there.
+    pub fn segment(&mut self, id: SegmentId, bytes: u64) {
+        self.broker.segments.present(id, bytes);
+    }
+
+    /// A change of metadata.
+    pub fn meta(&mut self, entry: &MetaEntry) -> Result<(), String> {
+        match entry.table {
+            metalog::TOPIC | metalog::LOG_START => self.topic_change(topics::read_entry(entry)?),
+            metalog::LOSSY => self.broker.lossy = entry.value.as_ref().is_some_and(|value| value[..] == [1]),
+            metalog::PRODUCER_IDS => self.broker.producer_ids.apply(entry)?,
+            table => return Err(format!("metadata of kind {table} is unknown to this program")),
+        }
+        Ok(())
+    }
+
+    fn topic_change(&mut self, change: TopicChange) {
+        match change {
+            TopicChange::Put { id, name, partitions, configs } => {
+                let settings = TopicSettings::resolve(&self.broker.settings.config, &configs);
+                self.broker.topics.put(id, &name, partitions, configs, settings);
+                for partition in self.broker.topics.by_id_mut(id).into_iter().flat_map(|topic| &mut topic.partitions) {
+                    if let Some(log) = self.waiting_logs.remove(&partition.log.id) {
+                        partition.log = log;
+                    }
+                }
+            }
+            TopicChange::Remove { id } => {
+                self.broker.topics.remove(id);
+            }
+            TopicChange::LogStart { id, offset } => {
+                let start = self.starts.entry(id).or_insert(offset);
+                *start = offset.max(*start);
+            }
+            TopicChange::None => {}
+        }
+    }
+
+    /// A run of batches. Runs of deleted topics are passed over.
+    pub fn run(&mut self, run: RunRef, bytes: &[u8]) -> Result<(), String> {
+        let Some(partition) = self.broker.topics.partition_mut(run.id) else { return Ok(()) };
+        let log = &mut partition.log;
+        if run.base_offset < log.next_offset {
+            return Err(format!(
+                "partition {} of topic {} has offset {} twice (expected {})",
+                run.id.partition, run.id.topic, run.base_offset, log.next_offset
+            ));
+        }
+        for item in batch::batches(bytes) {
+            let batch = item.map_err(|error| error.to_string())?;
+            let header = &batch.header;
+            if header.leader_epoch > log.leader_epoch {
+                log.leader_epoch = header.leader_epoch;
+                log.epochs.push((header.leader_epoch, header.base_offset));
+            }
+            let append_time = match header.timestamp_type() {
+                batch::TimestampType::LogAppendTime => header.max_timestamp,
+                batch::TimestampType::CreateTime => -1,
+            };
+            // When it was appended is not recorded; its own time is close enough for a producer's expiry.
+            log.producers.appended(header, header.base_offset, append_time, header.max_timestamp);
+            self.records += header.records_count as u64;
+        }
+        log.durable(run);
+        log.forget_runs(SegmentId::MAX, (SegmentId::MAX, u64::MAX));
+        Ok(())
+    }
+
+    /// Records that were found after the checkpoint.
+    pub fn replayed_records(&self) -> u64 {
+        self.records
+    }
+
+    /// Checks that every segment with live data is there, and gives the broker, ready to serve.
+    pub fn finish(mut self, now: Now, state: LogState) -> Result<Broker, String> {
+        let broker = &mut self.broker;
+        for (id, offset) in std::mem::take(&mut self.starts) {
+            if let Some(partition) = broker.topics.partition_mut(id) {
+                partition.log.advance_start(offset);
+                partition.log.next_offset = partition.log.next_offset.max(offset);
+                partition.log.high_watermark = partition.log.next_offset;
+            }
+        }
+        broker.gather = Gather::new(state.next_seq);
+        broker.durable = state.next_seq.saturating_sub(1);
+        broker.space_bytes = state.space_bytes;
+        broker.position = state.position;
+        broker.segments.writing(state.position.segment, state.position.position);
+        // What was acknowledged before its fsync may be gone: a new epoch lets clients find out (KIP-101, KIP-320).
+        let raise_epochs = broker.lossy && !state.clean;
+        let mut missing = None;
+        let segments = &mut broker.segments;
+        broker.topics.each_log_mut(|log| {
+            for range in log.ranges() {
+                if segments.contains(range.segment) {
+                    segments.add_live(range.segment, log.id);
+                } else {
+                    missing = Some((log.id, *range));
+                }
+            }
+            if raise_epochs {
+                log.raise_epoch();
+            }
+        });
+        if let Some((id, range)) = missing {
+            return Err(format!(
+                "segment {} is missing; it held offsets {} to {} of partition {} of topic {}",
+                range.segment, range.base_offset, range.last_offset, id.partition, id.topic
+            ));
+        }
+        let lossy = broker.settings.config.fsync != Fsync::Always;
+        if broker.lossy != lossy {
+            broker.lossy = lossy;
+            broker.append_meta(metalog::lossy_entry(lossy));
+        }
+        broker.segments.find_dead();
+        broker.segments.set_floor(state.floor);
+        if broker.segments.wants_checkpoint() {
+            broker.checkpoint.want();
+        }
+        broker.remove_segments();
+        broker.schedule_retention(now);
+        Ok(self.broker)
+    }
+}

@@ -1,0 +1,719 @@
+//! Owns the one table of options. Parser, `--help`, man page, README and environment come from it
+//! or are checked against it.
+//!
+//! A row without a setter does not compile, so an option cannot be accepted and then ignored; what
+//! is not built yet is a row that refuses.
+
+use std::path::PathBuf;
+
+use log::LevelFilter;
+
+use crate::config::{Config, Fsync, MetadataStore, Port, TimestampType};
+
+/// What the parser fills in while it reads. Some settings need each other and are settled at the end.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Draft {
+    pub config: Config,
+    /// The port of a `host:port` given to `--bind-addr`.
+    pub bind_port: Option<u16>,
+    /// The port of a `host:port` given to `--advertised-addr`.
+    pub advertised_addr_port: Option<u16>,
+    pub log_retention_hours: Option<i64>,
+    pub log_retention_ms: Option<i64>,
+    pub action: Option<Action>,
+}
+
+/// What to do instead of serving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Action {
+    Help,
+    Version,
+    CheckConfig,
+    PrintConfig,
+}
+
+/// Sections of `--help`, the man page and the README, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Group {
+    /// Instead of serving.
+    General,
+    /// Listeners and addresses.
+    Listeners,
+    /// Data directory and durability.
+    Storage,
+    /// Topics and records.
+    Topics,
+    /// Consumer groups and producers.
+    Groups,
+    /// Connections and requests.
+    Limits,
+    /// Options of what is still to come.
+    Later,
+}
+
+impl Group {
+    /// Every group, in the order of the sections.
+    pub const ALL: [Group; 7] =
+        [Group::General, Group::Listeners, Group::Storage, Group::Topics, Group::Groups, Group::Limits, Group::Later];
+
+    /// The section's heading.
+    pub fn title(self) -> &'static str {
+        match self {
+            Group::General => "General",
+            Group::Listeners => "Listeners and addresses",
+            Group::Storage => "Data directory and durability",
+            Group::Topics => "Topics and records",
+            Group::Groups => "Consumer groups and producers",
+            Group::Limits => "Connections and requests",
+            Group::Later => "Not available in this version",
+        }
+    }
+}
+
+type Set<T> = fn(&mut Draft, T);
+
+/// What a value may be, and where it goes.
+pub(super) enum Kind {
+    /// No value; does something instead of serving.
+    Act(fn(&mut Draft)),
+    /// On when given; `=true` and `=false` are accepted.
+    Flag(Set<bool>),
+    /// `true` or `false`.
+    Bool(Set<bool>),
+    /// A whole number; `minus_one` allows -1 below `min`.
+    Int { min: i64, max: i64, minus_one: bool, set: Set<i64> },
+    /// Bytes, or a number with `KiB`, `MiB` or `GiB`.
+    Bytes { min: i64, max: i64, minus_one: bool, set: Set<i64> },
+    /// Milliseconds, or a number with `ms`, `s`, `m`, `h` or `d`.
+    Millis { min: i64, max: i64, minus_one: bool, set: Set<i64> },
+    /// A listening port: a number, 0 for any free one, and `off` if allowed.
+    Port { off: bool, set: Set<Port> },
+    /// A port that clients are told, 1 to 65535.
+    RemotePort(Set<u16>),
+    /// A host or an address, optionally with a port; `wildcard` allows "every address".
+    HostPort { wildcard: bool, set: Set<(String, Option<u16>)> },
+    /// A host or an address.
+    Host(Set<String>),
+    /// One of the names; those in `refused` are known and not available in this version.
+    Choice { names: &'static [&'static str], refused: &'static [&'static str], set: Set<&'static str> },
+    /// A level, or a list in the manner of `RUST_LOG` when it comes from there.
+    Level(Set<LevelFilter>),
+    /// `always`, `interval=MS` or `never`.
+    Fsync(Set<Fsync>),
+    /// A path.
+    Path(Set<PathBuf>),
+    /// A cluster id.
+    ClusterId(Set<String>),
+    /// Known and refused, whatever the value.
+    Refused { takes_value: bool },
+}
+
+/// Where an option's value may also come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Env {
+    None,
+    /// `CHRONIK_` and the long name in capitals.
+    Derived,
+    Named(&'static str),
+}
+
+/// One option.
+pub struct Opt {
+    /// Long name, without the dashes.
+    pub long: &'static str,
+    /// Short name, without the dash.
+    pub short: Option<char>,
+    /// Name of the value in `--help`; empty for an option without one.
+    pub hint: &'static str,
+    /// The default as a person would type it; empty if there is none.
+    pub default: &'static str,
+    /// Section it stands in.
+    pub group: Group,
+    /// What it does, in one or two sentences.
+    pub help: &'static str,
+    /// What it needs that this version does not have.
+    pub missing: Option<&'static str>,
+    /// Never printed by `--print-config` nor quoted in an error.
+    pub secret: bool,
+    env: Env,
+    kafka: bool,
+    pub(super) kind: Kind,
+}
+
+impl Opt {
+    /// The environment variable that sets it, below the command line and above the default.
+    pub fn env(&self) -> Option<String> {
+        match self.env {
+            Env::None => None,
+            Env::Derived => Some(format!("CHRONIK_{}", self.long.replace('-', "_").to_uppercase())),
+            Env::Named(name) => Some(name.to_string()),
+        }
+    }
+
+    /// The config key: Kafka's name where Kafka has one, otherwise the long name.
+    pub fn key(&self) -> String {
+        if self.kafka {
+            self.long.replace('-', ".")
+        } else {
+            self.long.to_string()
+        }
+    }
+
+    /// True if Kafka has a broker setting of this name and meaning.
+    pub fn is_kafkas(&self) -> bool {
+        self.kafka
+    }
+
+    const fn short(mut self, short: char) -> Opt {
+        self.short = Some(short);
+        self
+    }
+
+    const fn kafka(mut self) -> Opt {
+        self.kafka = true;
+        self
+    }
+
+    const fn env_named(mut self, name: &'static str) -> Opt {
+        self.env = Env::Named(name);
+        self
+    }
+
+    const fn no_env(mut self) -> Opt {
+        self.env = Env::None;
+        self
+    }
+
+    const fn missing(mut self, what: &'static str) -> Opt {
+        self.missing = Some(what);
+        self
+    }
+}
+
+const fn opt(
+    group: Group,
+    long: &'static str,
+    hint: &'static str,
+    default: &'static str,
+    help: &'static str,
+    kind: Kind,
+) -> Opt {
+    Opt {
+        long,
+        short: None,
+        hint,
+        default,
+        group,
+        help,
+        missing: None,
+        secret: false,
+        env: Env::Derived,
+        kafka: false,
+        kind,
+    }
+}
+
+const fn act(long: &'static str, help: &'static str, set: fn(&mut Draft)) -> Opt {
+    opt(Group::General, long, "", "", help, Kind::Act(set)).no_env()
+}
+
+const fn int(min: i64, max: i64, set: Set<i64>) -> Kind {
+    Kind::Int { min, max, minus_one: false, set }
+}
+
+const fn bytes(min: i64, max: i64, set: Set<i64>) -> Kind {
+    Kind::Bytes { min, max, minus_one: false, set }
+}
+
+const fn millis(min: i64, max: i64, set: Set<i64>) -> Kind {
+    Kind::Millis { min, max, minus_one: false, set }
+}
+
+const I32_MAX: i64 = i32::MAX as i64;
+const MIB: i64 = 1 << 20;
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// A hundred years: times up to here can be added to the present without overflow.
+const CENTURY_MS: i64 = 36_525 * DAY_MS;
+
+/// A command and what it needs that this version does not have.
+pub struct Command {
+    /// The word on the command line.
+    pub name: &'static str,
+    /// What it does.
+    pub help: &'static str,
+    /// `None` if it is available.
+    pub missing: Option<&'static str>,
+}
+
+/// Every command; the first is the default.
+pub static COMMANDS: &[Command] = &[
+    Command {
+        name: "standalone",
+        help: "Serve Kafka clients from the data directory. This is the default.",
+        missing: None,
+    },
+    Command {
+        name: "all",
+        help: "Serve with search and backup.",
+        missing: Some("running search and backup beside the broker"),
+    },
+    Command {
+        name: "ingest",
+        help: "Take records for a controller, with --controller-url.",
+        missing: Some("running as one of several nodes"),
+    },
+    Command {
+        name: "search",
+        help: "Answer searches over stored segments, with --storage-url.",
+        missing: Some("full-text search"),
+    },
+];
+
+/// Every option, in the order in which it is shown within its group.
+pub static OPTIONS: &[Opt] = &[
+    act("help", "Print this help and exit.", |d| d.action = d.action.min_some(Action::Help)).short('h'),
+    act("version", "Print the version and exit.", |d| d.action = d.action.min_some(Action::Version)).short('V'),
+    act(
+        "check-config",
+        "Check every option and variable and exit: with 0 if the server would accept them, otherwise with 78.",
+        |d| d.action = d.action.min_some(Action::CheckConfig),
+    ),
+    act("print-config", "Print every setting, its value and where it comes from, and exit.", |d| {
+        d.action = d.action.min_some(Action::PrintConfig)
+    }),
+    act(
+        "convert-metadata",
+        "Convert the data directory to the metadata store that the other options name, and exit.",
+        |d| d.config.convert_metadata = true,
+    ),
+    opt(
+        Group::General,
+        "log-level",
+        "LEVEL",
+        "info",
+        "Log this much: off, error, warn, info, debug or trace. RUST_LOG may be a list; \
+         its bare level and its chronik=LEVEL count.",
+        Kind::Level(|d, v| d.config.log_level = v),
+    )
+    .env_named("RUST_LOG"),
+    opt(
+        Group::Listeners,
+        "kafka-port",
+        "PORT",
+        "9092",
+        "Port for Kafka clients; 0 is any free port, which is printed at start.",
+        Kind::Port { off: false, set: |d, v| d.config.kafka_port = v },
+    )
+    .short('p'),
+    opt(
+        Group::Listeners,
+        "bind-addr",
+        "HOST",
+        "0.0.0.0",
+        "Address to listen on for Kafka clients. HOST:PORT is accepted too and sets the port \
+         unless --kafka-port does; an IPv6 address then stands in brackets.",
+        Kind::HostPort {
+            wildcard: true,
+            set: |d, (host, port)| {
+                d.config.bind_host = host;
+                d.bind_port = port;
+            },
+        },
+    )
+    .short('b'),
+    opt(
+        Group::Listeners,
+        "advertised-addr",
+        "HOST",
+        "",
+        "Address that clients are told to connect to. Without it, and listening on every \
+         address, each client is told the address that it reached. HOST:PORT sets the port too.",
+        Kind::HostPort {
+            wildcard: false,
+            set: |d, (host, port)| {
+                d.config.advertised_host = Some(host);
+                d.advertised_addr_port = port;
+            },
+        },
+    ),
+    opt(
+        Group::Listeners,
+        "advertised-port",
+        "PORT",
+        "",
+        "Port that clients are told to connect to, if it is not the one listened on.",
+        Kind::RemotePort(|d, v| d.config.advertised_port = Some(v)),
+    ),
+    opt(
+        Group::Listeners,
+        "admin-port",
+        "PORT",
+        "3000",
+        "Port for /health and /ready over HTTP; 0 is any free port, off is none.",
+        Kind::Port { off: true, set: |d, v| d.config.admin_port = v },
+    )
+    .short('a'),
+    opt(
+        Group::Listeners,
+        "admin-bind-addr",
+        "HOST",
+        "127.0.0.1",
+        "Address to listen on for the admin port. It asks for no password.",
+        Kind::Host(|d, v| d.config.admin_bind_host = v),
+    ),
+    opt(
+        Group::Listeners,
+        "metrics-port",
+        "PORT",
+        "9090",
+        "Port for Prometheus metrics at /metrics; 0 is any free port, off is none.",
+        Kind::Port { off: true, set: |d, v| d.config.metrics_port = v },
+    ),
+    opt(
+        Group::Listeners,
+        "metrics-bind-addr",
+        "HOST",
+        "127.0.0.1",
+        "Address to listen on for the metrics port. It asks for no password.",
+        Kind::Host(|d, v| d.config.metrics_bind_host = v),
+    ),
+    opt(
+        Group::Listeners,
+        "node-id",
+        "NUMBER",
+        "1",
+        "This broker's id, as clients see it.",
+        int(0, I32_MAX, |d, v| d.config.node_id = v as i32),
+    )
+    .kafka(),
+    opt(
+        Group::Listeners,
+        "cluster-id",
+        "ID",
+        "",
+        "The cluster's id, as clients see it. Without it one is made up at the first start and kept.",
+        Kind::ClusterId(|d, v| d.config.cluster_id = Some(v)),
+    ),
+    opt(
+        Group::Storage,
+        "data-dir",
+        "PATH",
+        "./data",
+        "Directory that holds everything the server keeps; it is created if it does not exist.",
+        Kind::Path(|d, v| d.config.data_dir = v),
+    )
+    .short('d'),
+    opt(
+        Group::Storage,
+        "storage",
+        "BACKEND",
+        "local",
+        "Where data lives: local, in the data directory. s3, gcs and azure are not available in \
+         this version.",
+        Kind::Choice { names: &["local"], refused: &["s3", "gcs", "azure"], set: |_, _| () },
+    )
+    .env_named("STORAGE_BACKEND"),
+    opt(
+        Group::Storage,
+        "file-metadata",
+        "",
+        "false",
+        "Keep topics, groups and offsets in plain files (the legacy store) and not as events in \
+         the log.",
+        Kind::Flag(|d, v| d.config.metadata_store = if v { MetadataStore::File } else { MetadataStore::Log }),
+    ),
+    opt(
+        Group::Storage,
+        "fsync",
+        "MODE",
+        "always",
+        "When the log is forced to the disk: always, before anything is acknowledged; \
+         interval=MS, every so many milliseconds; never, when the operating system likes. \
+         With the last two a power cut loses acknowledged records.",
+        Kind::Fsync(|d, v| d.config.fsync = v),
+    ),
+    opt(
+        Group::Storage,
+        "log-segment-bytes",
+        "SIZE",
+        "128MiB",
+        "Size of a segment of the log. All partitions share one log.",
+        bytes(16 * MIB, I32_MAX, |d, v| d.config.log_segment_bytes = v as u64),
+    )
+    .kafka(),
+    opt(
+        Group::Storage,
+        "log-roll-ms",
+        "TIME",
+        "7d",
+        "Start a new segment when the current one is this old, even if it is not full.",
+        millis(1000, CENTURY_MS, |d, v| d.config.log_roll_ms = v),
+    )
+    .kafka(),
+    opt(
+        Group::Storage,
+        "log-retention-ms",
+        "TIME",
+        "",
+        "Delete records that are older; -1 keeps them for ever. It wins over \
+         --log-retention-hours.",
+        Kind::Millis { min: 1, max: CENTURY_MS, minus_one: true, set: |d, v| d.log_retention_ms = Some(v) },
+    )
+    .kafka(),
+    opt(
+        Group::Storage,
+        "log-retention-hours",
+        "HOURS",
+        "168",
+        "Delete records that are older; -1 keeps them for ever.",
+        Kind::Int { min: 1, max: 876_600, minus_one: true, set: |d, v| d.log_retention_hours = Some(v) },
+    )
+    .kafka(),
+    opt(
+        Group::Storage,
+        "log-retention-bytes",
+        "SIZE",
+        "-1",
+        "Delete the oldest records of a partition that holds more; -1 is no limit.",
+        Kind::Bytes { min: 0, max: i64::MAX, minus_one: true, set: |d, v| d.config.log_retention_bytes = v },
+    )
+    .kafka(),
+    opt(
+        Group::Storage,
+        "log-retention-check-interval-ms",
+        "TIME",
+        "30s",
+        "How often to look for records to delete. Kafka's default is 5m.",
+        millis(1, DAY_MS, |d, v| d.config.log_retention_check_interval_ms = v),
+    )
+    .kafka(),
+    opt(
+        Group::Topics,
+        "num-partitions",
+        "NUMBER",
+        "1",
+        "Partitions of a topic that is created without saying how many.",
+        int(1, 10_000, |d, v| d.config.num_partitions = v as i32),
+    )
+    .kafka(),
+    opt(
+        Group::Topics,
+        "auto-create-topics-enable",
+        "BOOL",
+        "true",
+        "Create a topic when a client asks for one that does not exist.",
+        Kind::Bool(|d, v| d.config.auto_create_topics_enable = v),
+    )
+    .kafka(),
+    opt(
+        Group::Topics,
+        "delete-topic-enable",
+        "BOOL",
+        "true",
+        "Allow clients to delete topics.",
+        Kind::Bool(|d, v| d.config.delete_topic_enable = v),
+    )
+    .kafka(),
+    opt(
+        Group::Topics,
+        "message-max-bytes",
+        "SIZE",
+        "1048588",
+        "Largest record batch. It must fit twice into a segment and once into a request.",
+        bytes(1, I32_MAX, |d, v| d.config.message_max_bytes = v as usize),
+    )
+    .kafka(),
+    opt(
+        Group::Topics,
+        "log-message-timestamp-type",
+        "TYPE",
+        "CreateTime",
+        "Whose time records carry: CreateTime, the producer's, or LogAppendTime, the broker's.",
+        Kind::Choice {
+            names: &["CreateTime", "LogAppendTime"],
+            refused: &[],
+            set: |d, v| {
+                d.config.log_message_timestamp_type =
+                    if v == "LogAppendTime" { TimestampType::LogAppendTime } else { TimestampType::CreateTime }
+            },
+        },
+    )
+    .kafka(),
+    opt(
+        Group::Topics,
+        "log-message-timestamp-before-max-ms",
+        "TIME",
+        "9223372036854775807",
+        "Refuse records whose CreateTime lies further in the past. The default is no limit.",
+        millis(0, i64::MAX, |d, v| d.config.log_message_timestamp_before_max_ms = v),
+    )
+    .kafka(),
+    opt(
+        Group::Topics,
+        "log-message-timestamp-after-max-ms",
+        "TIME",
+        "1h",
+        "Refuse records whose CreateTime lies further in the future.",
+        millis(0, i64::MAX, |d, v| d.config.log_message_timestamp_after_max_ms = v),
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "group-initial-rebalance-delay-ms",
+        "TIME",
+        "0",
+        "How long the first rebalance of an empty group waits for more members. Kafka's default \
+         of 3s spares large groups a few rebalances; here a first consumer starts at once.",
+        millis(0, I32_MAX, |d, v| d.config.group_initial_rebalance_delay_ms = v),
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "group-min-session-timeout-ms",
+        "TIME",
+        "6s",
+        "Shortest session timeout a group member may ask for.",
+        millis(1, I32_MAX, |d, v| d.config.group_min_session_timeout_ms = v),
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "group-max-session-timeout-ms",
+        "TIME",
+        "30m",
+        "Longest session timeout a group member may ask for.",
+        millis(1, I32_MAX, |d, v| d.config.group_max_session_timeout_ms = v),
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "group-max-size",
+        "NUMBER",
+        "10000",
+        "Most members of one group. Kafka's default is no limit.",
+        int(1, 1_000_000, |d, v| d.config.group_max_size = v as usize),
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "offsets-retention-minutes",
+        "MINUTES",
+        "10080",
+        "Keep the committed offsets of an empty group this long.",
+        int(1, 52_596_000, |d, v| d.config.offsets_retention_ms = v * 60_000),
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "offset-metadata-max-bytes",
+        "SIZE",
+        "4096",
+        "Longest text that a consumer may store beside an offset.",
+        bytes(0, 32_767, |d, v| d.config.offset_metadata_max_bytes = v as usize),
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "producer-id-expiration-ms",
+        "TIME",
+        "1d",
+        "Forget a producer id that has been idle this long.",
+        millis(1, CENTURY_MS, |d, v| d.config.producer_id_expiration_ms = v),
+    )
+    .kafka(),
+    opt(
+        Group::Limits,
+        "max-connections",
+        "NUMBER",
+        "16384",
+        "Most open connections. Kafka's default is no limit.",
+        int(1, 1_000_000, |d, v| d.config.max_connections = v as usize),
+    )
+    .kafka(),
+    opt(
+        Group::Limits,
+        "max-connections-per-ip",
+        "NUMBER",
+        "4096",
+        "Most open connections from one address. Kafka's default is no limit.",
+        int(1, 1_000_000, |d, v| d.config.max_connections_per_ip = v as usize),
+    )
+    .kafka(),
+    opt(
+        Group::Limits,
+        "connections-max-idle-ms",
+        "TIME",
+        "10m",
+        "Close a connection that has been silent this long.",
+        millis(1000, CENTURY_MS, |d, v| d.config.connections_max_idle_ms = v),
+    )
+    .kafka(),
+    opt(
+        Group::Limits,
+        "socket-request-max-bytes",
+        "SIZE",
+        "100MiB",
+        "Largest request; a connection that announces a larger one is closed.",
+        bytes(16_384, I32_MAX, |d, v| d.config.socket_request_max_bytes = v as usize),
+    )
+    .kafka(),
+    opt(
+        Group::Limits,
+        "queued-max-request-bytes",
+        "SIZE",
+        "128MiB",
+        "Memory for the requests of all connections together; when it is full, reading waits. \
+         Kafka's default is no limit.",
+        bytes(16_384, 1 << 40, |d, v| d.config.queued_max_request_bytes = v as usize),
+    )
+    .kafka(),
+    opt(
+        Group::Limits,
+        "fetch-max-bytes",
+        "SIZE",
+        "55MiB",
+        "Most bytes of records in one answer to a consumer.",
+        bytes(1024, I32_MAX, |d, v| d.config.fetch_max_bytes = v as usize),
+    )
+    .kafka(),
+    opt(
+        Group::Later,
+        "enable-search",
+        "",
+        "false",
+        "Full-text search over the records.",
+        Kind::Refused { takes_value: false },
+    )
+    .missing("full-text search"),
+    opt(Group::Later, "enable-backup", "", "false", "Scheduled backups.", Kind::Refused { takes_value: false })
+        .missing("backup"),
+    opt(
+        Group::Later,
+        "controller-url",
+        "URL",
+        "",
+        "The controller that the command ingest works for.",
+        Kind::Refused { takes_value: true },
+    )
+    .missing("running as one of several nodes"),
+    opt(
+        Group::Later,
+        "storage-url",
+        "URL",
+        "",
+        "The storage that the command search reads.",
+        Kind::Refused { takes_value: true },
+    )
+    .missing("full-text search"),
+];
+
+/// Keeps the more important of two actions, so that `--version --help` prints the help.
+trait MinSome {
+    fn min_some(self, other: Action) -> Option<Action>;
+}
+
+impl MinSome for Option<Action> {
+    fn min_some(self, other: Action) -> Option<Action> {
+        Some(self.map_or(other, |mine| mine.min(other)))
+    }
+}

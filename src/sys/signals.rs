@@ -1,0 +1,153 @@
+//! Owns the signals: SIGTERM, SIGINT and SIGHUP become a readable socket and a few flags.
+//!
+//! The handlers only set a flag and write a byte, so the reactor can wait for signals as it waits
+//! for sockets, and nothing polls. A second SIGTERM or SIGINT ends the process from within the
+//! handler, whatever the rest of the program is doing; what was acknowledged is on the disk by then.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::{flag, low_level};
+
+use crate::options::exit;
+
+/// What signals have asked for since the last [`Signals::take`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Requests {
+    /// Stop in an orderly way (SIGTERM or SIGINT). Stays true once it is.
+    pub stop: bool,
+    /// Reopen and reload what can be (SIGHUP).
+    pub reload: bool,
+}
+
+/// The receiving end. Register its file descriptor for reading and call [`Signals::take`] when it
+/// is readable.
+#[derive(Debug)]
+pub struct Signals {
+    bell: UnixStream,
+    stop: Arc<AtomicBool>,
+    reload: Arc<AtomicBool>,
+}
+
+impl Signals {
+    /// Installs the handlers. Call it once, before other threads are started. SIGPIPE is ignored
+    /// from then on: a peer that has gone away is an error of one write.
+    ///
+    /// # Errors
+    /// If no socket pair can be made or a handler cannot be installed.
+    pub fn start() -> io::Result<Signals> {
+        let (bell, ring) = UnixStream::pair()?;
+        bell.set_nonblocking(true)?;
+        ring.set_nonblocking(true)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let reload = Arc::new(AtomicBool::new(false));
+        for signal in [SIGTERM, SIGINT] {
+            // Handlers run in the order of registration: the first signal finds the flag unset
+            // and sets it, the second finds it set and leaves.
+            let code = i32::from(exit::SECOND_SIGNAL);
+            flag::register_conditional_shutdown(signal, code, stop.clone())?;
+            flag::register(signal, stop.clone())?;
+            low_level::pipe::register(signal, ring.try_clone()?)?;
+        }
+        flag::register(SIGHUP, reload.clone())?;
+        low_level::pipe::register(SIGHUP, ring)?;
+        ignore_sigpipe();
+        Ok(Signals { bell, stop, reload })
+    }
+
+    /// Silences the socket and says what was asked for. Never blocks.
+    pub fn take(&mut self) -> Requests {
+        // The bell is silenced before the flags are read: a signal in between rings it again.
+        let mut rung = [0; 64];
+        loop {
+            match self.bell.read(&mut rung) {
+                Ok(0) => break,
+                Ok(_) => (),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => (),
+                Err(_) => break,
+            }
+        }
+        Requests { stop: self.stop.load(Ordering::SeqCst), reload: self.reload.swap(false, Ordering::SeqCst) }
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+}
+
+impl AsRawFd for Signals {
+    fn as_raw_fd(&self) -> RawFd {
+        self.bell.as_raw_fd()
+    }
+}
+
+fn ignore_sigpipe() {
+    // SAFETY: SIG_IGN is a valid disposition for SIGPIPE and no handler of ours is replaced; the
+    // call touches no memory.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// Runs one ignored test of this file in a process of its own, since signals are the
+    /// process's and not the test's.
+    fn in_a_process(name: &str) -> Option<i32> {
+        let path = format!("sys::signals::tests::{name}");
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &path, "--ignored", "--test-threads=1"])
+            .stdout(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        status.code()
+    }
+
+    #[test]
+    fn signals_arrive_at_the_socket_and_are_told_once() {
+        assert_eq!(in_a_process("one_of_each"), Some(0));
+    }
+
+    #[test]
+    #[ignore = "runs in a process of its own"]
+    fn one_of_each() {
+        let mut signals = Signals::start().unwrap();
+        assert_eq!(signals.take(), Requests::default());
+        low_level::raise(libc::SIGPIPE).unwrap();
+        assert_eq!(signals.take(), Requests::default());
+        low_level::raise(SIGHUP).unwrap();
+        low_level::raise(SIGHUP).unwrap();
+        let reload = Requests { stop: false, reload: true };
+        assert_eq!(signals.take(), reload);
+        assert_eq!(signals.take(), Requests::default());
+        low_level::raise(SIGINT).unwrap();
+        let mut byte = [0];
+        assert_eq!(signals.bell.read(&mut byte).unwrap(), 1, "the bell rings");
+        assert!(signals.take().stop);
+        assert!(signals.take().stop, "stopping is not taken back");
+    }
+
+    #[test]
+    fn the_second_signal_leaves_at_once() {
+        let code = in_a_process("two_signals");
+        assert_eq!(code, Some(i32::from(exit::SECOND_SIGNAL)));
+    }
+
+    #[test]
+    #[ignore = "runs in a process of its own"]
+    fn two_signals() {
+        let _signals = Signals::start().unwrap();
+        low_level::raise(SIGTERM).unwrap();
+        low_level::raise(SIGINT).unwrap();
+        unreachable!("the second signal ends the process");
+    }
+}
