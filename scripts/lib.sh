@@ -143,7 +143,7 @@ clean_up() {
   trap - EXIT INT TERM
   if [ "$status" != 0 ] && [ "$status" != "$skip_status" ] && [ -s "$server_log" ]; then
     printf '%s: the last lines of the server:\n' "$name" >&2
-    tail -n 25 "$server_log" | sed 's/^/  | /' >&2
+    tail -n 25 "$server_log" | cut -c 1-300 | sed 's/^/  | /' >&2
   fi
   local pid
   for pid in $(jobs -p); do kill -KILL "$pid" 2>/dev/null || true; done
@@ -242,7 +242,23 @@ server_stop() {
   [ "$status" = 0 ] || fail "the server ended with status $status after SIGTERM, and not with 0"
 }
 
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+# free_port: below the range from which the system takes ports for clients. A client that tries again and again while
+# the server is away could otherwise be given that very port, and be connected with itself.
+free_port() {
+  python3 - <<'PYTHON'
+import random
+import socket
+for port in random.sample(range(20000, 30000), 200):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        print(port)
+        break
+PYTHON
+}
 
 # http_get HOST:PORT PATH: the whole answer, head and body
 http_get() {

@@ -67,6 +67,17 @@ def main(doc, checks, arguments=()):
         print(f"  ok {name} ({time.monotonic() - begin:.1f} s)", flush=True)
 
 
+def main_guard(program):
+    """Runs a program that is one check: what it finds becomes one sentence and status 1."""
+    try:
+        return program()
+    except Failure as failure:
+        stop(str(failure))
+    except Exception as error:  # what a client library raises is a failed check too
+        traceback.print_exc()
+        stop(f"{type(error).__name__}: {error}")
+
+
 def stop(sentence):
     print(f"FAILED {sentence}", file=sys.stderr, flush=True)
     # Client threads may hang on the very fault that was found; nothing of them is needed any more.

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Folders that hold nothing of ours: build output, other people's code, run-time data.
-const FOREIGN_FOLDERS: [&str; 6] = ["target", ".git", ".venv", "data", "__pycache__", "node_modules"];
+/// What holds nothing of ours: build output, other people's code, run-time data.
+const FOREIGN: [&str; 6] = ["target", ".git", ".venv", "data", "__pycache__", "node_modules"];
 
 /// One text file of the checkout.
 pub struct Source {
@@ -61,12 +61,12 @@ fn walk(top: &Path, folder: &Path, found: &mut Vec<Source>) {
         let path = entry.path();
         let kind = entry.file_type().expect("a directory entry has a type");
         let name = entry.file_name().to_string_lossy().into_owned();
+        // `tests/data` holds fixtures of ours; a `data` folder at the top is a server's. `.git` may be a file.
+        if FOREIGN.contains(&name.as_str()) && (name != "data" || folder == top) {
+            continue;
+        }
         if kind.is_dir() {
-            // `tests/data` holds fixtures of ours; a `data` folder at the top is a server's.
-            let foreign = FOREIGN_FOLDERS.contains(&name.as_str()) && (name != "data" || folder == top);
-            if !foreign {
-                walk(top, &path, found);
-            }
+            walk(top, &path, found);
         } else if kind.is_file() {
             // What is not UTF-8 is a fixture or an image and is no text of ours.
             let Ok(text) = fs::read_to_string(&path) else {
