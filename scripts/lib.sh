@@ -224,11 +224,16 @@ server_is_ready() { [ -z "$ADMIN" ] || http_get "$ADMIN" /ready 2>/dev/null | he
 
 # server_kill: kill -9
 server_kill() {
-  if is_peer; then peer stop --kill >/dev/null; return 0; fi
+  if is_peer; then
+    peer stop --kill >/dev/null
+    eventually 10 port_is_closed "$kafka_port"
+    return 0
+  fi
   kill -KILL "$server_pid" 2>/dev/null || fail "the server was gone before it was killed"
   wait "$server_pid" 2>/dev/null || true
 }
 
+port_is_closed() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 server_gone() { ! kill -0 "$server_pid" 2>/dev/null; }
 
 # server_stop [SECONDS]: SIGTERM; the server must end by itself with status 0

@@ -35,7 +35,7 @@ def refused(error, value):
 def run_confluent(options, acks, stopping):
     from confluent_kafka import Producer
     sender = Producer({"bootstrap.servers": options.bootstrap, "enable.idempotence": True, "linger.ms": 2,
-                       "message.timeout.ms": DELIVERY_MS_MAX, "reconnect.backoff.max.ms": 500})
+                       "message.timeout.ms": DELIVERY_MS_MAX, "reconnect.backoff.max.ms": 500, "log_level": 2})
 
     def report(error, message):
         if error:

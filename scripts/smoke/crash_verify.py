@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 
 from common import check, equal, eventually, fresh, main_guard
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 
 def lines(path):
@@ -20,13 +20,23 @@ def lines(path):
             yield (int(partition), int(offset)), value
 
 
+def watermarks(reader, topic, partition):
+    """The lowest and the next offset; a server that has only just started may ask for patience."""
+    def ask():
+        try:
+            return reader.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+        except KafkaException:
+            return None
+    return eventually(60, f"the watermarks of partition {partition} are told", ask)
+
+
 def read_topic(options):
     reader = Consumer({"bootstrap.servers": options.bootstrap, "group.id": fresh("verify"), "check.crcs": True,
                        "enable.auto.commit": False})
     names = reader.list_topics(options.topic, timeout=30).topics[options.topic].partitions
     ends, stored = {}, {}
     for partition in names:
-        low, ends[partition] = reader.get_watermark_offsets(TopicPartition(options.topic, partition), timeout=30)
+        low, ends[partition] = watermarks(reader, options.topic, partition)
         equal(low, 0, f"first offset of partition {partition}")
     reader.assign([TopicPartition(options.topic, partition, 0) for partition in names])
     position = dict.fromkeys(names, 0)
