@@ -117,3 +117,16 @@ pub const CONSUMER_GROUP_ID_BYTES_MAX: usize = 4096;
 pub const CONSUMER_GROUP_CLIENT_BYTES_MAX: usize = 1024;
 
 const _: () = assert!(CONSUMER_GROUP_BYTES_MAX <= GROUP_BYTES_MAX);
+/// Names and values of one topic's own configurations together, in bytes.
+pub const TOPIC_CONFIGS_BYTES_MAX: usize = 32 << 10;
+
+const _: () = assert!(TOPIC_CONFIGS_BYTES_MAX + TOPIC_NAME_BYTES_MAX + 16_384 <= META_CHANGE_BYTES);
+
+/// Things that one administrative request may name; one that names more is refused as a whole.
+pub const REQUEST_ITEMS_MAX: usize = PARTITIONS_MAX;
+
+/// Bytes of configurations that one answer tells; what goes beyond is refused.
+pub const DESCRIBED_BYTES_MAX: usize = 64 << 20;
+
+/// Partitions in one page of DescribeTopicPartitions (Kafka's `max.request.partition.size.limit`).
+pub const DESCRIBED_PARTITIONS_MAX: usize = 2000;

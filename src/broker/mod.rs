@@ -10,6 +10,7 @@
 //!   that a crash could take back.
 //! - Replies of one connection leave in the order of its requests.
 
+mod admin;
 pub mod apis;
 pub mod checkpoint;
 pub mod configs;
@@ -95,7 +96,7 @@ pub struct Broker {
     list_offsets: StableMap<u64, list_offsets::Listing>,
     produces: StableMap<u64, produce::PendingProduce>,
     checkpoint: checkpoint::Progress,
-    broker_configs: std::collections::BTreeMap<String, String>,
+    broker_configs: configs::BrokerConfigs,
     timers: BTreeSet<(u64, Timer)>,
     next_job: u64,
     rng: settings::Rng,

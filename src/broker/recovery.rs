@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::checkpoint;
-use super::configs::TopicSettings;
+use super::configs::{BrokerConfigs, TopicSettings};
 use super::coordinator::group_settings;
 use super::gather::Gather;
 use super::groups::Groups;
@@ -52,6 +52,7 @@ impl Recovering {
     pub fn new(settings: Settings) -> Recovering {
         let seed = settings.seed;
         let groups = Groups::new(group_settings(&settings.config));
+        let broker_configs = BrokerConfigs::new(settings.config.clone());
         let broker = Broker {
             settings: Arc::new(settings),
             conns: Default::default(),
@@ -73,7 +74,7 @@ impl Recovering {
             list_offsets: Default::default(),
             produces: Default::default(),
             checkpoint: Default::default(),
-            broker_configs: BTreeMap::new(),
+            broker_configs,
             timers: Default::default(),
             next_job: 0,
             rng: Rng::new(seed),
@@ -81,6 +82,11 @@ impl Recovering {
             stopping: false,
         };
         Recovering { broker, starts: BTreeMap::new(), waiting_logs: Default::default(), records: 0 }
+    }
+
+    /// Sets the cluster id, which the data directory knows.
+    pub fn cluster_id(&mut self, cluster_id: String) {
+        Arc::make_mut(&mut self.broker.settings).cluster_id = cluster_id;
     }
 
     /// The newest valid checkpoint. The error says what is wrong with its content.
@@ -112,6 +118,7 @@ impl Recovering {
             metalog::GROUP | metalog::OFFSET => self.broker.groups.apply(entry)?,
             metalog::LOSSY => self.broker.lossy = entry.value.as_ref().is_some_and(|value| value[..] == [1]),
             metalog::PRODUCER_IDS => self.broker.producer_ids.apply(entry)?,
+            metalog::BROKER_CONFIG => self.broker.broker_configs.apply(entry)?,
             table => return Err(format!("metadata of kind {table} is unknown to this program")),
         }
         Ok(())
@@ -177,6 +184,7 @@ impl Recovering {
     /// Checks that every segment with live data is there, and gives the broker, ready to serve.
     pub fn finish(mut self, now: Now, state: LogState) -> Result<Broker, String> {
         let broker = &mut self.broker;
+        broker.apply_broker_configs();
         for (id, offset) in std::mem::take(&mut self.starts) {
             if let Some(partition) = broker.topics.partition_mut(id) {
                 partition.log.advance_start(offset);
