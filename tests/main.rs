@@ -8,4 +8,5 @@ mod man;
 mod net;
 mod records;
 mod sim;
+mod tidy;
 mod wal;
