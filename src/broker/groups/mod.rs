@@ -186,12 +186,15 @@ impl Groups {
                 continue;
             }
             let Timer { group: id, what } = due.1;
-            let ended = self.act(ctx.now, ctx.out, &id, |group, env| match what {
-                What::Session(member) => no(group.session_expired(env, &member)),
-                What::Pending(member) => no(group.pending_gone(env, &member)),
-                What::Join => no(group.join_expired(env)),
-                What::Sync => no(group.sync_expired(env)),
-                What::Offsets => group.expire_offsets(env),
+            let ended = self.act(ctx.now, ctx.out, &id, |group, env| {
+                match what {
+                    What::Session(member) => group.session_expired(env, &member),
+                    What::Pending(member) => group.pending_gone(env, &member),
+                    What::Join => group.join_expired(env),
+                    What::Sync => group.sync_expired(env),
+                    What::Offsets => return group.expire_offsets(env),
+                }
+                false
             });
             if ended == Some(true) {
                 self.end(ctx, &id);
@@ -329,10 +332,6 @@ impl Groups {
             group.reset();
         });
     }
-}
-
-fn no(_: ()) -> bool {
-    false
 }
 
 fn apply_group(group: &mut Group, entry: &MetaEntry) -> Result<(), String> {
