@@ -1,4 +1,12 @@
 //! The one integration binary; each module is a room of tests.
+
 mod cli;
+mod codec;
 mod groups;
+mod harness;
 mod man;
+mod net;
+mod records;
+mod sim;
+mod tidy;
+mod wal;

@@ -1,13 +1,15 @@
 //! Owns what a checkpoint holds: a snapshot of all state as of the end of one group.
 //!
-//! The snapshot is taken when that group is handed out, when everything appended is in it or in earlier ones; it is
-//! written once the group is durable.
+//! It is taken at a moment when nothing is being written or gathered, so that what is appended and what is durable are the
+//! same. Under load that moment is made: while a checkpoint is due no new request is let in, which lasts for the groups
+//! that are on their way.
 
 use super::log::{PartitionLog, SegmentRange};
+use super::metalog;
 use super::producers::{AppendedBatch, ProducerState};
 use super::topics;
 use super::{Broker, CheckpointJob, Effect, Now};
-use crate::wal::{GroupSeq, LogPosition, MetaEntry, PartitionId};
+use crate::wal::{MetaEntry, PartitionId};
 use crate::wire::macros::message;
 use crate::wire::{Reader, Uuid, Wire, Writer};
 
@@ -18,20 +20,18 @@ const VERSION: i16 = 0;
 #[derive(Debug, Default)]
 pub struct Progress {
     wanted: bool,
-    /// A snapshot that waits for its group to become durable.
-    taken: Option<(GroupSeq, Vec<u8>)>,
     writing: bool,
 }
 
 impl Progress {
-    /// Asks for a checkpoint with the next group.
+    /// Asks for a checkpoint as soon as there can be one.
     pub fn want(&mut self) {
         self.wanted = true;
     }
 
-    /// Whether a snapshot should be taken now.
+    /// Whether a snapshot should be taken as soon as nothing is on its way to the disk.
     pub fn is_due(&self) -> bool {
-        self.wanted && self.taken.is_none() && !self.writing
+        self.wanted && !self.writing
     }
 
     /// The one under way was written or has failed.
@@ -41,7 +41,7 @@ impl Progress {
 
     /// Nothing is wanted or under way.
     pub fn is_idle(&self) -> bool {
-        !self.wanted && self.taken.is_none() && !self.writing
+        !self.wanted && !self.writing
     }
 }
 
@@ -92,33 +92,28 @@ message! {
 }
 
 impl Broker {
-    /// Takes the snapshot together with the group that is handed out next.
-    pub(super) fn begin_checkpoint(&mut self, now: Now) {
-        let seq = self.gather.close_last();
+    /// Takes a snapshot if one is due and everything appended is durable.
+    pub(super) fn checkpoint_if_due(&mut self, now: Now) {
+        if !self.checkpoint.is_due() || self.in_flight.is_some() || !self.gather.is_empty() {
+            return;
+        }
         let expired_ms = now.wall_ms.saturating_sub(self.settings.config.producer_id_expiration_ms);
         self.topics.each_log_mut(|log| log.producers.expire(expired_ms));
-        self.checkpoint.wanted = false;
-        self.checkpoint.taken = Some((seq, self.snapshot()));
-    }
-
-    /// A group is durable: the checkpoint that waited for it can be written.
-    pub(super) fn checkpoint_if_durable(&mut self, durable: GroupSeq, position: LogPosition) {
-        if self.checkpoint.taken.as_ref().is_some_and(|(seq, _)| *seq <= durable) {
-            if let Some((seq, bytes)) = self.checkpoint.taken.take() {
-                self.checkpoint.writing = true;
-                self.effects.push_back(Effect::Checkpoint(CheckpointJob { seq, position, bytes }));
-            }
-        }
+        self.checkpoint = Progress { wanted: false, writing: true };
+        let (seq, position, bytes) = (self.durable, self.position, self.snapshot());
+        self.effects.push_back(Effect::Checkpoint(CheckpointJob { seq, position, bytes }));
     }
 
     /// All living entries of ChronikMetaLog.
     pub fn meta_snapshot(&self) -> Vec<MetaEntry> {
-        let mut entries = vec![self.producer_ids.entry()];
+        let mut entries = vec![self.producer_ids.entry(), metalog::lossy_entry(self.lossy)];
+        entries.extend(self.broker_configs.entries());
         for topic in self.topics.iter() {
             entries.push(topics::topic_entry(topic.id, &topic.name, topic.partitions.len(), &topic.configs));
             let moved = topic.partitions.iter().map(|partition| &partition.log).filter(|log| log.start_offset > 0);
             entries.extend(moved.map(|log| topics::log_start_entry(log.id, Some(log.start_offset))));
         }
+        self.groups.snapshot(&mut entries);
         entries
     }
 

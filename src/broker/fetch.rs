@@ -406,7 +406,10 @@ impl Broker {
             data.log_start_offset = log.start_offset;
         }
         match found {
-            Found::Refused(error) => data.error_code = *error,
+            Found::Refused(error) => {
+                self.settings.metrics.request_error(wire::ApiKey::FETCH.0, error.0);
+                data.error_code = *error;
+            }
             Found::Diverged(epoch, end_offset) => {
                 data.diverging_epoch = FetchEpochEndOffset { epoch: *epoch, end_offset: *end_offset };
             }

@@ -14,8 +14,6 @@ const GROUP_OVERHEAD_BYTES: usize = 8192;
 struct Building {
     group: Group,
     run_of: HashMap<PartitionId, usize>,
-    /// Takes nothing more.
-    closed: bool,
     bytes: usize,
 }
 
@@ -93,14 +91,6 @@ impl Gather {
         self.room_for(0).group.seal_after = true;
     }
 
-    /// Closes the last group (made when there is none) and gives its number: everything appended so far is in it or
-    /// before it, and nothing else will be. A snapshot taken now is the state as of its end.
-    pub fn close_last(&mut self) -> GroupSeq {
-        let building = self.room_for(0);
-        building.closed = true;
-        building.group.seq
-    }
-
     /// The next group to write, in the order of their numbers.
     pub fn take(&mut self) -> Option<Group> {
         let building = self.queue.pop_front()?;
@@ -112,16 +102,11 @@ impl Gather {
         let full = self
             .queue
             .back()
-            .is_none_or(|b| b.closed || (b.bytes > GROUP_OVERHEAD_BYTES && b.bytes + bytes > limits::GROUP_BYTES_MAX));
+            .is_none_or(|b| b.bytes > GROUP_OVERHEAD_BYTES && b.bytes + bytes > limits::GROUP_BYTES_MAX);
         if full {
             let group = Group { seq: self.next_seq, ..Group::default() };
             self.next_seq += 1;
-            self.queue.push_back(Building {
-                group,
-                run_of: HashMap::new(),
-                closed: false,
-                bytes: GROUP_OVERHEAD_BYTES,
-            });
+            self.queue.push_back(Building { group, run_of: HashMap::new(), bytes: GROUP_OVERHEAD_BYTES });
             self.bytes += GROUP_OVERHEAD_BYTES;
         }
         let building = self.queue.back_mut().expect("one was just made if there was none");

@@ -13,11 +13,16 @@ pub const GROUP: u8 = 4;
 /// Committed offsets: scope = group id, key = topic and partition; value = offset, leader epoch, metadata, time
 /// (broker/groups).
 pub const OFFSET: u8 = 5;
-/// Dynamic broker settings: scope empty, key = setting; value = text (broker/configs.rs).
+/// Broker configurations that were changed live: scope = broker id as text, or empty for the default of all brokers; key =
+/// configuration; value = text (broker/configs/dynamic.rs).
 pub const BROKER_CONFIG: u8 = 6;
+/// Whether acknowledgements wait for fsync: scope and key empty; value = one byte, 1 when they do not
+/// (broker/recovery.rs). An unclean stop then raises leader epochs.
+pub const LOSSY: u8 = 7;
 
 use bytes::Bytes;
 
+use crate::wal::MetaEntry;
 use crate::wire::{Reader, Wire, Writer};
 
 /// Encodes a key or value: its layout's version in two bytes, then its fields in the wire's flexible encoding.
@@ -41,4 +46,10 @@ pub fn decode<'a, T: Wire<'a>>(newest: i16, bytes: &'a [u8]) -> Result<T, String
     let value = T::read(&mut reader).map_err(|error| error.to_string())?;
     reader.finish().map_err(|error| error.to_string())?;
     Ok(value)
+}
+
+/// The entry that says whether acknowledgements may come before their fsync.
+pub fn lossy_entry(lossy: bool) -> MetaEntry {
+    let value = Bytes::copy_from_slice(&[u8::from(lossy)]);
+    MetaEntry { table: LOSSY, scope: Bytes::new(), key: Bytes::new(), value: Some(value) }
 }

@@ -10,9 +10,11 @@
 //!   that a crash could take back.
 //! - Replies of one connection leave in the order of its requests.
 
+mod admin;
 pub mod apis;
 pub mod checkpoint;
 pub mod configs;
+mod coordinator;
 mod dispatch;
 pub mod effect;
 mod fetch;
@@ -75,6 +77,8 @@ pub struct Broker {
     durable: GroupSeq,
     /// The group that is being written.
     in_flight: Option<GroupSeq>,
+    /// Where the next group goes.
+    position: LogPosition,
     /// Bytes that the log can take without asking the filesystem.
     space_bytes: u64,
     /// Whether the log was last found without space, so that this is said once.
@@ -86,15 +90,18 @@ pub struct Broker {
     ring_groups: VecDeque<(LogPosition, Vec<PartitionId>)>,
     /// Files of the segments that reach into the ring.
     handles: std::collections::BTreeMap<SegmentId, wal::SegmentHandle>,
+    groups: groups::Groups,
     producer_ids: produce::ProducerIds,
     fetches: fetch::Fetches,
     list_offsets: StableMap<u64, list_offsets::Listing>,
     produces: StableMap<u64, produce::PendingProduce>,
     checkpoint: checkpoint::Progress,
-    broker_configs: std::collections::BTreeMap<String, String>,
+    broker_configs: configs::BrokerConfigs,
     timers: BTreeSet<(u64, Timer)>,
     next_job: u64,
     rng: settings::Rng,
+    /// The log says that acknowledgements may come before their fsync.
+    lossy: bool,
     stopping: bool,
 }
 
@@ -109,15 +116,17 @@ impl Broker {
     pub fn disconnected(&mut self, _now: Now, conn: ConnId) {
         if self.conns.disconnected(conn) {
             self.drop_fetch_of(conn);
+            self.groups.disconnected(conn);
         }
     }
 
     /// Whether a frame of this connection with this API key may be handed in now. False while an earlier request of the
-    /// connection holds it (a parked fetch, a join), while its pipeline is full, or, for Produce, while the log is behind.
+    /// connection holds it (a parked fetch, a join), while its pipeline is full, while a checkpoint waits for the groups on
+    /// their way, or, for Produce, while the log is behind.
     /// The shell keeps the frame, stops reading the socket, and asks again after each turn.
     pub fn ready_for(&self, conn: ConnId, api_key: i16) -> bool {
         let log_behind = api_key == wire::ApiKey::PRODUCE.0 && self.gather.bytes() >= limits::GATHER_BYTES_MAX;
-        !log_behind && self.conns.ready(conn)
+        !log_behind && !self.checkpoint.is_due() && self.conns.ready(conn)
     }
 
     /// One request frame without its length prefix.
@@ -130,6 +139,7 @@ impl Broker {
         self.in_flight = None;
         self.durable = written.seq;
         self.note_space(now, written.space_bytes);
+        self.count_written(&written);
         let mut partitions = Vec::with_capacity(written.runs.len());
         for run in &written.runs {
             if let Some(partition) = self.topics.partition_mut(run.id) {
@@ -141,12 +151,12 @@ impl Broker {
         }
         self.keep_in_ring(&written, &partitions);
         self.follow_segments(now, &written);
-        self.checkpoint_if_durable(written.seq, written.next);
         self.conns.durable(self.durable, &mut self.effects);
         for (id, len) in partitions {
             self.wake_fetches(now, id, len);
         }
         self.remove_segments();
+        self.checkpoint_if_due(now);
     }
 
     /// A reader has an answer.
@@ -178,6 +188,7 @@ impl Broker {
         if self.segments.wants_checkpoint() {
             self.checkpoint.want();
         }
+        self.checkpoint_if_due(now);
     }
 
     /// Carries out every timer that is due.
@@ -196,19 +207,22 @@ impl Broker {
                 Timer::Checkpoint => self.checkpoint.want(),
             }
         }
+        if self.has_space_for_metadata() {
+            self.expire_groups(now);
+        }
+        self.checkpoint_if_due(now);
     }
 
     /// When `expire` is next needed, in monotonic µs; `None` while nothing is timed.
     pub fn deadline_us(&self) -> Option<u64> {
-        self.timers.first().map(|(at, _)| *at)
+        let groups = if self.has_space_for_metadata() { self.groups.deadline_us() } else { None };
+        let timer = self.timers.first().map(|(at, _)| *at);
+        timer.into_iter().chain(groups).min()
     }
 
     /// The next group to write, if there is anything. Called only while no group is in flight.
-    pub fn next_group(&mut self, now: Now) -> Option<Group> {
+    pub fn next_group(&mut self, _now: Now) -> Option<Group> {
         debug_assert!(self.in_flight.is_none());
-        if self.checkpoint.is_due() {
-            self.begin_checkpoint(now);
-        }
         let group = self.gather.take()?;
         self.in_flight = Some(group.seq);
         Some(group)
@@ -229,8 +243,10 @@ impl Broker {
     pub fn stop(&mut self, now: Now) {
         self.stopping = true;
         self.answer_all_fetches(now);
+        self.stop_groups(now);
         self.gather.seal();
         self.checkpoint.want();
+        self.checkpoint_if_due(now);
     }
 
     /// After `stop`: everything appended is durable and answered, and the last checkpoint has been written.
@@ -292,7 +308,8 @@ impl Broker {
 
     /// Whether the log can take a batch now, over what has been gathered already; a reserve is left for metadata.
     fn has_space_for(&self, bytes: usize) -> bool {
-        let needed = self.gather.bytes() + Gather::cost(bytes) + limits::META_RESERVE_BYTES;
+        let reserve = limits::META_RESERVE_BYTES.min(self.settings.config.log_segment_bytes as usize / 4);
+        let needed = self.gather.bytes() + Gather::cost(bytes) + reserve;
         needed as u64 <= self.space_bytes
     }
 
@@ -313,6 +330,16 @@ impl Broker {
         if self.out_of_space && grown && self.has_space_for(limits::GROUP_BYTES_MAX) {
             self.out_of_space = false;
             ::log::info!("there is disk space again: Produce is served");
+        }
+    }
+
+    fn count_written(&self, written: &wal::Written) {
+        let metrics = &self.settings.metrics;
+        let records: i64 = written.runs.iter().map(|run| run.last_offset - run.base_offset + 1).sum();
+        metrics.messages_stored.add(u64::try_from(records).unwrap_or(0));
+        if !written.buf.is_empty() {
+            metrics.wal_group_bytes.observe(written.buf.len() as u64);
+            metrics.wal_fsync_latency.observe(written.sync_micros);
         }
     }
 
@@ -360,13 +387,20 @@ impl Broker {
             let at_us = now.mono_us.saturating_add(roll_ms.saturating_mul(1000));
             self.set_timer(at_us, Timer::Roll(written.next.segment));
         }
+        self.position = written.next;
         self.segments.writing(written.next.segment, written.next.position);
+        self.count_storage();
+    }
+
+    fn count_storage(&self) {
+        self.settings.metrics.storage_usage_bytes.set(i64::try_from(self.segments.bytes()).unwrap_or(i64::MAX));
     }
 
     fn remove_segments(&mut self) {
         for id in self.segments.take_removable(self.durable) {
             self.effects.push_back(Effect::Remove(id));
         }
+        self.count_storage();
     }
 
     /// The error for a topic that a request names and that is not there.

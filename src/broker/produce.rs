@@ -213,6 +213,7 @@ impl Broker {
         if pending.acks == 0 {
             return self.finish_unacknowledged(&pending, &results);
         }
+        self.count_produce_errors(&pending, &results);
         let mut results = results.iter();
         let responses = pending.topics.iter().map(|topic| TopicProduceResponse {
             name: &topic.name,
@@ -221,6 +222,14 @@ impl Broker {
         });
         let response = ProduceResponse { responses: responses.collect(), ..Default::default() };
         self.reply_after(wait, pending.to, &response);
+    }
+
+    fn count_produce_errors(&self, pending: &PendingProduce, results: &[Result<Appended, Refusal>]) {
+        for pair in pending.topics.iter().flat_map(|topic| &topic.partitions).zip(results) {
+            if let (PartitionPlan { step: Step::Refused(refusal), .. }, _) | (_, Err(refusal)) = pair {
+                self.settings.metrics.request_error(pending.to.key, refusal.error.0);
+            }
+        }
     }
 
     /// A client that wants no answer learns of an error by its connection being closed, as Kafka does.
@@ -285,6 +294,7 @@ impl Broker {
             batch::TimestampType::LogAppendTime => header.max_timestamp,
             batch::TimestampType::CreateTime => -1,
         };
+        self.settings.metrics.messages_received.add(header.records_count as u64);
         log.next_offset = next_offset;
         log.producers.appended(header, base_offset, log_append_time_ms, now.wall_ms);
         let planned = PlannedBatch { bytes, base_offset, leader_epoch: log.leader_epoch };

@@ -7,14 +7,18 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::checkpoint;
-use super::configs::TopicSettings;
+use super::configs::{BrokerConfigs, TopicSettings};
+use super::coordinator::group_settings;
 use super::gather::Gather;
+use super::groups::Groups;
 use super::log::PartitionLog;
 use super::metalog;
 use super::settings::{Rng, Settings};
 use super::topics::{StableMap, TopicChange};
 use super::{topics, Broker, Now};
+use crate::config::Fsync;
 use crate::limits;
+use crate::wal::recovery::{Recovered, Replay};
 use crate::wal::ring::Ring;
 use crate::wal::{GroupSeq, LogPosition, MetaEntry, PartitionId, RunRef, SegmentId};
 use crate::wire::batch;
@@ -40,13 +44,15 @@ pub struct LogState {
     pub space_bytes: u64,
     /// The oldest segment that the kept checkpoints need.
     pub floor: SegmentId,
-    /// Something that was visible may have been lost: the server did not stop cleanly, and acknowledged before fsync.
-    pub raise_epochs: bool,
+    /// The log was closed in order: nothing that was visible can be missing, whatever the fsync mode.
+    pub clean: bool,
 }
 
 impl Recovering {
     pub fn new(settings: Settings) -> Recovering {
         let seed = settings.seed;
+        let groups = Groups::new(group_settings(&settings.config));
+        let broker_configs = BrokerConfigs::new(settings.config.clone());
         let broker = Broker {
             settings: Arc::new(settings),
             conns: Default::default(),
@@ -54,6 +60,7 @@ impl Recovering {
             gather: Gather::new(1),
             durable: 0,
             in_flight: None,
+            position: LogPosition::default(),
             space_bytes: 0,
             out_of_space: false,
             topics: Default::default(),
@@ -61,18 +68,25 @@ impl Recovering {
             ring: Ring::new(limits::RING_BYTES_MAX),
             ring_groups: VecDeque::new(),
             handles: BTreeMap::new(),
+            groups,
             producer_ids: Default::default(),
             fetches: Default::default(),
             list_offsets: Default::default(),
             produces: Default::default(),
             checkpoint: Default::default(),
-            broker_configs: BTreeMap::new(),
+            broker_configs,
             timers: Default::default(),
             next_job: 0,
             rng: Rng::new(seed),
+            lossy: false,
             stopping: false,
         };
         Recovering { broker, starts: BTreeMap::new(), waiting_logs: Default::default(), records: 0 }
+    }
+
+    /// Sets the cluster id, which the data directory knows.
+    pub fn cluster_id(&mut self, cluster_id: String) {
+        Arc::make_mut(&mut self.broker.settings).cluster_id = cluster_id;
     }
 
     /// The newest valid checkpoint. The error says what is wrong with its content.
@@ -101,7 +115,10 @@ impl Recovering {
     pub fn meta(&mut self, entry: &MetaEntry) -> Result<(), String> {
         match entry.table {
             metalog::TOPIC | metalog::LOG_START => self.topic_change(topics::read_entry(entry)?),
+            metalog::GROUP | metalog::OFFSET => self.broker.groups.apply(entry)?,
+            metalog::LOSSY => self.broker.lossy = entry.value.as_ref().is_some_and(|value| value[..] == [1]),
             metalog::PRODUCER_IDS => self.broker.producer_ids.apply(entry)?,
+            metalog::BROKER_CONFIG => self.broker.broker_configs.apply(entry)?,
             table => return Err(format!("metadata of kind {table} is unknown to this program")),
         }
         Ok(())
@@ -167,6 +184,7 @@ impl Recovering {
     /// Checks that every segment with live data is there, and gives the broker, ready to serve.
     pub fn finish(mut self, now: Now, state: LogState) -> Result<Broker, String> {
         let broker = &mut self.broker;
+        broker.apply_broker_configs();
         for (id, offset) in std::mem::take(&mut self.starts) {
             if let Some(partition) = broker.topics.partition_mut(id) {
                 partition.log.advance_start(offset);
@@ -177,7 +195,10 @@ impl Recovering {
         broker.gather = Gather::new(state.next_seq);
         broker.durable = state.next_seq.saturating_sub(1);
         broker.space_bytes = state.space_bytes;
+        broker.position = state.position;
         broker.segments.writing(state.position.segment, state.position.position);
+        // What was acknowledged before its fsync may be gone: a new epoch lets clients find out (KIP-101, KIP-320).
+        let raise_epochs = broker.lossy && !state.clean;
         let mut missing = None;
         let segments = &mut broker.segments;
         broker.topics.each_log_mut(|log| {
@@ -188,7 +209,7 @@ impl Recovering {
                     missing = Some((log.id, *range));
                 }
             }
-            if state.raise_epochs {
+            if raise_epochs {
                 log.raise_epoch();
             }
         });
@@ -198,6 +219,11 @@ impl Recovering {
                 range.segment, range.base_offset, range.last_offset, id.partition, id.topic
             ));
         }
+        let lossy = broker.settings.config.fsync != Fsync::Always;
+        if broker.lossy != lossy {
+            broker.lossy = lossy;
+            broker.append_meta(metalog::lossy_entry(lossy));
+        }
         broker.segments.find_dead();
         broker.segments.set_floor(state.floor);
         if broker.segments.wants_checkpoint() {
@@ -205,6 +231,38 @@ impl Recovering {
         }
         broker.remove_segments();
         broker.schedule_retention(now);
+        broker.groups.recovered(now);
         Ok(self.broker)
+    }
+}
+
+impl Replay for Recovering {
+    fn checkpoint(&mut self, bytes: &[u8]) -> Result<(), String> {
+        Recovering::checkpoint(self, bytes)
+    }
+
+    fn meta(&mut self, entry: MetaEntry) -> Result<(), String> {
+        Recovering::meta(self, &entry)
+    }
+
+    fn run(&mut self, run: RunRef, batches: &[u8]) -> Result<(), String> {
+        Recovering::run(self, run, batches)
+    }
+
+    fn segment(&mut self, id: SegmentId, bytes: u64, _sealed: bool) {
+        Recovering::segment(self, id, bytes);
+    }
+}
+
+impl LogState {
+    /// What the open log says.
+    pub fn of(recovered: &Recovered) -> LogState {
+        LogState {
+            next_seq: recovered.next_seq,
+            position: recovered.position,
+            space_bytes: recovered.space_bytes,
+            floor: recovered.floor,
+            clean: recovered.clean,
+        }
     }
 }

@@ -15,6 +15,8 @@ struct Segment {
 #[derive(Debug, Default)]
 pub struct Segments {
     segments: BTreeMap<SegmentId, Segment>,
+    /// Sum of their sizes.
+    bytes: u64,
     /// Sealed segments without live data, and the group after which that is durably so.
     dead: BTreeMap<SegmentId, GroupSeq>,
     /// Partitions that have data in the unsealed segment.
@@ -32,7 +34,7 @@ impl Segments {
 
     /// Total size of all segments in bytes.
     pub fn bytes(&self) -> u64 {
-        self.segments.values().map(|segment| segment.bytes).sum()
+        self.bytes
     }
 
     pub fn contains(&self, id: SegmentId) -> bool {
@@ -41,7 +43,9 @@ impl Segments {
 
     /// A segment is there with this size.
     pub fn present(&mut self, id: SegmentId, bytes: u64) {
-        self.segments.entry(id).or_default().bytes = bytes;
+        let segment = self.segments.entry(id).or_default();
+        self.bytes = self.bytes - segment.bytes + bytes;
+        segment.bytes = bytes;
     }
 
     /// From now on `id` is the one being written, up to this position.
@@ -75,9 +79,8 @@ impl Segments {
 
     /// The unsealed segment was sealed; the partitions that have data in it.
     pub fn sealed(&mut self, id: SegmentId, bytes: u64, seq: GroupSeq) -> BTreeSet<PartitionId> {
-        let segment = self.segments.entry(id).or_default();
-        segment.bytes = bytes;
-        if segment.live == 0 {
+        self.present(id, bytes);
+        if self.segments.get(&id).is_some_and(|segment| segment.live == 0) {
             self.dead.insert(id, seq);
         }
         std::mem::take(&mut self.touched)
@@ -97,7 +100,7 @@ impl Segments {
             self.dead.range(..floor).filter(|(_, seq)| **seq <= durable).map(|(id, _)| *id).collect();
         for id in &removable {
             self.dead.remove(id);
-            self.segments.remove(id);
+            self.bytes -= self.segments.remove(id).map_or(0, |segment| segment.bytes);
         }
         removable
     }

@@ -1,6 +1,9 @@
 //! Owns what the broker is told once, at start, and its source of random ids.
 
+use std::sync::Arc;
+
 use crate::config::Config;
+use crate::metrics::Metrics;
 use crate::wire::Uuid;
 
 /// Facts that hold for the life of the process.
@@ -17,6 +20,8 @@ pub struct Settings {
     pub seed: u64,
     /// Whether metadata lives in the log (and so in checkpoints) or in files of its own.
     pub metadata_in_log: bool,
+    /// What the broker counts, for whoever scrapes.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Random ids that are the same in every run with the same seed (splitmix64). They need to be unique, not secret.
