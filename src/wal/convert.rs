@@ -26,12 +26,7 @@ pub fn to_files(disk: &Arc<dyn Disk>, entries: &[MetaEntry]) -> Result<(), Recov
 
 /// Moves metadata from files into the log: `bytes` is the broker's checkpoint with all metadata in it, as it is for a log that keeps
 /// metadata, after group `seq`, with the replay going on at `position`. Replays never begin before it.
-pub fn to_log(
-    disk: &Arc<dyn Disk>,
-    seq: GroupSeq,
-    position: LogPosition,
-    bytes: &[u8],
-) -> Result<(), RecoverError> {
+pub fn to_log(disk: &Arc<dyn Disk>, seq: GroupSeq, position: LogPosition, bytes: &[u8]) -> Result<(), RecoverError> {
     let what = "converting metadata to the log";
     let mut marker = load(&**disk)?;
     let mut write = || -> io::Result<()> {
