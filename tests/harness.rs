@@ -160,6 +160,11 @@ impl Harness {
         id
     }
 
+    /// Says what the answer to a frame that is handed in as it is will be.
+    pub fn expect(&mut self, conn: ConnId, correlation_id: i32, api: &'static Api, version: i16) {
+        self.apis.insert((conn, correlation_id), (api, version));
+    }
+
     /// Hands in one frame as it is, without its length prefix.
     pub fn send_frame(&mut self, conn: ConnId, frame: Bytes) {
         let key = frame.get(..2).map_or(-1, |key| i16::from_be_bytes([key[0], key[1]]));
@@ -171,6 +176,14 @@ impl Harness {
     /// Answers that have left the broker since the last call.
     pub fn take_answers(&mut self) -> Vec<Answer> {
         std::mem::take(&mut self.answers)
+    }
+
+    /// Seals the segment and takes a checkpoint, as a clean stop does, and goes on.
+    pub fn checkpoint(&mut self) {
+        self.broker.stop(self.now);
+        self.settle();
+        assert!(self.broker.is_drained());
+        self.restart();
     }
 
     /// Lets time pass and timers fire.

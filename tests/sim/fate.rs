@@ -236,7 +236,9 @@ impl World {
                 }
                 Err(why) if self.disk.is_down().is_some() => drop(why),
                 // An error of the disk, or a disk without room: it passes.
-                Err(why) if self.errors_planned || self.scenario.excuses.reads_fail || self.scenario.excuses.disk_full => {
+                Err(why)
+                    if self.errors_planned || self.scenario.excuses.reads_fail || self.scenario.excuses.disk_full =>
+                {
                     self.disk.forget_plans();
                     self.disk.set_capacity(1 << 40);
                     self.excused_starts.push(why);

@@ -56,7 +56,13 @@ impl Replay for Bridge {
 
 impl Node {
     /// Starts a server on what the disk holds.
-    pub fn start(disk: &SimDisk, settings: Settings, options: LogOptions, now: Now, known: super::stopgap::Known) -> Result<Node, String> {
+    pub fn start(
+        disk: &SimDisk,
+        settings: Settings,
+        options: LogOptions,
+        now: Now,
+        known: super::stopgap::Known,
+    ) -> Result<Node, String> {
         let disk: Arc<dyn Disk> = Arc::new(disk.clone());
         let mut bridge = Bridge(Recovering::new(settings), known.clone());
         let log = recover(disk.clone(), options, &mut bridge).map_err(|e| e.to_string())?;

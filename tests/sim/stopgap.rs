@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use chronik::broker::work::{WorkDone, WorkJob};
 use chronik::sys::disk::{Disk, OpenMode};
-use chronik::wal::{segment, PartitionId, Place, ReadDone, ReadError, ReadFound, ReadJob, ReadKind, RunRef, SegmentHandle, SegmentId, Splice};
+use chronik::wal::{
+    segment, PartitionId, Place, ReadDone, ReadError, ReadFound, ReadJob, ReadKind, RunRef, SegmentHandle, SegmentId,
+    Splice,
+};
 
 use super::batch;
 

@@ -1,7 +1,7 @@
 //! Owns one simulated run: the loop that lets things happen in time, and carries out what the broker wants done.
 
-use chronik::broker::{CheckpointJob, ConnId, ConnInfo, Effect, Response};
 use chronik::broker::work::WorkJob;
+use chronik::broker::{CheckpointJob, ConnId, ConnInfo, Effect, Response};
 use chronik::wal::{Group, ReadDone, ReadJob, SegmentId, Written};
 
 use super::actors::{Actor, Ids, Turn};
@@ -253,7 +253,9 @@ impl World {
             Err(why) => return Err(format!("a response that cannot be sent: {why}")),
         };
         let answer = call.ask.answer(&bytes, call.correlation, call.version)?;
-        self.model.answered(&call, &answer).map_err(|why| format!("{why}\n  asked:  {call:?}\n  answer: {answer:?}"))?;
+        self.model
+            .answered(&call, &answer)
+            .map_err(|why| format!("{why}\n  asked:  {call:?}\n  answer: {answer:?}"))?;
         let (correlation, delay) = (call.correlation, self.delay(self.scenario.net_us));
         let at = self.net_time(id, delay);
         self.note(|| format!("{id:?} is told {correlation}: {answer:?}"));
@@ -400,5 +402,4 @@ impl World {
         let max = if self.rng.one_in(10) { max } else { max / 10 };
         self.rng.below(max + 1)
     }
-
 }

@@ -76,10 +76,8 @@ impl Admin {
     fn grow(&mut self, turn: &mut Turn<'_>, name: &str) {
         let now = turn.model.topics.get(name).map_or(1, |topic| topic.partitions_max);
         if now < 5 {
-            let topic = CreatePartitionsTopic::default()
-                .with_name(topic_name(name))
-                .with_count(now + 1)
-                .with_assignments(None);
+            let topic =
+                CreatePartitionsTopic::default().with_name(topic_name(name)).with_count(now + 1).with_assignments(None);
             let request = CreatePartitionsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
             let version = turn.rng.range(0, 3) as i16;
             self.ask(turn, version, Ask::CreatePartitions(request), None);

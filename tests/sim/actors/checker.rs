@@ -48,7 +48,12 @@ impl Checker {
                     .with_current_leader_epoch(-1)
                     .with_timestamp(-2);
                 let topic = ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![part]);
-                (5, Ask::ListOffsets(ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic])))
+                (
+                    5,
+                    Ask::ListOffsets(
+                        ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]),
+                    ),
+                )
             }
             Some(Task::Partition { topic, partition, offset }) => {
                 let part = FetchPartition::default()
@@ -87,10 +92,12 @@ impl Actor for Checker {
             (_, Answer::Metadata(response)) => {
                 for topic in response.topics.iter().filter(|topic| topic.error_code == NONE) {
                     let name = topic.name.as_ref().map_or(String::new(), |name| name.to_string());
-                    self.tasks.extend(topic.partitions.iter().map(|part| Task::Start {
-                        topic: name.clone(),
-                        partition: part.partition_index,
-                    }));
+                    self.tasks.extend(
+                        topic
+                            .partitions
+                            .iter()
+                            .map(|part| Task::Start { topic: name.clone(), partition: part.partition_index }),
+                    );
                 }
             }
             (Some(Task::Start { topic, partition }), Answer::ListOffsets(response)) => {

@@ -65,9 +65,8 @@ pub fn commit(turn: &mut Turn<'_>, group: &str, topic: &str, partitions: i32) ->
 pub fn look_up(turn: &mut Turn<'_>, version: i16, group: &str) -> OffsetFetchRequest {
     let all = turn.topics(true).into_iter().map(|(topic, partitions)| (topic_name(&topic), (0..partitions).collect()));
     if version >= 8 {
-        let topics = all.map(|(name, indexes)| {
-            OffsetFetchRequestTopics::default().with_name(name).with_partition_indexes(indexes)
-        });
+        let topics = all
+            .map(|(name, indexes)| OffsetFetchRequestTopics::default().with_name(name).with_partition_indexes(indexes));
         let group = OffsetFetchRequestGroup::default()
             .with_group_id(GroupId(text(group)))
             .with_member_epoch(-1)

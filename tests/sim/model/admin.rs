@@ -54,10 +54,10 @@ impl Model {
         match &call.ask {
             Ask::CreateTopics(request) => {
                 for topic in &request.topics {
-                    let known = self.topics.entry(topic.name.to_string()).or_insert_with(|| TopicState {
-                        may_be_absent: true,
-                        ..TopicState::default()
-                    });
+                    let known = self
+                        .topics
+                        .entry(topic.name.to_string())
+                        .or_insert_with(|| TopicState { may_be_absent: true, ..TopicState::default() });
                     known.existed_before = known.may_exist;
                     known.may_exist = true;
                     known.changed = call.order;
@@ -102,7 +102,8 @@ impl Model {
             for part in &topic.partitions {
                 let names = &self.names;
                 let of_name = |id: &PartitionId| {
-                    id.partition == part.partition_index && names.get(&id.topic).is_some_and(|n| n == topic.name.as_str())
+                    id.partition == part.partition_index
+                        && names.get(&id.topic).is_some_and(|n| n == topic.name.as_str())
                 };
                 for (_, log) in self.logs.iter_mut().filter(|(id, _)| of_name(id)) {
                     let offset = if part.offset < 0 { log.end() } else { part.offset.min(log.end()) };
@@ -188,9 +189,10 @@ impl Model {
     }
 
     fn check_metadata(&mut self, call: &Call, request: &MetadataRequest, response: &MetadataResponse) -> Verdict {
-        let asked: Option<BTreeSet<String>> = request.topics.as_ref().map(|topics| {
-            topics.iter().filter_map(|t| t.name.as_ref()).map(|name| name.to_string()).collect()
-        });
+        let asked: Option<BTreeSet<String>> = request
+            .topics
+            .as_ref()
+            .map(|topics| topics.iter().filter_map(|t| t.name.as_ref()).map(|name| name.to_string()).collect());
         let mut present = BTreeSet::new();
         for told in response.topics.iter().filter(|t| t.error_code == NONE) {
             let name = told.name.as_ref().ok_or("a topic without a name")?.to_string();
@@ -268,7 +270,8 @@ impl Model {
                 let log = self.logs.entry(PartitionId { topic: id, partition: index }).or_default();
                 let at = format!("delete records of {}/{index} to {}", topic.name.as_str(), asked.offset);
                 let end = log.end_at(call.durable);
-                let beyond = part.error_code == OFFSET_OUT_OF_RANGE && (asked.offset > end || asked.offset < log.start_max);
+                let beyond =
+                    part.error_code == OFFSET_OUT_OF_RANGE && (asked.offset > end || asked.offset < log.start_max);
                 hold!(part.error_code == NONE || unknown || beyond, "{at}: error {}", part.error_code);
                 if part.error_code == NONE {
                     let (low, high) = (part.low_watermark, log.end_at(durable));

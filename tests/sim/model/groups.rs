@@ -122,7 +122,12 @@ impl Groups {
             }
         }
         for group in &response.groups {
-            hold!(group.error_code == NONE, "OffsetFetch of {} refused with {}", group.group_id.as_str(), group.error_code);
+            hold!(
+                group.error_code == NONE,
+                "OffsetFetch of {} refused with {}",
+                group.group_id.as_str(),
+                group.error_code
+            );
             for topic in &group.topics {
                 for part in &topic.partitions {
                     let value = (part.committed_offset, part.metadata.clone(), part.error_code);
@@ -192,7 +197,11 @@ impl Groups {
         let member = request.member_id.to_string();
         hold!(request.generation_id == group.generation, "{name}: synced in old generation {}", request.generation_id);
         let expected = group.assignments.get(&member).cloned().unwrap_or_default();
-        hold!(response.assignment == expected, "{name}: {member} was given {:?}, not {expected:?}", response.assignment);
+        hold!(
+            response.assignment == expected,
+            "{name}: {member} was given {:?}, not {expected:?}",
+            response.assignment
+        );
         group.synced.insert(member);
         Ok(())
     }

@@ -6,11 +6,10 @@ use chronik::wire::Uuid;
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::{FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse};
 
-
 use super::super::batch;
 use super::{
-    hold, Call, Log, Model, Verdict, CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR, NONE, OFFSET_OUT_OF_RANGE,
-    UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION,
+    hold, Call, Log, Model, Verdict, CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR, NONE, OFFSET_OUT_OF_RANGE, UNKNOWN_TOPIC_ID,
+    UNKNOWN_TOPIC_OR_PARTITION,
 };
 
 /// What was asked of one partition.
@@ -32,7 +31,8 @@ impl Model {
             let id = (call.version >= 13).then(|| Uuid(*topic.topic_id.as_bytes()));
             for part in &topic.partitions {
                 let asked = |w: &Wanted| {
-                    w.partition == part.partition_index && if id.is_some() { w.id == id } else { *topic.topic == *w.topic }
+                    w.partition == part.partition_index
+                        && if id.is_some() { w.id == id } else { *topic.topic == *w.topic }
                 };
                 let index = wanted.iter().position(asked).ok_or("a partition that was not asked")?;
                 let want = wanted.swap_remove(index);
@@ -109,8 +109,8 @@ impl Model {
                 let at = format!("{}/{index} at {}", topic.name.as_str(), asked.timestamp);
                 if part.error_code != NONE {
                     let gone = part.error_code == UNKNOWN_TOPIC_OR_PARTITION && self.may_be_unknown(&topic.name, index);
-                    let failed = self.excuses.reads_fail
-                        && matches!(part.error_code, KAFKA_STORAGE_ERROR | CORRUPT_MESSAGE);
+                    let failed =
+                        self.excuses.reads_fail && matches!(part.error_code, KAFKA_STORAGE_ERROR | CORRUPT_MESSAGE);
                     hold!(gone || failed, "{at}: error {}", part.error_code);
                     continue;
                 }
