@@ -1,5 +1,6 @@
 //! The one integration binary; each module is a room of tests.
 
+mod admin;
 mod cli;
 mod codec;
 mod groups;

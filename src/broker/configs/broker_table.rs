@@ -231,7 +231,8 @@ mod tests {
                 Kind::Choice(names) => names[1].to_owned(),
                 _ => "54321".to_owned(),
             };
-            set(&mut config, &row.check(&config, &value).unwrap());
+            let checked = row.check(&config, &value).unwrap();
+            set(&mut config, &checked);
             assert_eq!((row.value)(&config), value, "{}", row.name);
         }
     }
