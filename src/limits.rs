@@ -35,6 +35,29 @@ pub const SCAN_BYTES: usize = 1 << 20;
 
 const _: () = assert!(SEGMENT_BYTES_DEFAULT >= 16 * GROUP_BYTES_MAX as u64);
 
+/// Groups that may wait for the wal thread.
+pub const WAL_MAILBOX_GROUPS: usize = 4;
+
+/// Look-ups that may wait for the readers.
+pub const READ_MAILBOX_JOBS: usize = 65_536;
+
+/// Segments that readers keep open, and bytes of their footers' directories that they keep in memory.
+pub const READ_HANDLES_MAX: usize = 128;
+pub const READ_INDEX_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes that a reader takes from a file at once.
+pub const READ_PIECE_BYTES: usize = 256 << 10;
+
+/// Pieces of the log in one answer.
+pub const READ_SPLICES_MAX: usize = 4096;
+
+/// More pieces than this, shorter than this on average in bytes, are copied together instead of being sent one by one.
+pub const GATHER_SPLICES_MIN: usize = 8;
+pub const GATHER_SPLICE_BYTES: u64 = 8 << 10;
+
+/// Runs that are read to find a partition's largest timestamp. One is enough unless headers claim what their records do not hold.
+pub const MAX_TIMESTAMP_RUNS: usize = 64;
+
 /// Length of one file of the file metadata store.
 pub const META_FILE_BYTES_MAX: usize = 256 << 20;
 

@@ -6,6 +6,8 @@ mod codec;
 mod groups;
 mod harness;
 mod man;
+mod net;
 mod records;
 mod sim;
+mod tidy;
 mod wal;

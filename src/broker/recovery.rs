@@ -84,6 +84,11 @@ impl Recovering {
         Recovering { broker, starts: BTreeMap::new(), waiting_logs: Default::default(), records: 0 }
     }
 
+    /// Sets the cluster id, which the data directory knows.
+    pub fn cluster_id(&mut self, cluster_id: String) {
+        Arc::make_mut(&mut self.broker.settings).cluster_id = cluster_id;
+    }
+
     /// The newest valid checkpoint. The error says what is wrong with its content.
     pub fn checkpoint(&mut self, bytes: &[u8]) -> Result<(), String> {
         let snapshot = checkpoint::read(bytes)?;
