@@ -14,8 +14,61 @@ pub const RING_BYTES_MAX: usize = 16 << 20;
 
 const _: () = assert!(GATHER_BYTES_MAX >= 2 * GROUP_BYTES_MAX);
 
+/// Length that segments of the log are preallocated with, unless an option says otherwise.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 128 << 20;
+
+/// Smallest segment that the log works with, bytes.
+pub const SEGMENT_BYTES_MIN: u64 = 2 << 20;
+
+/// Runs at which a segment is sealed even if it has room, so that the index of the unsealed one stays small in memory.
+pub const SEGMENT_RUNS_MAX: usize = 65_536;
+
+/// Length of the file that is given back when the disk is full, so that checkpoints and metadata files can still be written.
+pub const BALLAST_BYTES: u64 = 4 << 20;
+
+/// Group buffers that are kept for use again, and their bytes in all.
+pub const POOL_BUFFERS_MAX: usize = 16;
+pub const POOL_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes of a segment that recovery reads at once.
+pub const SCAN_BYTES: usize = 1 << 20;
+
+const _: () = assert!(SEGMENT_BYTES_DEFAULT >= 16 * GROUP_BYTES_MAX as u64);
+
+/// Groups that may wait for the wal thread.
+pub const WAL_MAILBOX_GROUPS: usize = 4;
+
+/// Look-ups that may wait for the readers.
+pub const READ_MAILBOX_JOBS: usize = 65_536;
+
+/// Segments that readers keep open, and bytes of their footers' directories that they keep in memory.
+pub const READ_HANDLES_MAX: usize = 128;
+pub const READ_INDEX_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes that a reader takes from a file at once.
+pub const READ_PIECE_BYTES: usize = 256 << 10;
+
+/// Pieces of the log in one answer.
+pub const READ_SPLICES_MAX: usize = 4096;
+
+/// More pieces than this, shorter than this on average in bytes, are copied together instead of being sent one by one.
+pub const GATHER_SPLICES_MIN: usize = 8;
+pub const GATHER_SPLICE_BYTES: u64 = 8 << 10;
+
+/// Runs that are read to find a partition's largest timestamp. One is enough unless headers claim what their records do not hold.
+pub const MAX_TIMESTAMP_RUNS: usize = 64;
+
+/// Length of one file of the file metadata store.
+pub const META_FILE_BYTES_MAX: usize = 256 << 20;
+
+/// Scopes whose shortened file names may be the same.
+pub const META_FILE_TWINS_MAX: u32 = 16;
+
+/// Length of a checkpoint.
+pub const CHECKPOINT_BYTES_MAX: usize = 1 << 30;
+
 /// Bytes of reserved log space that Produce leaves for metadata: DeleteTopics, offset commits, retention, checkpoints.
-pub const META_RESERVE_BYTES: usize = 1 << 20;
+pub const META_RESERVE_BYTES: usize = 4 << 20;
 
 /// How long a full disk is left alone before the log is asked again, in µs.
 pub const SPACE_PROBE_US: u64 = 1_000_000;
@@ -43,3 +96,37 @@ pub const READ_PLACES_MAX: usize = 100_000;
 
 /// Upper bound of what one change of metadata and its group cost in the log; less space than this refuses the change.
 pub const META_CHANGE_BYTES: usize = 64 << 10;
+
+/// Consumer groups that may exist. Beyond it, whoever would begin one more is answered COORDINATOR_NOT_AVAILABLE.
+pub const CONSUMER_GROUPS_MAX: usize = 100_000;
+
+/// Members of one group, and as many ids handed out and not used yet; GROUP_MAX_SIZE_REACHED beyond it.
+pub const CONSUMER_GROUP_MEMBERS_MAX: usize = 10_000;
+
+/// Bytes of one group's members, their metadata and assignments: what one entry of the log has to hold (Kafka's bound
+/// is the largest record, 1 MiB).
+pub const CONSUMER_GROUP_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of memory for all groups and committed offsets; COORDINATOR_NOT_AVAILABLE for what would be new beyond it.
+pub const CONSUMER_GROUPS_BYTES_MAX: usize = 256 << 20;
+
+/// Bytes of a group's name; INVALID_GROUP_ID beyond it.
+pub const CONSUMER_GROUP_ID_BYTES_MAX: usize = 4096;
+
+/// Bytes kept of each name that a member's client chose.
+pub const CONSUMER_GROUP_CLIENT_BYTES_MAX: usize = 1024;
+
+const _: () = assert!(CONSUMER_GROUP_BYTES_MAX <= GROUP_BYTES_MAX);
+/// Names and values of one topic's own configurations together, in bytes.
+pub const TOPIC_CONFIGS_BYTES_MAX: usize = 32 << 10;
+
+const _: () = assert!(TOPIC_CONFIGS_BYTES_MAX + TOPIC_NAME_BYTES_MAX + 16_384 <= META_CHANGE_BYTES);
+
+/// Things that one administrative request may name; one that names more is refused as a whole.
+pub const REQUEST_ITEMS_MAX: usize = PARTITIONS_MAX;
+
+/// Bytes of configurations that one answer tells; what goes beyond is refused.
+pub const DESCRIBED_BYTES_MAX: usize = 64 << 20;
+
+/// Partitions in one page of DescribeTopicPartitions (Kafka's `max.request.partition.size.limit`).
+pub const DESCRIBED_PARTITIONS_MAX: usize = 2000;

@@ -1,6 +1,13 @@
 //! The one integration binary; each module is a room of tests.
 
+mod admin;
 mod cli;
+mod codec;
+mod groups;
+mod harness;
 mod man;
+mod net;
 mod records;
+mod sim;
 mod tidy;
+mod wal;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::apis;
+use super::groups::GROUP_APIS;
 use super::reply::ReplyTo;
 use super::{Broker, ConnId, Now};
 use crate::wire::msg::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
@@ -51,9 +52,23 @@ impl Broker {
             ApiKey::LIST_OFFSETS => self.list_offsets(request),
             ApiKey::METADATA => self.metadata(request),
             ApiKey::API_VERSIONS => self.api_versions(request),
+            ApiKey::CREATE_TOPICS => self.create_topics(request),
+            ApiKey::DELETE_TOPICS => self.delete_topics(request),
             ApiKey::DELETE_RECORDS => self.delete_records(request),
             ApiKey::INIT_PRODUCER_ID => self.init_producer_id(request),
             ApiKey::OFFSET_FOR_LEADER_EPOCH => self.offset_for_leader_epoch(request),
+            key if GROUP_APIS.contains(&key) => self.group_request(request),
+            ApiKey::DESCRIBE_CONFIGS => self.describe_configs(request),
+            ApiKey::ALTER_CONFIGS => self.alter_configs(request),
+            ApiKey::DESCRIBE_LOG_DIRS => self.describe_log_dirs(request),
+            ApiKey::CREATE_PARTITIONS => self.create_partitions(request),
+            ApiKey::ELECT_LEADERS => self.elect_leaders(request),
+            ApiKey::INCREMENTAL_ALTER_CONFIGS => self.incremental_alter_configs(request),
+            ApiKey::ALTER_PARTITION_REASSIGNMENTS => self.alter_partition_reassignments(request),
+            ApiKey::LIST_PARTITION_REASSIGNMENTS => self.list_partition_reassignments(request),
+            ApiKey::DESCRIBE_CLUSTER => self.describe_cluster(request),
+            ApiKey::LIST_CONFIG_RESOURCES => self.list_config_resources(request),
+            ApiKey::DESCRIBE_TOPIC_PARTITIONS => self.describe_topic_partitions(request),
             _ => {
                 self.close(request.to.conn, format!("it asked for {key}, which is not served"));
                 Ok(())

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::admin::{CLUSTER_OPERATIONS, TOPIC_OPERATIONS};
 use super::configs::TopicSettings;
 use super::dispatch::Request;
 use super::topics::{self, Topic};
@@ -29,16 +30,23 @@ impl Broker {
         }
         let (host, port) = self.advertised(req.to.conn);
         let node_id = self.settings.config.node_id;
-        let topics = match named {
+        let mut topics: Vec<MetadataResponseTopic<'_>> = match named {
             None => self.topics.iter().map(|topic| describe(topic, node_id)).collect(),
             Some(named) => named.iter().map(|topic| self.describe_named(version, topic)).collect(),
         };
+        if request.include_topic_authorized_operations {
+            for topic in topics.iter_mut().filter(|topic| topic.error_code.is_none()) {
+                topic.topic_authorized_operations = TOPIC_OPERATIONS;
+            }
+        }
+        let of_cluster = request.include_cluster_authorized_operations;
         let settings = self.settings.clone();
         let response = MetadataResponse {
             brokers: vec![MetadataResponseBroker { node_id, host: &host, port, rack: None }],
             cluster_id: Some(&settings.cluster_id),
             controller_id: node_id,
             topics,
+            cluster_authorized_operations: if of_cluster { CLUSTER_OPERATIONS } else { i32::MIN },
             ..Default::default()
         };
         let encoded = wire::frame::response(version, req.to.correlation_id, &response);
@@ -63,7 +71,8 @@ impl Broker {
         };
         let partitions = usize::try_from(self.settings.config.num_partitions).unwrap_or(1);
         let room = self.topics.partition_count() + partitions <= limits::PARTITIONS_MAX;
-        if self.topics.by_name(name).is_none() && room && self.has_space_for_metadata() {
+        let free = self.topics.by_name(name).is_none() && self.topics.colliding(name).is_none();
+        if free && room && self.has_space_for_metadata() {
             self.create_topic(name, partitions, BTreeMap::new());
         }
     }
@@ -92,7 +101,7 @@ impl Broker {
         }
         let error_code = if by_id {
             ErrorCode::UNKNOWN_TOPIC_ID
-        } else if topics::name_fault(name).is_some() {
+        } else if topics::name_fault(name).is_some() || self.topics.colliding(name).is_some() {
             ErrorCode::INVALID_TOPIC_EXCEPTION
         } else {
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
@@ -118,7 +127,7 @@ fn describe(topic: &Topic, node_id: i32) -> MetadataResponseTopic<'_> {
     MetadataResponseTopic {
         name: Some(&topic.name),
         topic_id: topic.id,
-        is_internal: topic.name.starts_with("__consumer_offsets") || topic.name.starts_with("__transaction_state"),
+        is_internal: topics::is_internal(&topic.name),
         partitions: partitions.collect(),
         ..Default::default()
     }

@@ -13,7 +13,8 @@ pub const GROUP: u8 = 4;
 /// Committed offsets: scope = group id, key = topic and partition; value = offset, leader epoch, metadata, time
 /// (broker/groups).
 pub const OFFSET: u8 = 5;
-/// Dynamic broker settings: scope empty, key = setting; value = text (broker/configs.rs).
+/// Broker configurations that were changed live: scope = broker id as text, or empty for the default of all brokers; key =
+/// configuration; value = text (broker/configs/dynamic.rs).
 pub const BROKER_CONFIG: u8 = 6;
 /// Whether acknowledgements wait for fsync: scope and key empty; value = one byte, 1 when they do not
 /// (broker/recovery.rs). An unclean stop then raises leader epochs.

@@ -10,13 +10,16 @@
 //!   that a crash could take back.
 //! - Replies of one connection leave in the order of its requests.
 
+mod admin;
 pub mod apis;
 pub mod checkpoint;
 pub mod configs;
+mod coordinator;
 mod dispatch;
 pub mod effect;
 mod fetch;
 pub mod gather;
+pub mod groups;
 mod list_offsets;
 pub mod log;
 mod metadata;
@@ -87,12 +90,13 @@ pub struct Broker {
     ring_groups: VecDeque<(LogPosition, Vec<PartitionId>)>,
     /// Files of the segments that reach into the ring.
     handles: std::collections::BTreeMap<SegmentId, wal::SegmentHandle>,
+    groups: groups::Groups,
     producer_ids: produce::ProducerIds,
     fetches: fetch::Fetches,
     list_offsets: StableMap<u64, list_offsets::Listing>,
     produces: StableMap<u64, produce::PendingProduce>,
     checkpoint: checkpoint::Progress,
-    broker_configs: std::collections::BTreeMap<String, String>,
+    broker_configs: configs::BrokerConfigs,
     timers: BTreeSet<(u64, Timer)>,
     next_job: u64,
     rng: settings::Rng,
@@ -112,6 +116,7 @@ impl Broker {
     pub fn disconnected(&mut self, _now: Now, conn: ConnId) {
         if self.conns.disconnected(conn) {
             self.drop_fetch_of(conn);
+            self.groups.disconnected(conn);
         }
     }
 
@@ -202,12 +207,17 @@ impl Broker {
                 Timer::Checkpoint => self.checkpoint.want(),
             }
         }
+        if self.has_space_for_metadata() {
+            self.expire_groups(now);
+        }
         self.checkpoint_if_due(now);
     }
 
     /// When `expire` is next needed, in monotonic µs; `None` while nothing is timed.
     pub fn deadline_us(&self) -> Option<u64> {
-        self.timers.first().map(|(at, _)| *at)
+        let groups = if self.has_space_for_metadata() { self.groups.deadline_us() } else { None };
+        let timer = self.timers.first().map(|(at, _)| *at);
+        timer.into_iter().chain(groups).min()
     }
 
     /// The next group to write, if there is anything. Called only while no group is in flight.
@@ -233,6 +243,7 @@ impl Broker {
     pub fn stop(&mut self, now: Now) {
         self.stopping = true;
         self.answer_all_fetches(now);
+        self.stop_groups(now);
         self.gather.seal();
         self.checkpoint.want();
         self.checkpoint_if_due(now);
@@ -297,7 +308,8 @@ impl Broker {
 
     /// Whether the log can take a batch now, over what has been gathered already; a reserve is left for metadata.
     fn has_space_for(&self, bytes: usize) -> bool {
-        let needed = self.gather.bytes() + Gather::cost(bytes) + limits::META_RESERVE_BYTES;
+        let reserve = limits::META_RESERVE_BYTES.min(self.settings.config.log_segment_bytes as usize / 4);
+        let needed = self.gather.bytes() + Gather::cost(bytes) + reserve;
         needed as u64 <= self.space_bytes
     }
 

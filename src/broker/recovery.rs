@@ -7,8 +7,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::checkpoint;
-use super::configs::TopicSettings;
+use super::configs::{BrokerConfigs, TopicSettings};
+use super::coordinator::group_settings;
 use super::gather::Gather;
+use super::groups::Groups;
 use super::log::PartitionLog;
 use super::metalog;
 use super::settings::{Rng, Settings};
@@ -16,6 +18,7 @@ use super::topics::{StableMap, TopicChange};
 use super::{topics, Broker, Now};
 use crate::config::Fsync;
 use crate::limits;
+use crate::wal::recovery::{Recovered, Replay};
 use crate::wal::ring::Ring;
 use crate::wal::{GroupSeq, LogPosition, MetaEntry, PartitionId, RunRef, SegmentId};
 use crate::wire::batch;
@@ -48,6 +51,8 @@ pub struct LogState {
 impl Recovering {
     pub fn new(settings: Settings) -> Recovering {
         let seed = settings.seed;
+        let groups = Groups::new(group_settings(&settings.config));
+        let broker_configs = BrokerConfigs::new(settings.config.clone());
         let broker = Broker {
             settings: Arc::new(settings),
             conns: Default::default(),
@@ -63,12 +68,13 @@ impl Recovering {
             ring: Ring::new(limits::RING_BYTES_MAX),
             ring_groups: VecDeque::new(),
             handles: BTreeMap::new(),
+            groups,
             producer_ids: Default::default(),
             fetches: Default::default(),
             list_offsets: Default::default(),
             produces: Default::default(),
             checkpoint: Default::default(),
-            broker_configs: BTreeMap::new(),
+            broker_configs,
             timers: Default::default(),
             next_job: 0,
             rng: Rng::new(seed),
@@ -76,6 +82,11 @@ impl Recovering {
             stopping: false,
         };
         Recovering { broker, starts: BTreeMap::new(), waiting_logs: Default::default(), records: 0 }
+    }
+
+    /// Sets the cluster id, which the data directory knows.
+    pub fn cluster_id(&mut self, cluster_id: String) {
+        Arc::make_mut(&mut self.broker.settings).cluster_id = cluster_id;
     }
 
     /// The newest valid checkpoint. The error says what is wrong with its content.
@@ -104,8 +115,10 @@ impl Recovering {
     pub fn meta(&mut self, entry: &MetaEntry) -> Result<(), String> {
         match entry.table {
             metalog::TOPIC | metalog::LOG_START => self.topic_change(topics::read_entry(entry)?),
+            metalog::GROUP | metalog::OFFSET => self.broker.groups.apply(entry)?,
             metalog::LOSSY => self.broker.lossy = entry.value.as_ref().is_some_and(|value| value[..] == [1]),
             metalog::PRODUCER_IDS => self.broker.producer_ids.apply(entry)?,
+            metalog::BROKER_CONFIG => self.broker.broker_configs.apply(entry)?,
             table => return Err(format!("metadata of kind {table} is unknown to this program")),
         }
         Ok(())
@@ -171,6 +184,7 @@ impl Recovering {
     /// Checks that every segment with live data is there, and gives the broker, ready to serve.
     pub fn finish(mut self, now: Now, state: LogState) -> Result<Broker, String> {
         let broker = &mut self.broker;
+        broker.apply_broker_configs();
         for (id, offset) in std::mem::take(&mut self.starts) {
             if let Some(partition) = broker.topics.partition_mut(id) {
                 partition.log.advance_start(offset);
@@ -217,6 +231,38 @@ impl Recovering {
         }
         broker.remove_segments();
         broker.schedule_retention(now);
+        broker.groups.recovered(now);
         Ok(self.broker)
+    }
+}
+
+impl Replay for Recovering {
+    fn checkpoint(&mut self, bytes: &[u8]) -> Result<(), String> {
+        Recovering::checkpoint(self, bytes)
+    }
+
+    fn meta(&mut self, entry: MetaEntry) -> Result<(), String> {
+        Recovering::meta(self, &entry)
+    }
+
+    fn run(&mut self, run: RunRef, batches: &[u8]) -> Result<(), String> {
+        Recovering::run(self, run, batches)
+    }
+
+    fn segment(&mut self, id: SegmentId, bytes: u64, _sealed: bool) {
+        Recovering::segment(self, id, bytes);
+    }
+}
+
+impl LogState {
+    /// What the open log says.
+    pub fn of(recovered: &Recovered) -> LogState {
+        LogState {
+            next_seq: recovered.next_seq,
+            position: recovered.position,
+            space_bytes: recovered.space_bytes,
+            floor: recovered.floor,
+            clean: recovered.clean,
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Owns the topics and their partitions, and how they are written to ChronikMetaLog.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
@@ -43,6 +43,8 @@ pub struct Partition {
 pub struct Topics {
     by_id: StableMap<Uuid, Topic>,
     by_name: BTreeMap<Arc<str>, Uuid>,
+    /// Topics that have '.' or '_' in their names, by the name with '_' for both (see `colliding`).
+    by_metric_name: BTreeMap<String, BTreeSet<Arc<str>>>,
     partitions: usize,
 }
 
@@ -102,6 +104,13 @@ impl Topics {
         self.partitions
     }
 
+    /// Another topic whose name differs from this one in '.' and '_' only. Kafka refuses that, as both would have the same
+    /// name in its metrics.
+    pub fn colliding(&self, name: &str) -> Option<&str> {
+        let names = self.by_metric_name.get(&metric_name(name)?)?;
+        names.iter().map(|other| &**other).find(|other| *other != name)
+    }
+
     /// Puts a topic in, in place of what had its id; new partitions get empty logs, existing ones stay.
     pub fn put(
         &mut self,
@@ -127,6 +136,9 @@ impl Topics {
             topic.partitions.push(Partition { log, last_seq: 0, fetches: Vec::new() });
         }
         self.partitions += topic.partitions.len() - before;
+        if let Some(metric_name) = metric_name(&name) {
+            self.by_metric_name.entry(metric_name).or_default().insert(name.clone());
+        }
         self.by_name.insert(name, id);
     }
 
@@ -134,9 +146,22 @@ impl Topics {
     pub fn remove(&mut self, id: Uuid) -> Option<Topic> {
         let topic = self.by_id.remove(&id)?;
         self.by_name.remove(&topic.name);
+        if let Some(metric_name) = metric_name(&topic.name) {
+            if let Some(names) = self.by_metric_name.get_mut(&metric_name) {
+                names.remove(&topic.name);
+                if names.is_empty() {
+                    self.by_metric_name.remove(&metric_name);
+                }
+            }
+        }
         self.partitions -= topic.partitions.len();
         Some(topic)
     }
+}
+
+/// The name with '_' for each '.', if it has either.
+fn metric_name(name: &str) -> Option<String> {
+    name.contains(['.', '_']).then(|| name.replace('.', "_"))
 }
 
 message! {
@@ -213,6 +238,11 @@ pub fn read_entry(entry: &MetaEntry) -> Result<TopicChange, String> {
     }
 }
 
+/// Whether Kafka calls a topic of this name internal.
+pub fn is_internal(name: &str) -> bool {
+    matches!(name, "__consumer_offsets" | "__transaction_state" | "__share_group_state")
+}
+
 /// Why a topic's name is not allowed, as a sentence; the rules are Kafka's.
 pub fn name_fault(name: &str) -> Option<String> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
@@ -242,6 +272,18 @@ mod tests {
         assert_eq!(read_entry(&removed_topic_entry(id)).unwrap(), TopicChange::Remove { id });
         let id = PartitionId { topic: id, partition: 2 };
         assert_eq!(read_entry(&log_start_entry(id, Some(9))).unwrap(), TopicChange::LogStart { id, offset: 9 });
+    }
+
+    #[test]
+    fn names_that_differ_in_dot_and_underscore_collide() {
+        let mut topics = Topics::default();
+        let settings = TopicSettings::resolve(&crate::config::Config::default(), &BTreeMap::new());
+        topics.put(Uuid([1; 16]), "a.b_c", 1, BTreeMap::new(), settings);
+        assert_eq!(topics.colliding("a_b.c"), Some("a.b_c"));
+        assert_eq!(topics.colliding("a.b_c"), None);
+        assert_eq!(topics.colliding("abc"), None);
+        topics.remove(Uuid([1; 16]));
+        assert_eq!(topics.colliding("a_b.c"), None);
     }
 
     #[test]

@@ -1,1 +1,15 @@
 //! Owns sockets, the reactor and the wiring of threads.
+
+pub mod buffers;
+pub mod complaints;
+pub mod connection;
+pub mod core;
+pub mod frames;
+pub mod http;
+pub mod inbox;
+pub mod listeners;
+pub mod outgoing;
+pub mod reactor;
+pub mod server;
+pub mod table;
+pub mod threads;

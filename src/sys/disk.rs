@@ -10,6 +10,9 @@ use std::sync::Arc;
 /// Positions, lengths and buffers of `DiskFile::write_at` are multiples of this many bytes.
 pub const BLOCK_BYTES: usize = 4096;
 
+/// The largest block that a data directory asks for.
+pub const BLOCK_BYTES_MAX: usize = 65536;
+
 /// A data directory.
 ///
 /// Errors are those of the operating system; `ErrorKind::StorageFull` (ENOSPC, EDQUOT) is the one that callers tell apart.
@@ -37,6 +40,11 @@ pub trait Disk: Send + Sync + Debug {
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
     /// Bytes that an unprivileged process may still use on the filesystem.
     fn free_bytes(&self) -> io::Result<u64>;
+    /// The unit that a torn write damages: what is durable is never written again within it. A power of two from
+    /// `BLOCK_BYTES` to `BLOCK_BYTES_MAX`.
+    fn block_bytes(&self) -> usize {
+        BLOCK_BYTES
+    }
 }
 
 /// How a file is opened.

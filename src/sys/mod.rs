@@ -1,6 +1,13 @@
 //! Owns what is particular to the machine: files, clock, threads, signals.
 
 pub mod aligned;
+pub mod clock;
 pub mod disk;
+mod fileops;
+pub mod lock;
+pub mod mailbox;
+pub mod real_disk;
+pub mod sendfile;
 pub mod signals;
+pub mod socket;
 pub mod usage;

@@ -2,7 +2,31 @@
 //!
 //! What stands here is the vocabulary that the broker core and the log share; docs/log-format.md has the bytes.
 
+mod ballast;
+mod batch_cursor;
+pub mod checkpoint;
+pub mod convert;
+mod encode;
+mod error;
+pub mod files;
+mod footer;
+pub mod format;
+pub mod marker;
+pub mod pool;
+pub mod read_cache;
+pub mod reader;
+pub mod readers;
+pub mod recovery;
 pub mod ring;
+mod scan;
+pub mod segment;
+pub mod settings;
+pub mod thread;
+pub mod writer;
+
+pub use error::{Fatal, RecoverError};
+pub use format::cost_bytes;
+pub use segment::remove as remove_segment;
 
 use std::sync::Arc;
 
@@ -174,6 +198,7 @@ pub struct ReadDone {
 pub enum ReadFound {
     /// Adjacent runs are merged into one splice where they touch. Empty when the segment holds nothing in the range.
     Splices(Vec<Splice>),
+    /// Bytes to be sent in place of file ranges: converted, or gathered from many short runs.
     Converted(Bytes),
     /// Offset, timestamp in ms, leader epoch of the batch.
     Record(Option<(i64, i64, i32)>),

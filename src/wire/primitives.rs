@@ -233,7 +233,7 @@ impl<'a> Nullable<'a> for &'a [u8] {
 }
 
 impl<'a, T: Wire<'a>> Wire<'a> for Vec<T> {
-    const TYPE: Type = Type::Array(&T::TYPE);
+    const TYPE: Type = Type::Array { of: &T::TYPE, size: size_of::<T>() };
     not_null!();
 }
 

@@ -26,8 +26,13 @@ pub enum Type {
     Bytes,
     /// Record data, always nullable.
     Records,
-    /// A sequence of values of one type.
-    Array(&'static Type),
+    /// A sequence of values.
+    Array {
+        /// Their type.
+        of: &'static Type,
+        /// How many bytes of memory one of them takes, without what it points to.
+        size: usize,
+    },
     /// A struct with fields of its own.
     Struct(&'static Struct),
     /// A value or null.

@@ -1,8 +1,16 @@
-//! Owns what settings mean: the topic configurations, their defaults and checks.
+//! Owns what settings mean: the topic and broker configurations, their defaults and checks.
+
+pub mod broker_table;
+mod dynamic;
+pub mod topic_table;
+pub mod value;
+
+pub use dynamic::BrokerConfigs;
 
 use std::collections::BTreeMap;
 
 use crate::config::{Config, TimestampType};
+use crate::limits;
 
 /// A topic's effective settings, as the hot paths need them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +44,8 @@ impl TopicSettings {
         };
         let policy = configs.get("cleanup.policy").map_or("delete", String::as_str);
         let max_message_bytes = number("max.message.bytes", defaults.message_max_bytes as i64);
+        // The log's segments may have become smaller since the value was set.
+        let max_message_bytes = max_message_bytes.min((defaults.log_segment_bytes / 2) as i64);
         TopicSettings {
             max_message_bytes: usize::try_from(max_message_bytes).unwrap_or(0),
             log_append_time: timestamp_type == TimestampType::LogAppendTime,
@@ -53,4 +63,22 @@ impl TopicSettings {
             retention_bytes: number("retention.bytes", defaults.log_retention_bytes),
         }
     }
+}
+
+/// Checks what all configurations of a topic come to together. The error is a sentence.
+pub fn check_together(defaults: &Config, configs: &BTreeMap<String, String>) -> Result<(), String> {
+    let bytes: usize = configs.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes > limits::TOPIC_CONFIGS_BYTES_MAX {
+        let most = limits::TOPIC_CONFIGS_BYTES_MAX;
+        return Err(format!("The topic's configurations have {bytes} bytes together; {most} is the most"));
+    }
+    let number = |name: &str| {
+        let value = configs.get(name).cloned().or_else(|| Some(topic_table::find(name)?.default(defaults)));
+        value.and_then(|value| value.parse::<i64>().ok()).unwrap_or(0)
+    };
+    let (least, most) = (number("min.compaction.lag.ms"), number("max.compaction.lag.ms"));
+    if least > most {
+        return Err(format!("min.compaction.lag.ms is {least}, more than max.compaction.lag.ms, which is {most}"));
+    }
+    Ok(())
 }

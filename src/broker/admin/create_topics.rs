@@ -1,0 +1,235 @@
+//! Owns CreateTopics.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{check_replicas, error_of, message_of, repeated, Outcome, Refused};
+use crate::broker::configs::{check_together, topic_table};
+use crate::broker::dispatch::Request;
+use crate::broker::{topics, Broker};
+use crate::limits;
+use crate::wire::msg::{
+    CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse,
+};
+use crate::wire::{self, DecodeError, ErrorCode, Uuid};
+
+/// Kafka's topic of its own metadata, which no client may create.
+const CLUSTER_METADATA_TOPIC: &str = "__cluster_metadata";
+
+/// A topic that was created, or would have been.
+struct Created {
+    id: Uuid,
+    partitions: usize,
+    configs: Vec<super::describe_configs::Entry>,
+}
+
+/// A topic as it is to be.
+struct Plan {
+    partitions: usize,
+    configs: BTreeMap<String, String>,
+}
+
+impl Broker {
+    pub(in crate::broker) fn create_topics(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
+        let request: CreateTopicsRequest<'_> = wire::decode(req.body, req.to.version)?;
+        let twice = repeated(request.topics.iter().map(|topic| topic.name));
+        let mut answered: BTreeSet<&str> = BTreeSet::new();
+        let mut names = Vec::new();
+        let mut outcomes: Vec<Result<Created, Refused>> = Vec::new();
+        let too_many = request.topics.len() > limits::REQUEST_ITEMS_MAX;
+        for topic in request.topics.iter().filter(|topic| answered.insert(topic.name)) {
+            let outcome = if too_many {
+                Err(ErrorCode::POLICY_VIOLATION.into())
+            } else if twice.contains(topic.name) {
+                Err(Refused::new(ErrorCode::INVALID_REQUEST, "Duplicate topic name."))
+            } else {
+                self.create_one(req, topic, request.validate_only)
+            };
+            names.push(topic.name);
+            outcomes.push(outcome);
+        }
+        self.count_outcomes(req.to, &outcomes);
+        let results = names.iter().zip(&outcomes).map(|(name, outcome)| result(name, outcome));
+        let response = CreateTopicsResponse { topics: results.collect(), ..Default::default() };
+        self.reply(req.to, &response);
+        Ok(())
+    }
+
+    fn create_one(
+        &mut self,
+        req: &Request<'_>,
+        topic: &CreatableTopic<'_>,
+        validate_only: bool,
+    ) -> Result<Created, Refused> {
+        let plan = self.plan_topic(topic)?;
+        if !validate_only {
+            self.check_space(req.now, 0)?;
+        }
+        let configs = if req.to.version >= 5 { self.topic_entries(&plan.configs) } else { Vec::new() };
+        let partitions = plan.partitions;
+        let id = if validate_only { Uuid::ZERO } else { self.create_planned(topic.name, plan) };
+        Ok(Created { id, partitions, configs })
+    }
+
+    fn create_planned(&mut self, name: &str, plan: Plan) -> Uuid {
+        let id = self.create_topic(name, plan.partitions, plan.configs);
+        self.warn_of_compaction(id, false);
+        id
+    }
+
+    /// Everything that Kafka checks before it creates a topic, in its order.
+    fn plan_topic(&self, topic: &CreatableTopic<'_>) -> Result<Plan, Refused> {
+        self.check_new_name(topic.name)?;
+        let configs = self.check_new_configs(topic)?;
+        let partitions = match topic.assignments.is_empty() {
+            true => self.check_counts(topic)?,
+            false => self.check_assignments(topic)?,
+        };
+        self.check_partition_limit(partitions)?;
+        Ok(Plan { partitions, configs })
+    }
+
+    fn check_new_name(&self, name: &str) -> Outcome {
+        if name == CLUSTER_METADATA_TOPIC {
+            return Err(Refused::new(ErrorCode::TOPIC_AUTHORIZATION_FAILED, "This topic is Kafka's own."));
+        }
+        if let Some(fault) = topics::name_fault(name) {
+            return Err(Refused::new(ErrorCode::INVALID_TOPIC_EXCEPTION, format!("Topic name is invalid: {fault}")));
+        }
+        if self.topics.by_name(name).is_some() {
+            return Err(Refused::new(ErrorCode::TOPIC_ALREADY_EXISTS, format!("Topic '{name}' already exists.")));
+        }
+        match self.topics.colliding(name) {
+            None => Ok(()),
+            Some(other) => Err(Refused::new(
+                ErrorCode::INVALID_TOPIC_EXCEPTION,
+                format!("Topic '{name}' collides with existing topic: {other}"),
+            )),
+        }
+    }
+
+    fn check_new_configs(&self, topic: &CreatableTopic<'_>) -> Result<BTreeMap<String, String>, Refused> {
+        let invalid = |why: String| Refused::new(ErrorCode::INVALID_CONFIG, why);
+        let mut configs = BTreeMap::new();
+        for config in &topic.configs {
+            let name = config.name;
+            let row = topic_table::find(name)
+                .ok_or_else(|| invalid(format!("Unknown topic config name: {}", topic_table::shown(name))))?;
+            let value =
+                config.value.ok_or_else(|| invalid(format!("Null value not supported for topic configs: {name}")))?;
+            let value = row.check(&self.settings.config, value).map_err(invalid)?;
+            configs.insert(name.to_owned(), value);
+        }
+        check_together(&self.settings.config, &configs).map_err(invalid)?;
+        Ok(configs)
+    }
+
+    /// The number of partitions of a topic whose replicas the broker places.
+    fn check_counts(&self, topic: &CreatableTopic<'_>) -> Result<usize, Refused> {
+        let refused = |error, why: String| Err(Refused::new(error, why));
+        match topic.replication_factor {
+            -1 | 1 => {}
+            factor if factor <= 0 => {
+                let why = "Replication factor must be larger than 0, or -1 to use the default value.".to_owned();
+                return refused(ErrorCode::INVALID_REPLICATION_FACTOR, why);
+            }
+            factor => {
+                let why = format!(
+                    "Unable to replicate the partition {factor} time(s): the target replication factor of {factor} \
+                     cannot be reached because only 1 broker(s) are registered."
+                );
+                return refused(ErrorCode::INVALID_REPLICATION_FACTOR, why);
+            }
+        }
+        let partitions = match topic.num_partitions {
+            -1 => self.settings.config.num_partitions,
+            partitions => partitions,
+        };
+        match usize::try_from(partitions) {
+            Ok(partitions @ 1..=limits::PARTITIONS_MAX) => Ok(partitions),
+            Ok(partitions @ 1..) => refused(
+                ErrorCode::INVALID_PARTITIONS,
+                format!(
+                    "{partitions} partitions are more than this broker takes, which is {}.",
+                    limits::PARTITIONS_MAX
+                ),
+            ),
+            _ => {
+                let why = "Number of partitions must be larger than 0, or -1 to use the default value.".to_owned();
+                refused(ErrorCode::INVALID_PARTITIONS, why)
+            }
+        }
+    }
+
+    /// The number of partitions of a topic whose replicas the client has placed.
+    fn check_assignments(&self, topic: &CreatableTopic<'_>) -> Result<usize, Refused> {
+        if topic.replication_factor != -1 || topic.num_partitions != -1 {
+            return Err(Refused::new(
+                ErrorCode::INVALID_REQUEST,
+                "With a manual partition assignment, number of partitions and replication factor must both be -1.",
+            ));
+        }
+        let mut indexes = BTreeSet::new();
+        for assignment in &topic.assignments {
+            if !indexes.insert(assignment.partition_index) {
+                return Err(Refused::new(
+                    ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+                    format!(
+                        "Found multiple manual partition assignments for partition {}.",
+                        assignment.partition_index
+                    ),
+                ));
+            }
+            check_replicas(&assignment.broker_ids, self.settings.config.node_id)?;
+        }
+        if !indexes.iter().copied().eq(0..topic.assignments.len() as i32) {
+            return Err(Refused::new(
+                ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+                "Partitions must be numbered one after the other from 0.",
+            ));
+        }
+        Ok(topic.assignments.len())
+    }
+
+    /// Refuses partitions beyond what the broker holds in all.
+    pub(super) fn check_partition_limit(&self, more: usize) -> Outcome {
+        if self.topics.partition_count() + more <= limits::PARTITIONS_MAX {
+            return Ok(());
+        }
+        let most = limits::PARTITIONS_MAX;
+        Err(Refused::new(ErrorCode::POLICY_VIOLATION, format!("This broker holds at most {most} partitions.")))
+    }
+
+    /// Tells the operator, once per topic, that compaction is not carried out.
+    pub(super) fn warn_of_compaction(&self, id: Uuid, before: bool) {
+        let Some(topic) = self.topics.by_id(id) else { return };
+        if topic.settings.compact && !before {
+            let name = &topic.name;
+            ::log::warn!("topic {name} has cleanup.policy=compact: this version keeps every record of such topics");
+        }
+    }
+}
+
+fn result<'a>(name: &'a str, outcome: &'a Result<Created, Refused>) -> CreatableTopicResult<'a> {
+    let refused = CreatableTopicResult {
+        name,
+        error_code: error_of(outcome),
+        error_message: message_of(outcome),
+        configs: Some(Vec::new()),
+        ..Default::default()
+    };
+    let Ok(created) = outcome else { return refused };
+    let configs = created.configs.iter().map(|entry| CreatableTopicConfigs {
+        name: entry.name,
+        value: Some(&entry.value),
+        read_only: false,
+        config_source: entry.source(),
+        is_sensitive: false,
+    });
+    CreatableTopicResult {
+        topic_id: created.id,
+        num_partitions: created.partitions as i32,
+        replication_factor: 1,
+        configs: Some(configs.collect()),
+        ..refused
+    }
+}

@@ -1,0 +1,109 @@
+//! Owns DeleteTopics.
+
+use std::collections::BTreeSet;
+
+use super::{error_of, message_of, repeated, Refused};
+use crate::broker::dispatch::Request;
+use crate::broker::{topics, Broker, Now};
+use crate::limits;
+use crate::wire::msg::{DeletableTopicResult, DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse};
+use crate::wire::{self, DecodeError, ErrorCode, Uuid};
+
+impl Broker {
+    pub(in crate::broker) fn delete_topics(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
+        let request: DeleteTopicsRequest<'_> = wire::decode(req.body, req.to.version)?;
+        let by_name =
+            request.topic_names.iter().map(|name| DeleteTopicState { name: Some(name), ..Default::default() });
+        let wanted: Vec<DeleteTopicState<'_>> = request.topics.iter().cloned().chain(by_name).collect();
+        let names = repeated(wanted.iter().filter_map(|topic| topic.name));
+        let ids = repeated(wanted.iter().map(|topic| topic.topic_id).filter(|id| !id.is_zero()));
+        let mut answered = BTreeSet::new();
+        let mut named: Vec<(Option<String>, Uuid)> = Vec::new();
+        let mut outcomes = Vec::new();
+        for topic in &wanted {
+            let twice = topic.name.is_some_and(|name| names.contains(name)) || ids.contains(&topic.topic_id);
+            if twice && !answered.insert((topic.name, topic.topic_id)) {
+                continue;
+            }
+            let found = self.find_deletable(req.to.version, wanted.len(), topic, twice);
+            named.push(match &found {
+                Ok(id) => (self.topics.by_id(*id).map(|topic| topic.name.to_string()), *id),
+                Err(_) => (topic.name.map(str::to_owned), topic.topic_id),
+            });
+            outcomes.push(found.and_then(|id| self.delete_checked(req.now, id)));
+        }
+        self.count_outcomes(req.to, &outcomes);
+        let responses = named.iter().zip(&outcomes).map(|((name, topic_id), outcome)| DeletableTopicResult {
+            name: name.as_deref(),
+            topic_id: *topic_id,
+            error_code: error_of(outcome),
+            error_message: message_of(outcome),
+        });
+        let response = DeleteTopicsResponse { responses: responses.collect(), ..Default::default() };
+        self.reply(req.to, &response);
+        Ok(())
+    }
+
+    /// The topic that is meant, if it is there and may be deleted.
+    fn find_deletable(
+        &self,
+        version: i16,
+        count: usize,
+        wanted: &DeleteTopicState<'_>,
+        twice: bool,
+    ) -> Result<Uuid, Refused> {
+        let invalid = |why: &str| Err(Refused::new(ErrorCode::INVALID_REQUEST, why));
+        if !self.settings.config.delete_topic_enable {
+            // Kafka's error for this came with version 3.
+            let error = if version < 3 { ErrorCode::INVALID_REQUEST } else { ErrorCode::TOPIC_DELETION_DISABLED };
+            return Err(Refused::new(error, "Topic deletion is disabled."));
+        }
+        if count > limits::REQUEST_ITEMS_MAX {
+            return Err(ErrorCode::POLICY_VIOLATION.into());
+        }
+        match (wanted.name, wanted.topic_id.is_zero()) {
+            (None, true) => invalid("Neither topic name nor id were specified."),
+            (Some(_), false) => invalid("You may not specify both topic name and topic id."),
+            (Some(_), true) if twice => invalid("Duplicate topic name."),
+            (None, false) if twice => invalid("Duplicate topic id."),
+            (Some(name), true) => self.topics.id_of(name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.into()),
+            (None, false) => {
+                let topic = self.topics.by_id(wanted.topic_id);
+                topic.map(|topic| topic.id).ok_or(ErrorCode::UNKNOWN_TOPIC_ID.into())
+            }
+        }
+    }
+
+    fn delete_checked(&mut self, now: Now, id: Uuid) -> Result<(), Refused> {
+        // Each moved log start is an entry of its own to take back.
+        let moved = self
+            .topics
+            .by_id(id)
+            .map_or(0, |topic| topic.partitions.iter().filter(|partition| partition.log.start_offset > 0).count());
+        self.check_space(now, moved * 128)?;
+        self.delete_topic(now, id);
+        Ok(())
+    }
+
+    /// Deletes a topic: nobody finds it any more, and its data goes once that is durable.
+    fn delete_topic(&mut self, now: Now, id: Uuid) {
+        let Some(topic) = self.topics.remove(id) else { return };
+        let mut seq = self.append_meta(topics::removed_topic_entry(id));
+        for partition in topic.partitions.iter().filter(|partition| partition.log.start_offset > 0) {
+            seq = self.append_meta(topics::log_start_entry(partition.log.id, None));
+        }
+        let mut waiting = BTreeSet::new();
+        for partition in &topic.partitions {
+            for range in partition.log.ranges() {
+                self.segments.remove_live(range.segment, seq);
+            }
+            waiting.extend(&partition.fetches);
+        }
+        ::log::info!("topic {} ({}) is deleted", topic.name, topic.id);
+        self.wake_all_fetches_of(now, waiting.into_iter().collect());
+        self.topic_was_deleted(now, &topic.name);
+        if self.segments.wants_checkpoint() {
+            self.checkpoint.want();
+        }
+    }
+}

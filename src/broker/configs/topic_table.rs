@@ -1,0 +1,286 @@
+//! Owns the one table of topic configurations: every one that Kafka 4 has, with its default, its bounds, and what this
+//! version makes of it.
+
+use super::broker_table;
+use super::value::{int, long, Kind};
+use crate::config::{Config, Fsync};
+
+/// One topic configuration.
+#[derive(Debug)]
+pub struct TopicConfig {
+    /// Kafka's name.
+    pub name: &'static str,
+    pub kind: Kind,
+    default: Origin,
+    pub support: Support,
+    /// What it does here, in a sentence or two.
+    pub documentation: &'static str,
+}
+
+/// Where a topic's value comes from when it has none of its own.
+#[derive(Clone, Copy, Debug)]
+enum Origin {
+    /// This broker configuration, which Kafka calls its synonym.
+    Broker(&'static str),
+    Fixed(&'static str),
+}
+
+/// What this version makes of a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Support {
+    /// It is acted on.
+    Enforced,
+    /// It is kept and told, and changes nothing; the documentation says why that is harmless.
+    NoEffect,
+    /// Only the default can be set: anything else would be a promise that is not kept.
+    DefaultOnly,
+    /// Without effect while every write is synced before it is acknowledged; otherwise only the default can be set.
+    NeedsFsyncAlways,
+}
+
+impl TopicConfig {
+    /// The broker configuration that gives the default.
+    pub fn synonym(&self) -> Option<&'static str> {
+        match self.default {
+            Origin::Broker(name) => Some(name),
+            Origin::Fixed(_) => None,
+        }
+    }
+
+    /// The value of a topic that has none of its own.
+    pub fn default(&self, config: &Config) -> String {
+        match self.default {
+            Origin::Fixed(value) => value.to_owned(),
+            Origin::Broker(name) => broker_table::find(name).map(|row| (row.value)(config)).unwrap_or_default(),
+        }
+    }
+
+    /// Checks a value that someone wants to set. `Ok` is its one way of writing, the error a sentence.
+    pub fn check(&self, config: &Config, value: &str) -> Result<String, String> {
+        let name = self.name;
+        let read = self.kind.read(value);
+        let value = read.map_err(|why| format!("Invalid value {} for configuration {name}: {why}", shown(value)))?;
+        let default_only = match self.support {
+            Support::Enforced | Support::NoEffect => false,
+            Support::DefaultOnly => true,
+            Support::NeedsFsyncAlways => config.fsync != Fsync::Always,
+        };
+        if default_only && value != self.default(config) {
+            return Err(format!("{name}={value} is not available in this version"));
+        }
+        let largest = (config.log_segment_bytes / 2).to_string();
+        if name == "max.message.bytes" && value.parse::<u64>().is_ok_and(|bytes| bytes > config.log_segment_bytes / 2) {
+            return Err(format!(
+                "Invalid value {value} for configuration {name}: a batch must fit twice into a segment of the log, so \
+                 {largest} is the most"
+            ));
+        }
+        Ok(value)
+    }
+}
+
+/// A value in an error's sentence, not at any length.
+pub fn shown(value: &str) -> &str {
+    value.char_indices().nth(100).map_or(value, |(end, _)| &value[..end])
+}
+
+/// The row of a topic configuration.
+pub fn find(name: &str) -> Option<&'static TopicConfig> {
+    TOPIC_CONFIGS.binary_search_by(|row| row.name.cmp(name)).ok().map(|index| &TOPIC_CONFIGS[index])
+}
+
+const fn row(
+    name: &'static str,
+    kind: Kind,
+    default: Origin,
+    support: Support,
+    documentation: &'static str,
+) -> TopicConfig {
+    TopicConfig { name, kind, default, support, documentation }
+}
+
+use Origin::{Broker, Fixed};
+use Support::{DefaultOnly, Enforced, NeedsFsyncAlways, NoEffect};
+
+const COMPACTION: &str = "Kept for a later version: topics with cleanup.policy=compact keep every record for now.";
+const ONE_LOG: &str = "Without effect: all partitions share one log, whose segments belong to no topic.";
+const NO_INDEX: &str = "Without effect: there are no index files.";
+const NO_TIERS: &str = "Only the default can be set: tiered storage is not available in this version.";
+const ONE_NODE: &str = "Without effect: one node has nothing to replicate.";
+const OWN_LEVEL: &str = "Without effect: the broker stores batches as the producer compressed them.";
+const SYNCED: &str = "Without effect with --fsync=always, which syncs every record before it is acknowledged. \
+                      With another mode only the default can be set.";
+
+/// Every topic configuration, in the order of names.
+pub static TOPIC_CONFIGS: &[TopicConfig] = &[
+    row(
+        "cleanup.policy",
+        Kind::List(&["compact", "delete"]),
+        Broker("log.cleanup.policy"),
+        Enforced,
+        "What happens to old records: delete applies retention; topics with compact require keys and keep every record \
+         for now; empty keeps everything.",
+    ),
+    row(
+        "compression.gzip.level",
+        Kind::Int { min: -1, max: 9 },
+        Broker("compression.gzip.level"),
+        NoEffect,
+        OWN_LEVEL,
+    ),
+    row("compression.lz4.level", Kind::Int { min: 1, max: 17 }, Broker("compression.lz4.level"), NoEffect, OWN_LEVEL),
+    row(
+        "compression.type",
+        Kind::Choice(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]),
+        Broker("compression.type"),
+        DefaultOnly,
+        "producer: batches are stored as the producer compressed them. Recompression is not available in this version.",
+    ),
+    row(
+        "compression.zstd.level",
+        Kind::Int { min: -131_072, max: 22 },
+        Broker("compression.zstd.level"),
+        NoEffect,
+        OWN_LEVEL,
+    ),
+    row("delete.retention.ms", long(0), Broker("log.cleaner.delete.retention.ms"), NoEffect, COMPACTION),
+    row(
+        "file.delete.delay.ms",
+        long(0),
+        Broker("log.segment.delete.delay.ms"),
+        NoEffect,
+        "Without effect: a segment is unlinked as soon as nothing needs it.",
+    ),
+    row("flush.messages", long(1), Broker("log.flush.interval.messages"), NeedsFsyncAlways, SYNCED),
+    row("flush.ms", long(0), Broker("log.flush.interval.ms"), NeedsFsyncAlways, SYNCED),
+    row("follower.replication.throttled.replicas", Kind::ThrottledReplicas, Fixed(""), NoEffect, ONE_NODE),
+    row("index.interval.bytes", int(0), Broker("log.index.interval.bytes"), NoEffect, NO_INDEX),
+    row("leader.replication.throttled.replicas", Kind::ThrottledReplicas, Fixed(""), NoEffect, ONE_NODE),
+    row("local.retention.bytes", long(-2), Broker("log.local.retention.bytes"), DefaultOnly, NO_TIERS),
+    row("local.retention.ms", long(-2), Broker("log.local.retention.ms"), DefaultOnly, NO_TIERS),
+    row("max.compaction.lag.ms", long(1), Broker("log.cleaner.max.compaction.lag.ms"), NoEffect, COMPACTION),
+    row(
+        "max.message.bytes",
+        int(0),
+        Broker("message.max.bytes"),
+        Enforced,
+        "The largest batch that is accepted, in bytes. It must fit twice into a segment of the log.",
+    ),
+    row(
+        "message.timestamp.after.max.ms",
+        long(0),
+        Broker("log.message.timestamp.after.max.ms"),
+        Enforced,
+        "How far a record's CreateTime may lie in the future, in milliseconds.",
+    ),
+    row(
+        "message.timestamp.before.max.ms",
+        long(0),
+        Broker("log.message.timestamp.before.max.ms"),
+        Enforced,
+        "How far a record's CreateTime may lie in the past, in milliseconds.",
+    ),
+    row(
+        "message.timestamp.type",
+        Kind::Choice(&["CreateTime", "LogAppendTime"]),
+        Broker("log.message.timestamp.type"),
+        Enforced,
+        "Whose time records carry: CreateTime, the producer's, or LogAppendTime, the broker's.",
+    ),
+    row(
+        "min.cleanable.dirty.ratio",
+        Kind::Double { min: 0.0, max: 1.0 },
+        Broker("log.cleaner.min.cleanable.ratio"),
+        NoEffect,
+        COMPACTION,
+    ),
+    row("min.compaction.lag.ms", long(0), Broker("log.cleaner.min.compaction.lag.ms"), NoEffect, COMPACTION),
+    row(
+        "min.insync.replicas",
+        int(1),
+        Broker("min.insync.replicas"),
+        NoEffect,
+        "Without effect on one node: the smaller of this and the number of replicas counts, in Kafka too.",
+    ),
+    row(
+        "preallocate",
+        Kind::Bool,
+        Broker("log.preallocate"),
+        NoEffect,
+        "Without effect: segments of the log are always preallocated.",
+    ),
+    row("remote.log.copy.disable", Kind::Bool, Fixed("false"), DefaultOnly, NO_TIERS),
+    row("remote.log.delete.on.disable", Kind::Bool, Fixed("false"), DefaultOnly, NO_TIERS),
+    row("remote.storage.enable", Kind::Bool, Fixed("false"), DefaultOnly, NO_TIERS),
+    row(
+        "retention.bytes",
+        long(i64::MIN),
+        Broker("log.retention.bytes"),
+        Enforced,
+        "Bytes that a partition keeps at least before its oldest records are deleted; below 0 is no limit.",
+    ),
+    row(
+        "retention.ms",
+        long(-1),
+        Broker("log.retention.ms"),
+        Enforced,
+        "Records older than this many milliseconds are deleted; -1 keeps them for ever.",
+    ),
+    row("segment.bytes", int(1 << 20), Broker("log.segment.bytes"), NoEffect, ONE_LOG),
+    row("segment.index.bytes", int(4), Broker("log.index.size.max.bytes"), NoEffect, NO_INDEX),
+    row("segment.jitter.ms", long(0), Broker("log.roll.jitter.ms"), NoEffect, ONE_LOG),
+    row("segment.ms", long(1), Broker("log.roll.ms"), NoEffect, ONE_LOG),
+    row(
+        "unclean.leader.election.enable",
+        Kind::Bool,
+        Broker("unclean.leader.election.enable"),
+        DefaultOnly,
+        "Only false can be set: nothing that was acknowledged is given up for availability.",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_sorted_and_their_defaults_are_valid() {
+        assert!(TOPIC_CONFIGS.windows(2).all(|pair| pair[0].name < pair[1].name));
+        let config = Config::default();
+        for row in TOPIC_CONFIGS {
+            let default = row.default(&config);
+            assert_eq!(row.check(&config, &default), Ok(default), "{}", row.name);
+            assert!(row.synonym().is_none_or(|name| broker_table::find(name).is_some()), "{}", row.name);
+            assert!(row.documentation.ends_with('.'), "{}", row.name);
+            assert_eq!(find(row.name).map(|found| found.name), Some(row.name));
+        }
+        assert!(find("message.format.version").is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_honoured_is_refused_with_a_sentence() {
+        let config = Config::default();
+        for (name, value) in [
+            ("compression.type", "lz4"),
+            ("remote.storage.enable", "true"),
+            ("unclean.leader.election.enable", "true"),
+            ("local.retention.ms", "1"),
+        ] {
+            let why = find(name).unwrap().check(&config, value).unwrap_err();
+            assert_eq!(why, format!("{name}={value} is not available in this version"));
+        }
+        let never = Config { fsync: Fsync::Never, ..Config::default() };
+        let flush = find("flush.messages").unwrap();
+        assert!(flush.check(&config, "1").is_ok());
+        assert!(flush.check(&never, "1").is_err());
+    }
+
+    #[test]
+    fn the_largest_message_must_fit_the_log() {
+        let config = Config::default();
+        let row = find("max.message.bytes").unwrap();
+        let half = config.log_segment_bytes / 2;
+        assert!(row.check(&config, &half.to_string()).is_ok());
+        assert!(row.check(&config, &(half + 1).to_string()).is_err());
+    }
+}

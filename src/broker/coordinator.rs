@@ -1,0 +1,133 @@
+//! Owns the joint between the broker and its group coordinator: what a group request is given, and where answers go.
+
+use std::collections::VecDeque;
+
+use super::dispatch::Request;
+use super::gather::Gather;
+use super::groups::{Client, Ctx, GroupSettings, Handled, Node, Outbox, TopicLookup};
+use super::reply::{Conns, ReplyTo};
+use super::settings::Rng;
+use super::topics::Topics;
+use super::{Broker, Effect, Now, Response};
+use crate::config::Config;
+use crate::wal::{GroupSeq, MetaEntry};
+use crate::wire::{DecodeError, Uuid};
+
+/// What the group coordinator does to the rest of the broker.
+struct Out<'a> {
+    gather: &'a mut Gather,
+    conns: &'a mut Conns,
+    effects: &'a mut VecDeque<Effect>,
+    durable: GroupSeq,
+    rng: &'a mut Rng,
+}
+
+impl Outbox for Out<'_> {
+    fn reply(&mut self, to: ReplyTo, frame: Vec<u8>) {
+        let response = Response { head: frame, splices: Vec::new() };
+        let wait = self.gather.meta_seq();
+        self.conns.fill(to.conn, to.slot, wait, Some(response), self.durable, self.effects);
+    }
+
+    fn meta(&mut self, entry: MetaEntry) {
+        self.gather.meta(entry);
+    }
+
+    fn random_uuid(&mut self) -> Uuid {
+        self.rng.uuid()
+    }
+}
+
+impl TopicLookup for Topics {
+    fn partitions(&self, name: &str) -> Option<i32> {
+        self.by_name(name).map(|topic| topic.partitions.len() as i32)
+    }
+
+    fn name_of(&self, id: Uuid) -> Option<&str> {
+        self.by_id(id).map(|topic| &*topic.name)
+    }
+
+    fn id_of(&self, name: &str) -> Option<Uuid> {
+        Topics::id_of(self, name)
+    }
+}
+
+/// The coordinator's part of the settings.
+pub fn group_settings(config: &Config) -> GroupSettings {
+    GroupSettings {
+        group_min_session_timeout_ms: config.group_min_session_timeout_ms,
+        group_max_session_timeout_ms: config.group_max_session_timeout_ms,
+        group_initial_rebalance_delay_ms: config.group_initial_rebalance_delay_ms,
+        group_max_size: config.group_max_size,
+        offsets_retention_ms: config.offsets_retention_ms,
+        offset_metadata_max_bytes: config.offset_metadata_max_bytes,
+        ..GroupSettings::default()
+    }
+}
+
+impl Broker {
+    /// Hands a request to the group coordinator.
+    pub(super) fn group_request(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
+        let (host, port) = self.advertised(req.to.conn);
+        let peer = self.conns.info(req.to.conn).map(|info| info.peer.ip().to_canonical().to_string());
+        let peer = format!("/{}", peer.unwrap_or_default());
+        let client = Client { id: req.client_id, host: &peer };
+        let node = Node { id: self.settings.config.node_id, host: &host, port };
+        let handled = self.with_groups(req.now, client, node, |groups, ctx| groups.handle(ctx, req.to, req.body));
+        match handled {
+            Handled::Malformed(error) => return Err(error),
+            Handled::NotOurs => self.close(req.to.conn, "it asked the group coordinator for something else"),
+            Handled::Answered | Handled::Parked => {}
+        }
+        Ok(())
+    }
+
+    /// Carries out the coordinator's timers that are due.
+    pub(super) fn expire_groups(&mut self, now: Now) {
+        if self.groups.deadline_us().is_some_and(|at| at <= now.mono_us) {
+            self.with_groups(now, NOBODY, NOWHERE, |groups, ctx| groups.expire(ctx));
+        }
+    }
+
+    /// Offsets committed for a topic end with it.
+    pub(super) fn topic_was_deleted(&mut self, now: Now, name: &str) {
+        self.with_groups(now, NOBODY, NOWHERE, |groups, ctx| groups.topic_deleted(ctx, name));
+    }
+
+    /// Answers everyone who waits in a group: the server stops.
+    pub(super) fn stop_groups(&mut self, now: Now) {
+        self.with_groups(now, NOBODY, NOWHERE, |groups, ctx| groups.stop(ctx));
+    }
+
+    /// How far each group is behind, for the metrics: group, topic, partition, records.
+    pub fn consumer_group_lag(&self) -> impl Iterator<Item = (String, String, i32, i64)> + '_ {
+        self.groups.lag().filter_map(|committed| {
+            let topic = self.topics.by_name(committed.topic)?;
+            let partition = topic.partitions.get(usize::try_from(committed.partition).ok()?)?;
+            let lag = (partition.log.high_watermark - committed.offset).max(0);
+            Some((committed.group.to_owned(), committed.topic.to_owned(), committed.partition, lag))
+        })
+    }
+
+    fn with_groups<R>(
+        &mut self,
+        now: Now,
+        client: Client<'_>,
+        node: Node<'_>,
+        act: impl FnOnce(&mut super::groups::Groups, &mut Ctx<'_>) -> R,
+    ) -> R {
+        let mut out = Out {
+            gather: &mut self.gather,
+            conns: &mut self.conns,
+            effects: &mut self.effects,
+            durable: self.durable,
+            rng: &mut self.rng,
+        };
+        let mut ctx = Ctx { now, client, node, topics: &self.topics, out: &mut out };
+        act(&mut self.groups, &mut ctx)
+    }
+}
+
+/// For events that no client caused.
+const NOBODY: Client<'static> = Client { id: "", host: "" };
+const NOWHERE: Node<'static> = Node { id: -1, host: "", port: 0 };

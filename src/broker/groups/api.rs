@@ -1,0 +1,567 @@
+//! Owns the way from request bytes to the groups and back: decoding, the checks that need no group, encoding.
+
+use super::ctx::{Ctx, Outbox, TopicLookup};
+use super::group::{Group, GroupState, CONSUMER};
+use super::offsets::Offset;
+use super::{Env, Groups, Handled};
+use crate::broker::reply::ReplyTo;
+use crate::limits;
+use crate::wire::frame;
+use crate::wire::msg::*;
+use crate::wire::{decode, ApiKey, ErrorCode, Response};
+
+/// What a client may do with a group when nothing is forbidden, as Kafka's bits: READ, DELETE, DESCRIBE,
+/// DESCRIBE_CONFIGS, ALTER_CONFIGS.
+const AUTHORIZED_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
+
+/// The only type of group there is.
+const GROUP_TYPE: &str = "classic";
+
+/// FindCoordinator's key types.
+const KEY_TYPE_GROUP: i8 = 0;
+const KEY_TYPE_TRANSACTION: i8 = 1;
+const KEY_TYPE_SHARE: i8 = 2;
+
+/// First OffsetCommit and OffsetFetch version that names topics by id.
+const TOPIC_ID_VERSION: i16 = 10;
+
+/// The APIs that `Groups::handle` answers.
+pub const GROUP_APIS: [ApiKey; 11] = [
+    ApiKey::OFFSET_COMMIT,
+    ApiKey::OFFSET_FETCH,
+    ApiKey::FIND_COORDINATOR,
+    ApiKey::JOIN_GROUP,
+    ApiKey::HEARTBEAT,
+    ApiKey::LEAVE_GROUP,
+    ApiKey::SYNC_GROUP,
+    ApiKey::DESCRIBE_GROUPS,
+    ApiKey::LIST_GROUPS,
+    ApiKey::DELETE_GROUPS,
+    ApiKey::OFFSET_DELETE,
+];
+
+fn send<'a, M: Response<'a>>(out: &mut dyn Outbox, to: ReplyTo, message: &M) {
+    out.reply(to, frame::response(to.version, to.correlation_id, message).bytes);
+}
+
+/// A join that failed, or one that is told its member id only.
+pub(super) fn join_error(env: &mut Env<'_>, to: ReplyTo, error: ErrorCode, member_id: &str) {
+    send_join_error(env.out, to, error, member_id);
+}
+
+fn send_join_error(out: &mut dyn Outbox, to: ReplyTo, error_code: ErrorCode, member_id: &str) {
+    send(out, to, &JoinGroupResponse { error_code, member_id, ..Default::default() });
+}
+
+/// Tells a leader of the generation and of all members.
+pub(super) fn join_leader(env: &mut Env<'_>, to: ReplyTo, group: &Group, member_id: &str, skip: bool) {
+    let protocol = group.protocol_name.as_deref();
+    let members = group.members.values().map(|m| JoinGroupResponseMember {
+        member_id: &m.id,
+        group_instance_id: m.instance.as_deref(),
+        metadata: m.metadata(protocol),
+    });
+    let members = members.collect();
+    let answer = JoinGroupResponse { members, skip_assignment: skip, ..joined(group, member_id, member_id) };
+    send(env.out, to, &answer);
+}
+
+/// Tells a member of the generation and of who leads.
+pub(super) fn join_follower(env: &mut Env<'_>, to: ReplyTo, group: &Group, member_id: &str, leader: &str) {
+    send(env.out, to, &joined(group, member_id, leader));
+}
+
+fn joined<'a>(group: &'a Group, member_id: &'a str, leader: &'a str) -> JoinGroupResponse<'a> {
+    JoinGroupResponse {
+        generation_id: group.generation,
+        protocol_type: group.protocol_type.as_deref(),
+        protocol_name: group.protocol_name.as_deref(),
+        leader,
+        member_id,
+        ..Default::default()
+    }
+}
+
+pub(super) fn sync_error(env: &mut Env<'_>, to: ReplyTo, error_code: ErrorCode) {
+    send_sync_error(env.out, to, error_code);
+}
+
+fn send_sync_error(out: &mut dyn Outbox, to: ReplyTo, error_code: ErrorCode) {
+    send(out, to, &SyncGroupResponse { error_code, ..Default::default() });
+}
+
+pub(super) fn sync_assignment(env: &mut Env<'_>, to: ReplyTo, group: &Group, member_id: &str) {
+    let answer = SyncGroupResponse {
+        protocol_type: group.protocol_type.as_deref(),
+        protocol_name: group.protocol_name.as_deref(),
+        assignment: group.members.get(member_id).map_or(&[], |m| &m.assignment),
+        ..Default::default()
+    };
+    send(env.out, to, &answer);
+}
+
+/// Whether a group id can be that of a group with members.
+fn check_group_id(id: &str) -> Result<(), ErrorCode> {
+    if id.is_empty() || id.len() > limits::CONSUMER_GROUP_ID_BYTES_MAX {
+        return Err(ErrorCode::INVALID_GROUP_ID);
+    }
+    Ok(())
+}
+
+impl Groups {
+    /// Handles a request whose header was read: `body` is what follows it. The version must be one that is advertised.
+    pub fn handle(&mut self, ctx: &mut Ctx<'_>, to: ReplyTo, body: &[u8]) -> Handled {
+        let v = to.version;
+        let result = match ApiKey(to.key) {
+            ApiKey::JOIN_GROUP => decode(body, v).map(|r| self.join_group(ctx, to, &r)),
+            ApiKey::SYNC_GROUP => decode(body, v).map(|r| self.sync_group(ctx, to, &r)),
+            ApiKey::HEARTBEAT => decode(body, v).map(|r| self.heartbeat(ctx, to, &r)),
+            ApiKey::LEAVE_GROUP => decode(body, v).map(|r| self.leave_group(ctx, to, &r)),
+            ApiKey::DESCRIBE_GROUPS => decode(body, v).map(|r| self.describe_groups(ctx, to, &r)),
+            ApiKey::LIST_GROUPS => decode(body, v).map(|r| self.list_groups(ctx, to, &r)),
+            ApiKey::DELETE_GROUPS => decode(body, v).map(|r| self.delete_groups(ctx, to, &r)),
+            ApiKey::OFFSET_COMMIT => decode(body, v).map(|r| self.offset_commit(ctx, to, &r)),
+            ApiKey::OFFSET_FETCH => decode(body, v).map(|r| self.offset_fetch(ctx, to, &r)),
+            ApiKey::OFFSET_DELETE => decode(body, v).map(|r| self.offset_delete(ctx, to, &r)),
+            ApiKey::FIND_COORDINATOR => decode(body, v).map(|r| find_coordinator(ctx, to, &r)),
+            _ => return Handled::NotOurs,
+        };
+        match result {
+            Err(error) => Handled::Malformed(error),
+            Ok(()) if self.parked.contains_key(&(to.conn, to.slot)) => Handled::Parked,
+            Ok(()) => Handled::Answered,
+        }
+    }
+
+    fn join_group(&mut self, ctx: &mut Ctx<'_>, to: ReplyTo, request: &JoinGroupRequest<'_>) {
+        if let Err(error) = self.check_join(request) {
+            return send_join_error(ctx.out, to, error, request.member_id);
+        }
+        let client = ctx.client;
+        self.act(ctx.now, ctx.out, request.group_id, |group, env| group.join(env, to, client, request));
+    }
+
+    /// The checks before the group is asked. A member without id may begin a group.
+    fn check_join(&mut self, request: &JoinGroupRequest<'_>) -> Result<(), ErrorCode> {
+        check_group_id(request.group_id)?;
+        let sessions = self.settings.group_min_session_timeout_ms..=self.settings.group_max_session_timeout_ms;
+        if self.stopped {
+            Err(ErrorCode::NOT_COORDINATOR)
+        } else if !sessions.contains(&i64::from(request.session_timeout_ms)) {
+            Err(ErrorCode::INVALID_SESSION_TIMEOUT)
+        } else if request.member_id.is_empty() {
+            let room = self.create(request.group_id) && !self.is_full();
+            room.then_some(()).ok_or(ErrorCode::COORDINATOR_NOT_AVAILABLE)
+        } else if self.groups.contains_key(request.group_id) {
+            Ok(())
+        } else {
+            Err(ErrorCode::UNKNOWN_MEMBER_ID)
+        }
+    }
+
+    fn sync_group(&mut self, ctx: &mut Ctx<'_>, to: ReplyTo, request: &SyncGroupRequest<'_>) {
+        let unnamed = to.version >= 5 && (request.protocol_type.is_none() || request.protocol_name.is_none());
+        let early = match check_group_id(request.group_id) {
+            _ if unnamed => Err(ErrorCode::INCONSISTENT_GROUP_PROTOCOL),
+            Ok(()) if self.stopped => Err(ErrorCode::NOT_COORDINATOR),
+            Ok(()) if !self.groups.contains_key(request.group_id) => Err(ErrorCode::UNKNOWN_MEMBER_ID),
+            other => other,
+        };
+        match early {
+            Err(error) => send_sync_error(ctx.out, to, error),
+            Ok(()) => {
+                self.act(ctx.now, ctx.out, request.group_id, |group, env| group.sync(env, to, request));
+            }
+        }
+    }
+
+    fn heartbeat(&mut self, ctx: &mut Ctx<'_>, to: ReplyTo, request: &HeartbeatRequest<'_>) {
+        let (generation, member_id, instance) = (request.generation_id, request.member_id, request.group_instance_id);
+        let result = check_group_id(request.group_id).and_then(|()| {
+            let beat = |group: &mut Group, env: &mut Env<'_>| group.heartbeat(env, generation, member_id, instance);
+            self.act(ctx.now, ctx.out, request.group_id, beat).unwrap_or(Err(ErrorCode::UNKNOWN_MEMBER_ID))
+        });
+        send(ctx.out, to, &HeartbeatResponse { error_code: code(result), ..Default::default() });
+    }
+
+    fn leave_group(&mut self, ctx: &mut Ctx<'_>, to: ReplyTo, request: &LeaveGroupRequest<'_>) {
+        if let Err(error_code) = check_group_id(request.group_id) {
+            return send(ctx.out, to, &LeaveGroupResponse { error_code, ..Default::default() });
+        }
+        let single = [MemberIdentity { member_id: request.member_id, ..Default::default() }];
+        let leaving = if to.version < 3 { &single[..] } else { &request.members };
+        let results = self.act(ctx.now, ctx.out, request.group_id, |group, env| {
+            leaving.iter().map(|member| code(group.leave(env, member))).collect::<Vec<_>>()
+        });
+        let results = results.unwrap_or_else(|| vec![ErrorCode::UNKNOWN_MEMBER_ID; leaving.len()]);
+        let members = leaving.iter().zip(&results).map(|(member, error)| MemberResponse {
+            member_id: member.member_id,
+            group_instance_id: member.group_instance_id,
+            error_code: *error,
+        });
+        let members = members.collect();
+        let error_code = if to.version < 3 { results[0] } else { ErrorCode::NONE };
+        send(ctx.out, to, &LeaveGroupResponse { error_code, members, ..Default::default() });
+    }
+
+    fn describe_groups(&mut self, ctx: &mut Ctx<'_>, to: ReplyTo, request: &DescribeGroupsRequest<'_>) {
+        let missing: Vec<String> = request.groups.iter().map(|id| format!("Group {id} not found.")).collect();
+        let groups = request.groups.iter().zip(&missing).map(|(id, missing)| match self.groups.get(*id) {
+            Some(group) => described(group, request.include_authorized_operations),
+            None => {
+                let unknown = to.version >= 6;
+                DescribeGroupsDescribedGroup {
+                    group_id: id,
+                    group_state: "Dead",
+                    error_code: if unknown { ErrorCode::GROUP_ID_NOT_FOUND } else { ErrorCode::NONE },
+                    error_message: unknown.then_some(missing),
+                    authorized_operations: operations(request.include_authorized_operations && !unknown),
+                    ..Default::default()
+                }
+            }
+        });
+        let groups = groups.collect();
+        send(ctx.out, to, &DescribeGroupsResponse { groups, ..Default::default() });
+    }
+
+    fn list_groups(&mut self, ctx: &mut Ctx<'_>, to: ReplyTo, request: &ListGroupsRequest<'_>) {
+        let named = |filter: &[&str], name: &str| {
+            filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(name))
+        };
+        let of_type = named(&request.types_filter, GROUP_TYPE);
+        let wanted = |group: &&Group| of_type && named(&request.states_filter, group.state.name());
+        let groups = self.groups.values().filter(wanted).map(|group| ListedGroup {
+            group_id: &group.id,
+            protocol_type: group.protocol_type.as_deref().unwrap_or(""),
+            group_state: group.state.name(),
+            group_type: GROUP_TYPE,
+        });
+        let groups = groups.collect();
+        send(ctx.out, to, &ListGroupsResponse { groups, ..Default::default() });
+    }
+
+    fn delete_groups(&mut self, ctx: &mut Ctx<'_>, to: ReplyTo, request: &DeleteGroupsRequest<'_>) {
+        let mut results: Vec<DeletableGroupResult<'_>> = Vec::with_capacity(request.groups_names.len());
+        let unique: std::collections::BTreeSet<&str> = request.groups_names.iter().copied().collect();
+        for group_id in unique {
+            let error_code = match self.groups.get(group_id).map(|group| group.state) {
+                None => ErrorCode::GROUP_ID_NOT_FOUND,
+                Some(GroupState::Empty) => {
+                    self.end(ctx, group_id);
+                    ErrorCode::NONE
+                }
+                Some(_) => ErrorCode::NON_EMPTY_GROUP,
+            };
+            let error_message = error_code.is_error().then(|| error_code.message());
+            results.push(DeletableGroupResult { group_id, error_code, error_message });
+        }
+        send(ctx.out, to, &DeleteGroupsResponse { results, ..Default::default() });
+    }
+}
+
+/// Committed offsets.
+impl Groups {
+    fn offset_commit(&mut self, ctx: &mut Ctx<'_>, to: ReplyTo, request: &OffsetCommitRequest<'_>) {
+        let by_id = to.version >= TOPIC_ID_VERSION;
+        let lookup = ctx.topics;
+        let name_of = |topic: &OffsetCommitRequestTopic<'_>| match by_id {
+            true => lookup.name_of(topic.topic_id).map(String::from),
+            false => Some(topic.name.to_string()),
+        };
+        let names: Vec<Option<String>> = request.topics.iter().map(name_of).collect();
+        let mut topics: Vec<OffsetCommitResponseTopic<'_>> = Vec::with_capacity(names.len());
+        for (topic, name) in request.topics.iter().zip(&names) {
+            let count = name.as_deref().and_then(|name| lookup.partitions(name)).unwrap_or(0);
+            let partitions = topic.partitions.iter().map(|p| OffsetCommitResponsePartition {
+                partition_index: p.partition_index,
+                error_code: match name {
+                    None => ErrorCode::UNKNOWN_TOPIC_ID,
+                    Some(_) if (0..count).contains(&p.partition_index) => ErrorCode::NONE,
+                    Some(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                },
+            });
+            let partitions = partitions.collect();
+            topics.push(OffsetCommitResponseTopic { name: topic.name, topic_id: topic.topic_id, partitions });
+        }
+        if topics.iter().flat_map(|t| &t.partitions).any(|p| p.error_code.is_none()) {
+            self.commit_known(ctx, to, request, &names, &mut topics);
+        }
+        send(ctx.out, to, &OffsetCommitResponse { topics, ..Default::default() });
+    }
+
+    /// Commits what is for partitions that exist.
+    fn commit_known(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        to: ReplyTo,
+        request: &OffsetCommitRequest<'_>,
+        names: &[Option<String>],
+        answers: &mut [OffsetCommitResponseTopic<'_>],
+    ) {
+        let mut result = self.check_commit(to, request);
+        let full = self.is_full();
+        if result.is_ok() {
+            let done = self.act(ctx.now, ctx.out, request.group_id, |group, env| {
+                let generation = request.generation_id_or_member_epoch;
+                group.check_commit(generation, request.member_id, request.group_instance_id)?;
+                if matches!(group.state, GroupState::Stable | GroupState::PreparingRebalance) {
+                    group.touch(env, request.member_id);
+                }
+                for ((topic, name), answer) in request.topics.iter().zip(names).zip(answers.iter_mut()) {
+                    let Some(name) = name else { continue };
+                    for (partition, answer) in topic.partitions.iter().zip(&mut answer.partitions) {
+                        if answer.error_code.is_none() {
+                            answer.error_code = commit_one(group, env, request, name, partition, full);
+                        }
+                    }
+                }
+                Ok(())
+            });
+            result = done.unwrap_or(Err(ErrorCode::UNKNOWN_MEMBER_ID));
+        }
+        if let Err(error) = result {
+            let concerned = answers.iter_mut().flat_map(|t| &mut t.partitions).filter(|p| p.error_code.is_none());
+            concerned.for_each(|p| p.error_code = error);
+        }
+    }
+
+    /// Whether there is a group to commit to. One is begun for those who commit without being members.
+    fn check_commit(&mut self, to: ReplyTo, request: &OffsetCommitRequest<'_>) -> Result<(), ErrorCode> {
+        if request.group_id.len() > limits::CONSUMER_GROUP_ID_BYTES_MAX {
+            return Err(ErrorCode::INVALID_GROUP_ID);
+        }
+        if self.groups.contains_key(request.group_id) {
+            return Ok(());
+        }
+        if request.generation_id_or_member_epoch >= 0 {
+            return Err(if to.version >= 9 { ErrorCode::GROUP_ID_NOT_FOUND } else { ErrorCode::ILLEGAL_GENERATION });
+        }
+        self.create(request.group_id).then_some(()).ok_or(ErrorCode::COORDINATOR_NOT_AVAILABLE)
+    }
+
+    fn offset_fetch(&mut self, ctx: &mut Ctx<'_>, to: ReplyTo, request: &OffsetFetchRequest<'_>) {
+        if to.version >= 8 {
+            let lookup = ctx.topics;
+            let groups = request.groups.iter().map(|asked| OffsetFetchResponseGroup {
+                group_id: asked.group_id,
+                topics: self.fetched_of_group(lookup, to.version, asked),
+                ..Default::default()
+            });
+            let groups = groups.collect();
+            return send(ctx.out, to, &OffsetFetchResponse { groups, ..Default::default() });
+        }
+        let group = self.groups.get(request.group_id);
+        let topics = match &request.topics {
+            Some(topics) => topics
+                .iter()
+                .map(|topic| OffsetFetchResponseTopic {
+                    name: topic.name,
+                    partitions: topic.partition_indexes.iter().map(|p| fetched_old(group, topic.name, *p)).collect(),
+                })
+                .collect(),
+            None => group
+                .iter()
+                .flat_map(|group| group.offsets.topics())
+                .map(|(topic, partitions)| OffsetFetchResponseTopic {
+                    name: topic,
+                    partitions: partitions.keys().map(|p| fetched_old(group, topic, *p)).collect(),
+                })
+                .collect(),
+        };
+        send(ctx.out, to, &OffsetFetchResponse { topics, ..Default::default() });
+    }
+
+    /// The offsets of one group of a request for several.
+    fn fetched_of_group<'a>(
+        &'a self,
+        lookup: &'a dyn TopicLookup,
+        version: i16,
+        asked: &OffsetFetchRequestGroup<'a>,
+    ) -> Vec<OffsetFetchResponseTopics<'a>> {
+        let group = self.groups.get(asked.group_id);
+        let by_id = version >= TOPIC_ID_VERSION;
+        let Some(topics) = &asked.topics else {
+            let all = group.into_iter().flat_map(|group| group.offsets.topics());
+            return all
+                .filter_map(|(topic, partitions)| {
+                    // By id, what is for a topic that is no longer there can't be named.
+                    let topic_id = if by_id { lookup.id_of(topic)? } else { Default::default() };
+                    let partitions = partitions.keys().map(|p| fetched(group, topic, *p)).collect();
+                    Some(OffsetFetchResponseTopics { name: topic, topic_id, partitions })
+                })
+                .collect();
+        };
+        let topics = topics.iter().map(|topic| {
+            let name = if by_id { lookup.name_of(topic.topic_id) } else { Some(topic.name) };
+            let partitions = topic.partition_indexes.iter().map(|p| match name {
+                Some(name) => fetched(group, name, *p),
+                None => {
+                    OffsetFetchResponsePartitions { error_code: ErrorCode::UNKNOWN_TOPIC_ID, ..fetched(None, "", *p) }
+                }
+            });
+            let partitions = partitions.collect();
+            OffsetFetchResponseTopics { name: topic.name, topic_id: topic.topic_id, partitions }
+        });
+        topics.collect()
+    }
+
+    fn offset_delete(&mut self, ctx: &mut Ctx<'_>, to: ReplyTo, request: &OffsetDeleteRequest<'_>) {
+        let lookup = ctx.topics;
+        let deleted = check_group_id(request.group_id).and_then(|()| {
+            let done = self.act(ctx.now, ctx.out, request.group_id, |group, env| {
+                let empty = group.state == GroupState::Empty;
+                if !empty && group.protocol_type.as_deref() != Some(CONSUMER) {
+                    // What members of another kind are interested in is not known.
+                    return Err(ErrorCode::NON_EMPTY_GROUP);
+                }
+                let topics = request.topics.iter().map(|topic| {
+                    let error_code = match lookup.exists(topic.name) {
+                        false => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                        true if !empty && group.is_subscribed(topic.name) => ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC,
+                        true => ErrorCode::NONE,
+                    };
+                    let partitions = topic.partitions.iter().map(|p| {
+                        if error_code.is_none() {
+                            group.remove_offset(env, topic.name, p.partition_index);
+                        }
+                        OffsetDeleteResponsePartition { partition_index: p.partition_index, error_code }
+                    });
+                    let partitions = partitions.collect();
+                    OffsetDeleteResponseTopic { name: topic.name, partitions }
+                });
+                let topics = topics.collect();
+                group.arm_offsets(env);
+                Ok(topics)
+            });
+            done.unwrap_or(Err(ErrorCode::GROUP_ID_NOT_FOUND))
+        });
+        let (topics, error_code) = match deleted {
+            Ok(topics) => (topics, ErrorCode::NONE),
+            Err(error) => (Vec::new(), error),
+        };
+        send(ctx.out, to, &OffsetDeleteResponse { topics, error_code, ..Default::default() });
+    }
+}
+
+fn code(result: Result<(), ErrorCode>) -> ErrorCode {
+    result.err().unwrap_or(ErrorCode::NONE)
+}
+
+fn commit_one(
+    group: &mut Group,
+    env: &mut Env<'_>,
+    request: &OffsetCommitRequest<'_>,
+    topic: &str,
+    partition: &OffsetCommitRequestPartition<'_>,
+    full: bool,
+) -> ErrorCode {
+    let metadata = partition.committed_metadata.unwrap_or("");
+    let longest = env.settings.offset_metadata_max_bytes;
+    if metadata.len() > longest && metadata.encode_utf16().count() > longest {
+        return ErrorCode::OFFSET_METADATA_TOO_LARGE;
+    }
+    if full && group.offsets.get(topic, partition.partition_index).is_none() {
+        return ErrorCode::COORDINATOR_NOT_AVAILABLE;
+    }
+    let now_ms = env.now.wall_ms;
+    let (given_ms, retention_ms) = (partition.commit_timestamp, request.retention_time_ms);
+    let offset = Offset {
+        offset: partition.committed_offset,
+        leader_epoch: partition.committed_leader_epoch,
+        metadata: metadata.into(),
+        commit_ms: if given_ms == -1 { now_ms } else { given_ms },
+        expire_ms: if retention_ms == -1 { -1 } else { now_ms.saturating_add(retention_ms).max(0) },
+    };
+    group.commit(env, topic, partition.partition_index, offset);
+    ErrorCode::NONE
+}
+
+fn fetched<'a>(group: Option<&'a Group>, topic: &str, partition_index: i32) -> OffsetFetchResponsePartitions<'a> {
+    let offset = group.and_then(|group| group.offsets.get(topic, partition_index));
+    OffsetFetchResponsePartitions {
+        partition_index,
+        committed_offset: offset.map_or(-1, |o| o.offset),
+        committed_leader_epoch: offset.map_or(-1, |o| o.leader_epoch),
+        metadata: Some(offset.map_or("", |o| &o.metadata)),
+        error_code: ErrorCode::NONE,
+    }
+}
+
+/// The same in the shape of a request for one group.
+fn fetched_old<'a>(group: Option<&'a Group>, topic: &str, partition_index: i32) -> OffsetFetchResponsePartition<'a> {
+    let f = fetched(group, topic, partition_index);
+    OffsetFetchResponsePartition {
+        partition_index,
+        committed_offset: f.committed_offset,
+        committed_leader_epoch: f.committed_leader_epoch,
+        metadata: f.metadata,
+        error_code: f.error_code,
+    }
+}
+
+fn operations(asked: bool) -> i32 {
+    if asked {
+        AUTHORIZED_OPERATIONS
+    } else {
+        i32::MIN
+    }
+}
+
+fn described(group: &Group, with_operations: bool) -> DescribeGroupsDescribedGroup<'_> {
+    // Only a stable group has a protocol that all members use and an assignment that holds.
+    let stable = group.state == GroupState::Stable;
+    let protocol = group.protocol_name.as_deref().filter(|_| stable);
+    let members = group.members.values().map(|m| DescribedGroupMember {
+        member_id: &m.id,
+        group_instance_id: m.instance.as_deref(),
+        client_id: &m.client_id,
+        client_host: &m.client_host,
+        member_metadata: m.metadata(protocol),
+        member_assignment: if stable { &m.assignment } else { &[] },
+    });
+    DescribeGroupsDescribedGroup {
+        group_id: &group.id,
+        group_state: group.state.name(),
+        protocol_type: group.protocol_type.as_deref().unwrap_or(""),
+        protocol_data: protocol.unwrap_or(""),
+        members: members.collect(),
+        authorized_operations: operations(with_operations),
+        ..Default::default()
+    }
+}
+
+/// Every group's coordinator is this broker.
+fn find_coordinator(ctx: &mut Ctx<'_>, to: ReplyTo, request: &FindCoordinatorRequest<'_>) {
+    let refused = match request.key_type {
+        KEY_TYPE_GROUP => None,
+        KEY_TYPE_TRANSACTION => Some("Transactions are not available in this version."),
+        KEY_TYPE_SHARE => Some("Share groups are not available in this version."),
+        _ => Some("The key type is not one that exists."),
+    };
+    let node = ctx.node;
+    let one = |key| match refused {
+        None => Coordinator { key, node_id: node.id, host: node.host, port: node.port, ..Default::default() },
+        Some(_) => Coordinator {
+            key,
+            node_id: -1,
+            port: -1,
+            error_code: ErrorCode::INVALID_REQUEST,
+            error_message: refused,
+            ..Default::default()
+        },
+    };
+    if to.version >= 4 {
+        let coordinators = request.coordinator_keys.iter().map(|key| one(*key)).collect();
+        return send(ctx.out, to, &FindCoordinatorResponse { coordinators, ..Default::default() });
+    }
+    let one = one(request.key);
+    let answer = FindCoordinatorResponse {
+        error_code: one.error_code,
+        error_message: one.error_message,
+        node_id: one.node_id,
+        host: one.host,
+        port: one.port,
+        ..Default::default()
+    };
+    send(ctx.out, to, &answer);
+}

@@ -1,0 +1,75 @@
+//! Owns the reactor's view of the broker: the calls of one turn, as a trait, so that the tests of this room can put a
+//! scripted broker in its place. It is resolved at compile time.
+
+use bytes::Bytes;
+
+use crate::broker::work::WorkDone;
+use crate::broker::{Broker, CheckpointDone, ConnId, ConnInfo, Effect, Now};
+use crate::wal::{Group, ReadDone, Splice, Written};
+
+/// What a turn of the reactor calls, with the meaning that `Broker` gives the methods of the same names.
+pub trait Core {
+    fn connected(&mut self, conn: ConnId, info: ConnInfo);
+    fn disconnected(&mut self, now: Now, conn: ConnId);
+    fn ready_for(&self, conn: ConnId, api_key: i16) -> bool;
+    fn request(&mut self, now: Now, conn: ConnId, frame: Bytes);
+    fn written(&mut self, now: Now, written: Written);
+    fn read_done(&mut self, now: Now, done: ReadDone);
+    fn work_done(&mut self, now: Now, done: WorkDone);
+    fn checkpoint_done(&mut self, now: Now, done: CheckpointDone);
+    fn expire(&mut self, now: Now);
+    fn deadline_us(&self) -> Option<u64>;
+    fn next_group(&mut self, now: Now) -> Option<Group>;
+    fn next_effect(&mut self) -> Option<Effect>;
+    fn ring_bytes(&self, splice: &Splice) -> Option<Bytes>;
+    fn stop(&mut self, now: Now);
+    fn is_drained(&self) -> bool;
+}
+
+impl Core for Broker {
+    fn connected(&mut self, conn: ConnId, info: ConnInfo) {
+        Broker::connected(self, conn, info);
+    }
+    fn disconnected(&mut self, now: Now, conn: ConnId) {
+        Broker::disconnected(self, now, conn);
+    }
+    fn ready_for(&self, conn: ConnId, api_key: i16) -> bool {
+        Broker::ready_for(self, conn, api_key)
+    }
+    fn request(&mut self, now: Now, conn: ConnId, frame: Bytes) {
+        Broker::request(self, now, conn, frame);
+    }
+    fn written(&mut self, now: Now, written: Written) {
+        Broker::written(self, now, written);
+    }
+    fn read_done(&mut self, now: Now, done: ReadDone) {
+        Broker::read_done(self, now, done);
+    }
+    fn work_done(&mut self, now: Now, done: WorkDone) {
+        Broker::work_done(self, now, done);
+    }
+    fn checkpoint_done(&mut self, now: Now, done: CheckpointDone) {
+        Broker::checkpoint_done(self, now, done);
+    }
+    fn expire(&mut self, now: Now) {
+        Broker::expire(self, now);
+    }
+    fn deadline_us(&self) -> Option<u64> {
+        Broker::deadline_us(self)
+    }
+    fn next_group(&mut self, now: Now) -> Option<Group> {
+        Broker::next_group(self, now)
+    }
+    fn next_effect(&mut self) -> Option<Effect> {
+        Broker::next_effect(self)
+    }
+    fn ring_bytes(&self, splice: &Splice) -> Option<Bytes> {
+        Broker::ring_bytes(self, splice)
+    }
+    fn stop(&mut self, now: Now) {
+        Broker::stop(self, now);
+    }
+    fn is_drained(&self) -> bool {
+        Broker::is_drained(self)
+    }
+}

@@ -1,0 +1,831 @@
+//! Owns the loop that everything else hangs on: one thread, every socket, every call to the broker.
+//!
+//! This is the only file that names mio. The kernel reports edges, not levels: a socket is reported once when something
+//! changes, and never again for what was left in it. So what a turn does not finish stays in one of two queues
+//! (connections to read from, connections to write to), and a turn that leaves work behind does not wait.
+//!
+//! With nothing to do and no timer the thread sleeps without end.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use super::complaints::{Complaints, Kind};
+use super::connection::{Closing, Why};
+use super::core::Core;
+use super::frames::ReadDesk;
+use super::inbox::{Completion, Inbox};
+use super::outgoing::Sent;
+use super::table::Table;
+use crate::broker::work::WorkJob;
+use crate::broker::{CheckpointJob, ConnId, ConnInfo, Effect, Now, Response};
+use crate::metrics::Metrics;
+use crate::sys::clock::Clock;
+use crate::sys::signals::Signals;
+use crate::sys::socket;
+use crate::wal::{Group, ReadJob, SegmentId};
+
+const WAKER: Token = Token(usize::MAX);
+const LISTENER: Token = Token(usize::MAX - 1);
+const SIGNALS: Token = Token(usize::MAX - 2);
+
+/// Edges taken from the kernel in one turn; the others come with the next.
+const EVENTS_PER_TURN: usize = 1024;
+
+/// Connections accepted in one turn.
+const ACCEPTS_PER_TURN: usize = 64;
+
+/// Bytes read from one connection in one turn, overshot by at most one read.
+const CONNECTION_READ_BYTES: usize = 1 << 20;
+
+/// Bytes read from all connections in one turn, so that a group gets on its way and answers leave.
+const TURN_READ_BYTES: usize = 4 << 20;
+
+/// Bytes sent to one connection in one turn.
+const CONNECTION_SEND_BYTES: usize = 256 << 10;
+
+/// How long accepting rests when no descriptor was free, unless a connection is closed before.
+const ACCEPT_REST_US: u64 = 1_000_000;
+
+/// How long, while memory for requests is short, an incomplete request may go without a byte.
+const SHORTAGE_STALL_US: u64 = 2_000_000;
+
+/// How long a connection that is being closed may take to read its last answers.
+const LINGER_US: u64 = 5_000_000;
+
+/// How long, after everything is answered, a stop waits for clients to read it.
+const LAST_SENDS_US: u64 = 1_000_000;
+
+/// API keys whose latency is measured.
+const PRODUCE: i16 = 0;
+const FETCH: i16 = 1;
+
+/// The bounds of the shell.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Most open connections, and most from one address.
+    pub connections_max: usize,
+    pub connections_per_ip_max: usize,
+    /// `connections.max.idle.ms` in µs; none when idle connections stay.
+    pub idle_us: Option<u64>,
+    /// How long a client may read nothing while answers wait for it, in µs.
+    pub unread_us: u64,
+    /// `socket.request.max.bytes`.
+    pub frame_bytes_max: usize,
+    /// `queued.max.request.bytes`: all request frames in memory together.
+    pub request_bytes_max: usize,
+    /// How long a clean stop may take, in µs.
+    pub stop_us: u64,
+}
+
+/// Where the broker's orders to other threads go. None of these may block.
+pub struct Outlets {
+    pub group: Box<dyn FnMut(Group)>,
+    pub read: Box<dyn FnMut(ReadJob)>,
+    pub work: Box<dyn FnMut(WorkJob)>,
+    pub checkpoint: Box<dyn FnMut(CheckpointJob)>,
+    pub remove: Box<dyn FnMut(SegmentId)>,
+    /// SIGHUP came.
+    pub reload: Box<dyn FnMut()>,
+    /// A clean stop begins.
+    pub stopping: Box<dyn FnMut()>,
+}
+
+/// Why the loop ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A clean stop. `complete` is false when its time ran out first.
+    Stopped { complete: bool },
+    /// The log cannot go on; what was not durable was not answered.
+    Fatal(String),
+    /// The kernel refuses to wait for events.
+    Failed(String),
+}
+
+/// Whether new connections are taken.
+#[derive(Debug, Default)]
+struct Accepting {
+    /// Connections may be waiting.
+    ready: bool,
+    /// No descriptor was free; try again then, or when a connection is closed.
+    resting_until_us: Option<u64>,
+    /// The shortage was mentioned in the log already.
+    said: bool,
+}
+
+/// What the stop waits for, in monotonic µs.
+#[derive(Clone, Copy, Debug)]
+struct Stopping {
+    deadline_us: u64,
+    drained_us: Option<u64>,
+}
+
+/// The kernel's queue of events, and the inbox that wakes who waits there. It comes first, because the threads that
+/// report to the inbox are there before the reactor is.
+pub struct EventQueue<C> {
+    poll: Poll,
+    inbox: Inbox<C>,
+}
+
+impl<C: 'static> EventQueue<C> {
+    /// An empty queue.
+    pub fn new() -> io::Result<EventQueue<C>> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        // Waking can only fail when the counter behind it is full, and then the reactor wakes anyway.
+        let inbox = Inbox::new(move || drop(waker.wake()));
+        Ok(EventQueue { poll, inbox })
+    }
+
+    /// Where other threads report to.
+    pub fn inbox(&self) -> Inbox<C> {
+        self.inbox.clone()
+    }
+}
+
+/// The loop and what it needs.
+pub struct Reactor<C> {
+    core: C,
+    poll: Poll,
+    listener: Option<TcpListener>,
+    signals: Option<Signals>,
+    signalled: bool,
+    inbox: Inbox<C>,
+    completions: VecDeque<Completion<C>>,
+    outlets: Outlets,
+    limits: Limits,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    table: Table,
+    desk: ReadDesk,
+    complaints: Complaints,
+    accepting: Accepting,
+    /// Connections to read from: an edge was seen, or more is left.
+    reads: VecDeque<ConnId>,
+    /// Connections to write to.
+    writes: VecDeque<ConnId>,
+    /// Connections whose next frame the broker does not want yet.
+    held: Vec<ConnId>,
+    /// Connections that wait until request frames in memory become fewer. The first goes on regardless, so that requests
+    /// that are all incomplete cannot block each other.
+    starved: VecDeque<ConnId>,
+    /// When to look for connections that make the shortage worse.
+    shortage_check_us: Option<u64>,
+    group_in_flight: bool,
+    fatal: Option<String>,
+    stopping: Option<Stopping>,
+}
+
+/// Making and running it.
+impl<C: Core + 'static> Reactor<C> {
+    /// A reactor over a listening socket that does not block.
+    pub fn new(
+        events: EventQueue<C>,
+        core: C,
+        listener: TcpListener,
+        outlets: Outlets,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+    ) -> io::Result<Reactor<C>> {
+        let EventQueue { poll, inbox } = events;
+        poll.registry().register(&mut SourceFd(&listener.as_raw_fd()), LISTENER, Interest::READABLE)?;
+        Ok(Reactor {
+            core,
+            poll,
+            listener: Some(listener),
+            signals: None,
+            signalled: false,
+            inbox,
+            completions: VecDeque::new(),
+            outlets,
+            limits,
+            clock,
+            metrics,
+            table: Table::default(),
+            desk: ReadDesk::new(limits.frame_bytes_max),
+            complaints: Complaints::default(),
+            accepting: Accepting::default(),
+            reads: VecDeque::new(),
+            writes: VecDeque::new(),
+            held: Vec::new(),
+            starved: VecDeque::new(),
+            shortage_check_us: None,
+            group_in_flight: false,
+            fatal: None,
+            stopping: None,
+        })
+    }
+
+    /// Listens to signals too.
+    pub fn watch_signals(&mut self, signals: Signals) -> io::Result<()> {
+        self.poll.registry().register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)?;
+        self.signalled = true;
+        self.signals = Some(signals);
+        Ok(())
+    }
+
+    /// Runs until a stop or a failure. One turn has a fixed order; each step depends on the one before.
+    pub fn run(mut self) -> Outcome {
+        // What recovery left to do, such as a checkpoint, begins without waiting for a client.
+        let now = self.now();
+        self.carry_out(now);
+        self.submit_group(now);
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        loop {
+            // Wait for edges; not at all while work is left, without end when nothing is timed.
+            if let Err(error) = self.poll.poll(&mut events, self.timeout()) {
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Outcome::Failed(format!("cannot wait for network events: {error}"));
+                }
+            }
+            let now = self.now();
+            self.note_edges(&events);
+            // What other threads finished goes first: it frees memory, wakes fetches and lets held requests go on.
+            self.take_completions(now);
+            if let Some(why) = self.fatal.take() {
+                return Outcome::Fatal(why);
+            }
+            self.accept(now);
+            self.read(now);
+            self.expire(now);
+            // One group for everything that this turn appended, while no other is being written.
+            self.submit_group(now);
+            // Last, so that answers of the whole turn leave in one call per connection.
+            self.send(now);
+            if let Some(outcome) = self.stopped(now) {
+                return outcome;
+            }
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { mono_us: self.clock.mono_us(), wall_ms: self.clock.wall_ms() }
+    }
+
+    /// How long the next wait may take.
+    fn timeout(&self) -> Option<Duration> {
+        let accepts = self.accepting.ready && self.accepting.resting_until_us.is_none() && self.listener.is_some();
+        if !self.reads.is_empty() || !self.writes.is_empty() || accepts || self.signalled {
+            return Some(Duration::ZERO);
+        }
+        let stopping = self.stopping.map(|stopping| match stopping.drained_us {
+            Some(drained_us) => stopping.deadline_us.min(drained_us + LAST_SENDS_US),
+            None => stopping.deadline_us,
+        });
+        let timers = [
+            self.core.deadline_us(),
+            self.table.first_timer_us(),
+            self.shortage_check_us,
+            self.accepting.resting_until_us,
+            stopping,
+        ];
+        let first_us = timers.into_iter().flatten().min()?;
+        Some(Duration::from_micros(first_us.saturating_sub(self.clock.mono_us())))
+    }
+}
+
+/// The steps of a turn, in order.
+impl<C: Core + 'static> Reactor<C> {
+    fn note_edges(&mut self, events: &Events) {
+        for event in events {
+            match event.token() {
+                WAKER => {}
+                LISTENER => self.accepting.ready = true,
+                SIGNALS => self.signalled = true,
+                Token(name) => self.note_edge(ConnId(name as u64), event),
+            }
+        }
+    }
+
+    fn note_edge(&mut self, id: ConnId, event: &Event) {
+        let Some(conn) = self.table.get(id) else { return };
+        let gone = event.is_error() || event.is_write_closed();
+        if event.is_readable() || event.is_read_closed() || gone {
+            conn.readable = true;
+            conn.read_closed |= event.is_read_closed() || gone;
+            if gone {
+                // No answer can reach this client, so nothing of it is worth waiting for.
+                conn.drop_held();
+            }
+            self.queue_read(id);
+        }
+        if event.is_writable() || gone {
+            self.with(id, |conn| conn.writable = true);
+            self.queue_write(id);
+        }
+    }
+
+    fn take_completions(&mut self, now: Now) {
+        if std::mem::take(&mut self.signalled) {
+            self.heed_signals(now);
+        }
+        let mut completions = std::mem::take(&mut self.completions);
+        self.inbox.take_all(&mut completions);
+        if completions.is_empty() {
+            self.completions = completions;
+            return;
+        }
+        for completion in completions.drain(..) {
+            match completion {
+                Completion::Written(written) => {
+                    self.group_in_flight = false;
+                    self.core.written(now, written);
+                }
+                Completion::Read(done) => self.core.read_done(now, done),
+                Completion::Work(done) => self.core.work_done(now, done),
+                Completion::Checkpoint(done) => self.core.checkpoint_done(now, done),
+                Completion::Ask(ask) => ask(&mut self.core),
+                Completion::Stop => self.begin_stop(now),
+                Completion::Fatal(why) => {
+                    self.fatal = Some(why);
+                    return;
+                }
+            }
+            self.carry_out(now);
+        }
+        self.completions = completions;
+        self.ask_again();
+        self.feed_starved();
+    }
+
+    fn accept(&mut self, now: Now) {
+        if self.accepting.resting_until_us.is_some_and(|until| until <= now.mono_us) {
+            self.accepting.resting_until_us = None;
+        }
+        if !self.accepting.ready || self.accepting.resting_until_us.is_some() {
+            return;
+        }
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(listener) = &self.listener else { return };
+            match listener.accept() {
+                Ok((stream, peer)) => self.admit(now, stream, peer),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => {
+                        self.accepting.ready = false;
+                        return;
+                    }
+                    // The client was gone before we came to it.
+                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
+                    _ => return self.rest_accepting(now, &error),
+                },
+            }
+        }
+    }
+
+    /// Reads from connections in the order of their edges, each within its share.
+    fn read(&mut self, now: Now) {
+        let mut allowance = TURN_READ_BYTES;
+        for _ in 0..self.reads.len() {
+            if allowance == 0 {
+                return;
+            }
+            let Some(id) = self.reads.pop_front() else { return };
+            if self.with(id, |conn| conn.in_reads = false).is_some() {
+                allowance = allowance.saturating_sub(self.serve(now, id, allowance.min(CONNECTION_READ_BYTES)));
+            }
+        }
+    }
+
+    fn expire(&mut self, now: Now) {
+        if self.core.deadline_us().is_some_and(|at_us| at_us <= now.mono_us) {
+            self.core.expire(now);
+            self.carry_out(now);
+            self.ask_again();
+        }
+        while let Some(id) = self.table.due(now.mono_us) {
+            self.connection_timer(now, id);
+        }
+        if self.shortage_check_us.is_some_and(|at_us| at_us <= now.mono_us) {
+            self.relieve_shortage(now);
+        }
+    }
+
+    fn submit_group(&mut self, now: Now) {
+        if self.group_in_flight {
+            return;
+        }
+        if let Some(group) = self.core.next_group(now) {
+            self.group_in_flight = true;
+            (self.outlets.group)(group);
+        }
+        self.carry_out(now);
+    }
+
+    fn send(&mut self, now: Now) {
+        for _ in 0..self.writes.len() {
+            let Some(id) = self.writes.pop_front() else { return };
+            let Some(conn) = self.table.get(id) else { continue };
+            conn.in_writes = false;
+            let core = &self.core;
+            match conn.send(CONNECTION_SEND_BYTES, now.mono_us, |splice| core.ring_bytes(splice)) {
+                Ok((count, sent)) => {
+                    self.metrics.bytes_sent.add(count as u64);
+                    self.after_send(now, id, sent);
+                }
+                Err(error) => self.close(now, id, why_send_failed(&error)),
+            }
+        }
+    }
+
+    fn stopped(&mut self, now: Now) -> Option<Outcome> {
+        let stopping = self.stopping.as_mut()?;
+        let drained = self.core.is_drained() && !self.group_in_flight;
+        if drained && stopping.drained_us.is_none() {
+            stopping.drained_us = Some(now.mono_us);
+        }
+        let unsent = self.table.iter().any(|conn| conn.has_outgoing());
+        let patient = stopping.drained_us.is_some_and(|since| now.mono_us < since + LAST_SENDS_US);
+        if drained && (!unsent || !patient) {
+            return Some(Outcome::Stopped { complete: true });
+        }
+        (now.mono_us >= stopping.deadline_us).then_some(Outcome::Stopped { complete: drained })
+    }
+}
+
+/// Reading and handing over.
+impl<C: Core + 'static> Reactor<C> {
+    /// Hands over what the connection holds and reads more, until it has nothing, must wait, or its share is used up.
+    /// Returns the bytes read.
+    fn serve(&mut self, now: Now, id: ConnId, share: usize) -> usize {
+        let mut read = 0;
+        while self.hand_over(now, id) {
+            let Some(conn) = self.table.get(id) else { break };
+            if let Closing::AfterHeld(why) = std::mem::take(&mut conn.closing) {
+                self.close_after_sending(now, id, why);
+                break;
+            }
+            if !conn.readable {
+                break;
+            }
+            if read >= share {
+                self.queue_read(id);
+                break;
+            }
+            if self.must_starve(now, id) {
+                break;
+            }
+            let Some(conn) = self.table.get(id) else { break };
+            let count = conn.receive(&mut self.desk, now.mono_us);
+            let fed = conn.in_starved && (conn.holds_frames() || !conn.holds_memory());
+            self.metrics.bytes_received.add(count as u64);
+            read += count;
+            if fed {
+                self.leave_starved(id);
+            }
+        }
+        read
+    }
+
+    /// Hands the connection's complete frames to the broker, in order. True when none is left and more may be read.
+    fn hand_over(&mut self, now: Now, id: ConnId) -> bool {
+        loop {
+            let Some(conn) = self.table.get(id) else { return false };
+            if matches!(conn.closing, Closing::AfterSending(_)) {
+                conn.drop_held();
+                return false;
+            }
+            if conn.is_clogged() {
+                return false;
+            }
+            let Some(api_key) = conn.next_api_key() else { return true };
+            if !self.core.ready_for(id, api_key) {
+                self.hold(id);
+                return false;
+            }
+            let Some(frame) = self.with(id, |conn| conn.next_frame()).flatten() else { return true };
+            self.core.request(now, id, frame);
+            self.carry_out(now);
+        }
+    }
+
+    /// Remembers that the broker does not want the connection's next frame yet.
+    fn hold(&mut self, id: ConnId) {
+        if let Some(conn) = self.table.get(id) {
+            if !std::mem::replace(&mut conn.in_held, true) {
+                self.held.push(id);
+            }
+        }
+    }
+
+    /// Asks the broker again about frames it did not want, after something has happened to it.
+    fn ask_again(&mut self) {
+        let mut held = std::mem::take(&mut self.held);
+        held.retain(|id| {
+            let Some(conn) = self.table.get(*id) else { return false };
+            let wanted = conn.next_api_key().is_none_or(|api_key| self.core.ready_for(*id, api_key));
+            if wanted {
+                conn.in_held = false;
+                self.queue_read(*id);
+            }
+            !wanted
+        });
+        self.held = held;
+    }
+
+    fn queue_read(&mut self, id: ConnId) {
+        if let Some(conn) = self.table.get(id) {
+            if !std::mem::replace(&mut conn.in_reads, true) {
+                self.reads.push_back(id);
+            }
+        }
+    }
+
+    fn queue_write(&mut self, id: ConnId) {
+        if let Some(conn) = self.table.get(id) {
+            let wanted = conn.writable && conn.has_outgoing();
+            if wanted && !std::mem::replace(&mut conn.in_writes, true) {
+                self.writes.push_back(id);
+            }
+        }
+    }
+
+    fn with<T>(&mut self, id: ConnId, f: impl FnOnce(&mut super::connection::Connection) -> T) -> Option<T> {
+        self.table.get(id).map(f)
+    }
+}
+
+/// Effects and answers.
+impl<C: Core + 'static> Reactor<C> {
+    /// Carries out what the broker wants, oldest first.
+    fn carry_out(&mut self, now: Now) {
+        while let Some(effect) = self.core.next_effect() {
+            match effect {
+                Effect::Send { conn, response } => self.answer(conn, response),
+                Effect::Close { conn, why } => self.close_after_sending(now, conn, Why::said(Kind::Broker, why)),
+                Effect::Read(job) => (self.outlets.read)(job),
+                Effect::Work(job) => (self.outlets.work)(job),
+                Effect::Checkpoint(job) => (self.outlets.checkpoint)(job),
+                Effect::Remove(segment) => (self.outlets.remove)(segment),
+            }
+        }
+    }
+
+    fn answer(&mut self, id: ConnId, response: Response) {
+        let now_us = self.clock.mono_us();
+        let Some(conn) = self.table.get(id) else { return };
+        if matches!(conn.closing, Closing::AfterSending(_)) {
+            return;
+        }
+        let answered = conn.answer(response, now_us);
+        let may_go_on = conn.in_held;
+        match answered {
+            Some(answered) if answered.api_key == PRODUCE => self.metrics.produce_latency.observe(answered.took_us),
+            Some(answered) if answered.api_key == FETCH => self.metrics.fetch_latency.observe(answered.took_us),
+            _ => {}
+        }
+        self.queue_write(id);
+        if may_go_on {
+            self.queue_read(id);
+        }
+    }
+
+    fn after_send(&mut self, now: Now, id: ConnId, sent: Sent) {
+        let Some(conn) = self.table.get(id) else { return };
+        match sent {
+            Sent::Enough => self.queue_write(id),
+            Sent::Full => {
+                let stalled_us = conn.sent_us.saturating_add(self.limits.unread_us);
+                if stalled_us < conn.timer_us {
+                    self.table.set_timer(id, stalled_us);
+                }
+            }
+            Sent::All => {
+                if let Closing::AfterSending(why) = &conn.closing {
+                    let why = why.clone();
+                    return self.close(now, id, why);
+                }
+            }
+        }
+        let unblocked = self.with(id, |conn| !conn.is_clogged() && (conn.holds_frames() || conn.readable));
+        if unblocked == Some(true) {
+            self.queue_read(id);
+        }
+    }
+}
+
+/// The life of connections.
+impl<C: Core + 'static> Reactor<C> {
+    fn admit(&mut self, now: Now, stream: TcpStream, peer: SocketAddr) {
+        if let Some(why) = self.why_not_admit(peer) {
+            self.metrics.connections_refused.inc();
+            self.complaints.closed(now.mono_ms(), Kind::Limit, peer, &why);
+            return;
+        }
+        // A socket that fails here was reset already; there is nobody to tell.
+        let Ok(local) = socket::prepare(&stream).and_then(|()| stream.local_addr()) else { return };
+        let fd = stream.as_raw_fd();
+        let timer_us = self.limits.idle_us.map_or(u64::MAX, |idle_us| now.mono_us.saturating_add(idle_us));
+        let Some(id) = self.table.insert(stream, peer, now.mono_us, timer_us) else { return };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.poll.registry().register(&mut SourceFd(&fd), Token(id.0 as usize), interest) {
+            self.table.remove(id);
+            let why = format!("the kernel cannot watch it: {error}");
+            self.complaints.closed(now.mono_ms(), Kind::Failure, peer, &why);
+            return;
+        }
+        // The kernel reports only changes; a new socket takes bytes from the beginning.
+        self.with(id, |conn| conn.writable = true);
+        self.metrics.connections_accepted.inc();
+        self.metrics.active_connections.set(self.table.len() as i64);
+        self.core.connected(id, ConnInfo { local, peer });
+        self.carry_out(now);
+    }
+
+    fn why_not_admit(&self, peer: SocketAddr) -> Option<String> {
+        let limits = &self.limits;
+        if self.table.len() >= limits.connections_max {
+            Some(format!("{} connections are open, which is max.connections", self.table.len()))
+        } else if self.table.from_same_ip(peer) >= limits.connections_per_ip_max {
+            let max = limits.connections_per_ip_max;
+            Some(format!("{max} connections from this address are open, which is max.connections.per.ip"))
+        } else {
+            None
+        }
+    }
+
+    /// Accepting failed for want of a descriptor (or of memory): others go on, and we try again later.
+    fn rest_accepting(&mut self, now: Now, error: &io::Error) {
+        self.accepting.resting_until_us = Some(now.mono_us + ACCEPT_REST_US);
+        if !std::mem::replace(&mut self.accepting.said, true) {
+            let hint = if socket::is_out_of_descriptors(error) { " (see ulimit -n)" } else { "" };
+            let open = self.table.len();
+            log::error!("cannot accept connections for now, {open} are open: {error}{hint}");
+        }
+    }
+
+    /// Lets the connection read its last answers, then closes it.
+    fn close_after_sending(&mut self, now: Now, id: ConnId, why: Why) {
+        let Some(conn) = self.table.get(id) else { return };
+        if !conn.has_outgoing() || why.kind.is_none() {
+            return self.close(now, id, why);
+        }
+        conn.closing = Closing::AfterSending(why);
+        conn.drop_held();
+        self.queue_write(id);
+        self.table.set_timer(id, now.mono_us + LINGER_US);
+    }
+
+    fn close(&mut self, now: Now, id: ConnId, why: Why) {
+        let Some(conn) = self.table.remove(id) else { return };
+        if let Some(kind) = why.kind {
+            self.complaints.closed(now.mono_ms(), kind, conn.peer, &why.text);
+        }
+        if conn.in_starved {
+            self.starved.retain(|starved| *starved != id);
+            self.feed_starved();
+        }
+        drop(conn);
+        self.metrics.active_connections.set(self.table.len() as i64);
+        if self.accepting.resting_until_us.take().is_some() {
+            self.accepting.said = false;
+        }
+        self.core.disconnected(now, id);
+        self.carry_out(now);
+    }
+
+    /// The timer of a connection fired: it is closed, or gets a later timer.
+    fn connection_timer(&mut self, now: Now, id: ConnId) {
+        let idle_us = self.limits.idle_us.unwrap_or(u64::MAX);
+        let unread_us = self.limits.unread_us;
+        let Some(conn) = self.table.get(id) else { return };
+        if let Closing::AfterSending(why) = &conn.closing {
+            let why = why.clone();
+            return self.close(now, id, why);
+        }
+        if conn.has_outgoing() {
+            let stalled_us = conn.sent_us.saturating_add(unread_us);
+            if stalled_us > now.mono_us {
+                return self.table.set_timer(id, stalled_us);
+            }
+            let text = format!("it has not read its answers for {} s", unread_us / 1_000_000);
+            return self.close(now, id, Why::said(Kind::Slow, text));
+        }
+        if conn.waits_for_answer() || conn.holds_frames() {
+            return self.table.set_timer(id, now.mono_us.saturating_add(idle_us));
+        }
+        let idle_until_us = conn.active_us.saturating_add(idle_us);
+        if idle_until_us > now.mono_us {
+            return self.table.set_timer(id, idle_until_us);
+        }
+        log::debug!("closed the idle connection from {}", conn.peer);
+        self.close(now, id, Why::quiet());
+    }
+
+    fn heed_signals(&mut self, now: Now) {
+        let Some(signals) = &mut self.signals else { return };
+        let requests = signals.take();
+        if requests.reload {
+            (self.outlets.reload)();
+        }
+        if requests.stop {
+            self.begin_stop(now);
+        }
+    }
+
+    fn begin_stop(&mut self, now: Now) {
+        if self.stopping.is_some() {
+            return;
+        }
+        log::info!("stopping: no new connections; what is in flight is finished");
+        (self.outlets.stopping)();
+        self.listener = None;
+        self.stopping = Some(Stopping { deadline_us: now.mono_us + self.limits.stop_us, drained_us: None });
+        self.core.stop(now);
+        self.carry_out(now);
+    }
+}
+
+/// What happens when requests in memory take as much as they may.
+impl<C: Core + 'static> Reactor<C> {
+    /// Whether the connection has to wait for memory before it reads on.
+    fn must_starve(&mut self, now: Now, id: ConnId) -> bool {
+        if self.desk.pool.out_bytes() < self.limits.request_bytes_max {
+            return false;
+        }
+        if self.starved.is_empty() {
+            self.shortage_check_us = Some(now.mono_us + SHORTAGE_STALL_US);
+        }
+        if let Some(conn) = self.table.get(id) {
+            if !std::mem::replace(&mut conn.in_starved, true) {
+                self.starved.push_back(id);
+            }
+        }
+        self.starved.front() != Some(&id)
+    }
+
+    /// Lets those go on who can: everybody when there is memory again, otherwise the first.
+    fn feed_starved(&mut self) {
+        if self.starved.is_empty() {
+            return;
+        }
+        if self.desk.pool.out_bytes() >= self.limits.request_bytes_max {
+            if let Some(first) = self.starved.front().copied() {
+                self.queue_read(first);
+            }
+            return;
+        }
+        self.shortage_check_us = None;
+        for id in std::mem::take(&mut self.starved) {
+            self.with(id, |conn| conn.in_starved = false);
+            self.queue_read(id);
+        }
+    }
+
+    fn leave_starved(&mut self, id: ConnId) {
+        self.with(id, |conn| conn.in_starved = false);
+        self.starved.retain(|starved| *starved != id);
+        if self.starved.is_empty() {
+            self.shortage_check_us = None;
+        }
+        self.feed_starved();
+    }
+
+    /// Closes connections whose incomplete requests take memory and make no progress; if there is none, the one that has
+    /// held complete ones for longest.
+    fn relieve_shortage(&mut self, now: Now) {
+        self.shortage_check_us = None;
+        let before_us = now.mono_us.saturating_sub(SHORTAGE_STALL_US);
+        let silent = |conn: &&super::connection::Connection| conn.holds_memory() && conn.received_us <= before_us;
+        let mut victims: Vec<ConnId> = self
+            .table
+            .iter()
+            .filter(silent)
+            .filter(|conn| !conn.holds_frames() && !conn.readable)
+            .map(|conn| conn.id)
+            .collect();
+        if victims.is_empty() {
+            let oldest = self.table.iter().filter(silent).filter(|conn| conn.holds_frames());
+            victims.extend(oldest.min_by_key(|conn| conn.received_us).map(|conn| conn.id));
+        }
+        for id in victims {
+            let text = "memory for requests is short (queued.max.request.bytes) and its request makes no progress";
+            self.close(now, id, Why::said(Kind::Slow, text));
+        }
+        self.feed_starved();
+        if !self.starved.is_empty() {
+            self.shortage_check_us = Some(now.mono_us + SHORTAGE_STALL_US);
+        }
+    }
+}
+
+/// Clients that leave are nothing to talk about; a file that cannot be read is.
+fn why_send_failed(error: &io::Error) -> Why {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::NotConnected
+        | io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::TimedOut => Why::quiet(),
+        _ => Why::said(Kind::Failure, format!("sending to it failed: {error}")),
+    }
+}

@@ -1,0 +1,413 @@
+//! Owns the wiring: from settings to a running server and back to an exit code.
+//!
+//! Fatal, with a sentence and an exit code of `options::exit`: wrong options, a data directory that cannot be used, a port
+//! that cannot be opened, a log that cannot be written. Everything else is a line in the log.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{mpsc, Arc, OnceLock};
+use std::time::{Duration, Instant};
+use std::{io, panic, process};
+
+use super::http::{self, Answer};
+use super::inbox::{Completion, Inbox};
+use super::listeners::Listeners;
+use super::reactor::{EventQueue, Limits, Outcome, Reactor};
+use super::threads::{Plant, Threads};
+use crate::broker::recovery::{LogState, Recovering};
+use crate::broker::settings::Settings;
+use crate::broker::{Broker, Now};
+use crate::config::{self, Config};
+use crate::limits;
+use crate::logging;
+use crate::metrics::{self, Metrics, Scrape};
+use crate::options::{self, exit};
+use crate::sys::clock::Clock;
+use crate::sys::disk::Disk;
+use crate::sys::lock::DirLock;
+use crate::sys::real_disk::{RealDisk, Writing};
+use crate::sys::signals::Signals;
+use crate::sys::socket;
+use crate::wal::recovery::{recover, Recovered, Replay};
+use crate::wal::settings::{Entropy, FsyncMode, LogOptions, MetadataStore};
+use crate::wal::{MetaEntry, RecoverError, RunRef, SegmentId};
+use crate::wire::{ApiKey, ErrorCode};
+
+/// How long leaving waits for the last lines of the log to be written.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// How long a scrape or a probe waits for the reactor.
+const ASK_TIME: Duration = Duration::from_secs(2);
+
+/// How long a client may read nothing while answers wait for it.
+const UNREAD_US: u64 = 60_000_000;
+
+/// How long a clean stop may take.
+const STOP_US: u64 = 10_000_000;
+
+/// Descriptors that are kept for files, ports and threads.
+const OWN_DESCRIPTORS: u64 = 128;
+
+/// The server's process: everything from the arguments to the exit code.
+pub fn main() -> u8 {
+    let config = match options::from_process() {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    if let Err(error) = logging::init(config.log_level) {
+        // There is no log to say it in, and perhaps no stderr either.
+        eprintln!("chronik-server: cannot start the log: {error}");
+        return exit::FAILURE;
+    }
+    abort_on_panic();
+    let code = match run(&config) {
+        Ok(code) => code,
+        Err(failure) => {
+            log::error!("{}", failure.sentence);
+            failure.code
+        }
+    };
+    logging::flush(LAST_LINES);
+    code
+}
+
+/// A thread that is in an unknown state must not go on acknowledging; the message was logged by the hook before.
+fn abort_on_panic() {
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        hook(info);
+        process::abort();
+    }));
+}
+
+/// Why the server does not run, and the exit code that says so.
+#[derive(Debug)]
+struct Failure {
+    sentence: String,
+    code: u8,
+}
+
+impl Failure {
+    fn new(code: u8, sentence: impl Into<String>) -> Failure {
+        Failure { sentence: sentence.into(), code }
+    }
+
+    fn io(what: &str, error: &io::Error) -> Failure {
+        Failure::new(exit::FAILURE, format!("{what}: {error}"))
+    }
+}
+
+fn run(config: &Config) -> Result<u8, Failure> {
+    let begun = Instant::now();
+    log::info!("chronik-server {}", env!("CARGO_PKG_VERSION"));
+    let signals = Signals::start().map_err(|error| Failure::io("cannot listen to signals", &error))?;
+    let limits = limits_of(config);
+    let (disk, _lock) = open_directory(&config.data_dir)?;
+    let listeners = Listeners::open(config).map_err(|sentence| Failure::new(exit::UNAVAILABLE, sentence))?;
+    let metrics = Arc::new(Metrics::new());
+    let shared = Arc::new(Shared::new(Arc::clone(&metrics)));
+    let kafka_address = listeners.kafka_address;
+    start_http(listeners.admin, listeners.metrics, &shared)?;
+
+    let clock = Clock::start();
+    let (broker, log) = recover_broker(config, Arc::clone(&disk), kafka_address, Arc::clone(&metrics), clock)?;
+    let plant = Plant { disk, directory_id: log.directory_id, writer: log.writer };
+    let events = EventQueue::new().map_err(|error| Failure::io("cannot start the network", &error))?;
+    let inbox = events.inbox();
+    let (threads, mut outlets) =
+        Threads::start(plant, &inbox).map_err(|error| Failure::io("cannot start a thread", &error))?;
+    outlets.reload = Box::new(say_what_reload_does);
+    let theirs = Arc::clone(&shared);
+    outlets.stopping = Box::new(move || theirs.stage.store(STOPPING, Ordering::Relaxed));
+    let reactor = Reactor::new(events, broker, listeners.kafka, outlets, limits, metrics, clock)
+        .and_then(|mut reactor| reactor.watch_signals(signals).map(|()| reactor))
+        .map_err(|error| Failure::io("cannot start the network", &error))?;
+
+    say_how_to_reach_us(config, kafka_address);
+    shared.serving(inbox);
+    log::info!("ready after {} ms", begun.elapsed().as_millis());
+    let outcome = reactor.run();
+    Ok(leave(outcome, threads))
+}
+
+/// Ends the process as the loop ended. A stop waits for the threads; after a failure nothing is waited for.
+fn leave(outcome: Outcome, threads: Threads) -> u8 {
+    let why = match outcome {
+        Outcome::Stopped { complete } => {
+            threads.join();
+            if complete {
+                log::info!("stopped; everything acknowledged is on the disk");
+            } else {
+                log::warn!("stopped before everything was answered; what was not acknowledged may be missing");
+            }
+            return exit::OK;
+        }
+        Outcome::Fatal(why) => {
+            log::error!("the log cannot be written, so nothing more can be acknowledged: {why}");
+            exit::IO
+        }
+        Outcome::Failed(why) => {
+            log::error!("{why}");
+            exit::FAILURE
+        }
+    };
+    logging::flush(LAST_LINES);
+    process::exit(i32::from(why))
+}
+
+fn limits_of(config: &Config) -> Limits {
+    let mut connections_max = config.max_connections;
+    match socket::raise_open_files_limit() {
+        Ok(descriptors) => {
+            let possible = usize::try_from(descriptors.saturating_sub(OWN_DESCRIPTORS).max(16)).unwrap_or(usize::MAX);
+            if possible < connections_max {
+                log::warn!(
+                    "at most {possible} connections are taken instead of {connections_max}, because the limit on open \
+                     files is {descriptors}"
+                );
+                connections_max = possible;
+            }
+        }
+        Err(error) => log::warn!("the limit on open files is not known: {error}"),
+    }
+    Limits {
+        connections_max,
+        connections_per_ip_max: config.max_connections_per_ip,
+        idle_us: u64::try_from(config.connections_max_idle_ms)
+            .ok()
+            .filter(|ms| *ms > 0)
+            .map(|ms| ms.saturating_mul(1000)),
+        unread_us: UNREAD_US,
+        frame_bytes_max: config.socket_request_max_bytes,
+        request_bytes_max: config.queued_max_request_bytes,
+        stop_us: STOP_US,
+    }
+}
+
+/// Opens the data directory and takes its lock.
+fn open_directory(path: &Path) -> Result<(Arc<dyn Disk>, DirLock), Failure> {
+    let cannot =
+        |error: io::Error| Failure::new(exit::IO, format!("cannot use the data directory {}: {error}", path.display()));
+    std::fs::create_dir_all(path).map_err(cannot)?;
+    let lock = DirLock::acquire(path).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => Failure::new(exit::IN_USE, error.to_string()),
+        _ => cannot(error),
+    })?;
+    let disk = RealDisk::open(path, Writing::Auto).map_err(cannot)?;
+    let shown = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let how = if disk.is_direct() { "" } else { " (written through the page cache)" };
+    log::info!("data directory {}{how}", shown.display());
+    Ok((Arc::new(disk), lock))
+}
+
+/// Builds the broker from what the data directory holds.
+fn recover_broker(
+    config: &Config,
+    disk: Arc<dyn Disk>,
+    kafka_address: SocketAddr,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+) -> Result<(Broker, Recovered), Failure> {
+    let begun = Instant::now();
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed).map_err(|error| Failure::new(exit::FAILURE, format!("no random numbers: {error}")))?;
+    let settings = settings_of(config, kafka_address, u64::from_be_bytes(seed), metrics);
+    let mut replayed = Replayed(Recovering::new(settings));
+    let log = recover(disk, log_options(config), &mut replayed).map_err(|error| {
+        let code = if matches!(error, RecoverError::Io { .. }) { exit::IO } else { exit::DATA };
+        Failure::new(code, format!("cannot open the data directory: {error}"))
+    })?;
+    for note in &log.notes {
+        log::info!("{note}");
+    }
+    let Replayed(mut recovering) = replayed;
+    recovering.cluster_id(config.cluster_id.clone().unwrap_or_else(|| log.cluster_id.clone()));
+    let records = recovering.replayed_records();
+    let state = LogState {
+        next_seq: log.next_seq,
+        position: log.position,
+        space_bytes: log.space_bytes,
+        floor: log.floor,
+        clean: log.clean,
+    };
+    let now = Now { mono_us: clock.mono_us(), wall_ms: clock.wall_ms() };
+    let broker = recovering
+        .finish(now, state)
+        .map_err(|what| Failure::new(exit::DATA, format!("cannot open the data directory: {what}")))?;
+    if records > 0 || !log.clean {
+        let ms = begun.elapsed().as_millis();
+        log::info!("recovered {records} records written since the last checkpoint, in {ms} ms");
+    }
+    Ok((broker, log))
+}
+
+fn settings_of(config: &Config, kafka_address: SocketAddr, seed: u64, metrics: Arc<Metrics>) -> Settings {
+    // On a wildcard bind each client is told the address that it reached.
+    let by_connection = config.advertised_host.is_none() && is_wildcard(config, kafka_address);
+    let advertised_host = match &config.advertised_host {
+        Some(host) => Some(host.clone()),
+        None if by_connection => None,
+        None => Some(config.bind_host.clone()),
+    };
+    Settings {
+        config: config.clone(),
+        cluster_id: config.cluster_id.clone().unwrap_or_default(),
+        advertised_host,
+        advertised_port: Some(config.advertised_port.unwrap_or(kafka_address.port())),
+        seed,
+        metrics,
+        metadata_in_log: config.metadata_store == config::MetadataStore::Log,
+    }
+}
+
+fn is_wildcard(config: &Config, kafka_address: SocketAddr) -> bool {
+    kafka_address.ip().is_unspecified() || config.bind_host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified())
+}
+
+fn log_options(config: &Config) -> LogOptions {
+    // A single batch that is larger than a group travels alone.
+    let group_bytes_max = 2 * limits::GROUP_BYTES_MAX.max(config.message_max_bytes) as u64;
+    LogOptions {
+        segment_bytes: config.log_segment_bytes,
+        group_bytes_max,
+        fsync: match config.fsync {
+            config::Fsync::Always => FsyncMode::Always,
+            config::Fsync::IntervalMs(ms) => FsyncMode::Interval(Duration::from_millis(u64::from(ms))),
+            config::Fsync::Never => FsyncMode::Never,
+        },
+        metadata: match config.metadata_store {
+            config::MetadataStore::Log => MetadataStore::Log,
+            config::MetadataStore::File => MetadataStore::Files,
+        },
+        entropy: Entropy::System,
+        ..LogOptions::default()
+    }
+}
+
+/// Passes on what the log finds to the broker that is being put together.
+struct Replayed(Recovering);
+
+impl Replay for Replayed {
+    fn checkpoint(&mut self, bytes: &[u8]) -> Result<(), String> {
+        self.0.checkpoint(bytes)
+    }
+    fn meta(&mut self, entry: MetaEntry) -> Result<(), String> {
+        self.0.meta(&entry)
+    }
+    fn run(&mut self, run: RunRef, batches: &[u8]) -> Result<(), String> {
+        self.0.run(run, batches)
+    }
+    fn segment(&mut self, id: SegmentId, bytes: u64, _sealed: bool) {
+        self.0.segment(id, bytes);
+    }
+}
+
+fn say_how_to_reach_us(config: &Config, kafka_address: SocketAddr) {
+    if config.advertised_host.is_none() && is_wildcard(config, kafka_address) {
+        log::warn!(
+            "without --advertised-addr each client is told the address at which it reached this server; behind NAT or \
+             port forwarding give --advertised-addr"
+        );
+    }
+    match config.fsync {
+        config::Fsync::Always => {}
+        config::Fsync::IntervalMs(ms) => {
+            log::warn!("fsync every {ms} ms: a crash of the machine loses what was acknowledged since the last one");
+        }
+        config::Fsync::Never => {
+            log::warn!("fsync is off: a crash of the machine loses acknowledged messages");
+        }
+    }
+    log::info!("Kafka protocol on {kafka_address}");
+}
+
+fn say_what_reload_does() {
+    log::info!(
+        "SIGHUP: nothing to reload; settings come from the command line and the environment, the log goes to stderr"
+    );
+}
+
+/// Not serving yet: the log is being recovered.
+const STARTING: u8 = 0;
+const SERVING: u8 = 1;
+const STOPPING: u8 = 2;
+
+/// What the HTTP threads look at.
+struct Shared {
+    stage: AtomicU8,
+    inbox: OnceLock<Inbox<Broker>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Shared {
+    fn new(metrics: Arc<Metrics>) -> Shared {
+        Shared { stage: AtomicU8::new(STARTING), inbox: OnceLock::new(), metrics }
+    }
+
+    fn serving(&self, inbox: Inbox<Broker>) {
+        // Only called once, so the cell is empty.
+        let _ = self.inbox.set(inbox);
+        self.stage.store(SERVING, Ordering::Relaxed);
+    }
+
+    /// Asks the broker on the reactor's thread; `None` when there is none or it does not answer in time.
+    fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Broker) -> T + Send + 'static) -> Option<T> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        // The asker may have gone meanwhile; nobody misses the answer then.
+        let ask = move |broker: &mut Broker| drop(answer.try_send(question(broker)));
+        self.inbox.get()?.push(Completion::Ask(Box::new(ask)));
+        answered.recv_timeout(ASK_TIME).ok()
+    }
+
+    fn admin(&self, path: &str) -> Option<Answer> {
+        let stage = self.stage.load(Ordering::Relaxed);
+        match (path, stage) {
+            ("/health", STARTING) => Some(Answer::text(200, "starting")),
+            ("/health", _) if self.ask(|_| ()).is_none() && stage == SERVING => {
+                Some(Answer::text(503, "the server does not respond"))
+            }
+            ("/health", _) => Some(Answer::text(200, "ok")),
+            ("/ready", SERVING) => Some(Answer::text(200, "ready")),
+            ("/ready", STARTING) => Some(Answer::text(503, "not ready: the log is being recovered")),
+            ("/ready", _) => Some(Answer::text(503, "not ready: the server is stopping")),
+            _ => None,
+        }
+    }
+
+    fn scrape(&self, path: &str) -> Option<Answer> {
+        if path != "/metrics" {
+            return None;
+        }
+        let lag = self.ask(|broker| {
+            let all = broker.consumer_group_lag();
+            all.take(metrics::FAMILY_SAMPLES_MAX + 1).collect::<Vec<_>>()
+        });
+        let families: Vec<_> = lag.map(|lag| metrics::consumer_group_lag(lag.into_iter())).into_iter().collect();
+        let scrape = Scrape {
+            api_name: |key| ApiKey(key).name(),
+            error_name: |code| ErrorCode(code).name(),
+            families: &families,
+        };
+        Some(Answer { status: 200, content_type: metrics::CONTENT_TYPE, body: self.metrics.render(&scrape) })
+    }
+}
+
+fn start_http(
+    admin: Option<std::net::TcpListener>,
+    metrics: Option<std::net::TcpListener>,
+    shared: &Arc<Shared>,
+) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::io("cannot start an HTTP port", &error);
+    if let Some(listener) = admin {
+        log::info!("admin on {}", listener.local_addr().map_err(failed)?);
+        let shared = Arc::clone(shared);
+        http::serve("admin", listener, Arc::new(move |path| shared.admin(path))).map_err(failed)?;
+    }
+    if let Some(listener) = metrics {
+        log::info!("metrics on {}", listener.local_addr().map_err(failed)?);
+        let shared = Arc::clone(shared);
+        http::serve("metrics", listener, Arc::new(move |path| shared.scrape(path))).map_err(failed)?;
+    }
+    Ok(())
+}

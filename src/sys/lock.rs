@@ -1,0 +1,64 @@
+//! Owns the lock that keeps a second server out of a data directory.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+/// Name of the lock's file in the data directory.
+pub const LOCK_FILE: &str = "chronik.lock";
+
+/// Held while it lives; the kernel gives it back when the process ends, however it ends.
+#[derive(Debug)]
+pub struct DirLock {
+    _file: File,
+}
+
+impl DirLock {
+    /// Takes the lock of an existing folder without waiting.
+    ///
+    /// `ErrorKind::WouldBlock` with a sentence that names the holder when another process has it.
+    pub fn acquire(dir: &Path) -> io::Result<DirLock> {
+        let path = dir.join(LOCK_FILE);
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(named)?;
+        // SAFETY: plain system call on a descriptor that `file` keeps open; no memory is passed.
+        if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::WouldBlock {
+                return Err(named(error));
+            }
+            let mut holder = String::new();
+            let _ = (&mut file).take(20).read_to_string(&mut holder);
+            let holder = holder.trim();
+            let who = if holder.is_empty() { String::new() } else { format!(" (process {holder})") };
+            let what = format!("{} is in use by another chronik-server{who}", dir.display());
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, what));
+        }
+        // The number is only for people; a full disk must not keep the server from starting.
+        let _ = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
+        Ok(DirLock { _file: file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_holder_is_told_who_has_it() {
+        let dir = std::env::temp_dir().join(format!("chronik-lock-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let first = DirLock::acquire(&dir).unwrap();
+        let error = DirLock::acquire(&dir).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
+        drop(first);
+        DirLock::acquire(&dir).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}

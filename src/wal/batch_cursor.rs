@@ -1,0 +1,103 @@
+//! Owns walking the batches of a run in a segment's file, with their checksums, in bounded memory.
+
+use byteorder::{BigEndian, ByteOrder};
+
+use super::read_cache::OpenSegment;
+use super::{ReadError, RunRef};
+use crate::limits;
+use crate::wire::batch::BatchHeader;
+
+/// Where a batch's checksum begins to count.
+const CRC_FROM: usize = 21;
+const HEADER_BYTES: usize = 61;
+
+/// The batches of a run, one after the other.
+pub(super) struct BatchCursor<'a> {
+    segment: &'a OpenSegment,
+    run: RunRef,
+    position: u64,
+    next_offset: i64,
+    buf: &'a mut Vec<u8>,
+    buf_position: u64,
+}
+
+/// A batch whose header is sound and lies within its run. Its checksum has not been looked at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    pub header: BatchHeader,
+    pub position: u64,
+    pub len: u32,
+}
+
+impl<'a> BatchCursor<'a> {
+    pub fn new(segment: &'a OpenSegment, run: RunRef, buf: &'a mut Vec<u8>) -> BatchCursor<'a> {
+        buf.clear();
+        BatchCursor { segment, run, position: run.position, next_offset: run.base_offset, buf, buf_position: 0 }
+    }
+
+    /// The next batch; `None` at the run's end.
+    pub fn next(&mut self) -> Result<Option<Found>, ReadError> {
+        let end = self.run.position + u64::from(self.run.len);
+        if self.position >= end {
+            return Ok(None);
+        }
+        let (position, left) = (self.position, end - self.position);
+        let head = self.bytes(position, HEADER_BYTES.min(left as usize))?;
+        let header = BatchHeader::parse(head);
+        let header = header.map_err(|error| self.segment.corrupt(position, &error.to_string()))?;
+        let last = header.last_offset();
+        let is_within =
+            header.base_offset >= self.next_offset && last >= header.base_offset && last <= self.run.last_offset;
+        if header.total_bytes() as u64 > left || !is_within {
+            return Err(self.segment.corrupt(position, "the batch does not fit the run that holds it"));
+        }
+        self.position += header.total_bytes() as u64;
+        self.next_offset = last + 1;
+        Ok(Some(Found { header, position, len: header.total_bytes() as u32 }))
+    }
+
+    /// Checks a batch's checksum, a piece at a time.
+    pub fn verify(&mut self, found: &Found) -> Result<(), ReadError> {
+        let end = found.position + u64::from(found.len);
+        let mut at = found.position + CRC_FROM as u64;
+        let mut crc = 0;
+        while at < end {
+            let piece = self.bytes(at, (end - at).min(limits::READ_PIECE_BYTES as u64) as usize)?;
+            crc = crc32c::crc32c_append(crc, piece);
+            at += piece.len() as u64;
+        }
+        match crc == found.header.crc {
+            true => Ok(()),
+            false => Err(self.segment.corrupt(found.position, "the checksum of the batch is wrong")),
+        }
+    }
+
+    /// The whole batch, checked.
+    pub fn load(&mut self, found: &Found) -> Result<&[u8], ReadError> {
+        let bytes = self.bytes(found.position, found.len as usize)?;
+        let crc = bytes.get(CRC_FROM..).map_or(0, crc32c::crc32c);
+        if crc != BigEndian::read_u32(&bytes[CRC_FROM - 4..CRC_FROM]) {
+            return Err(self.segment.corrupt(found.position, "the checksum of the batch is wrong"));
+        }
+        self.bytes(found.position, found.len as usize)
+    }
+
+    /// Exactly `len` bytes of the run at `position`, read with what follows them.
+    fn bytes(&mut self, position: u64, len: usize) -> Result<&[u8], ReadError> {
+        let have_end = self.buf_position + self.buf.len() as u64;
+        if position < self.buf_position || position + len as u64 > have_end {
+            let run_end = self.run.position + u64::from(self.run.len);
+            let ahead = (run_end - position).min(limits::READ_PIECE_BYTES as u64) as usize;
+            self.buf.resize(len.max(ahead), 0);
+            let read = self.segment.segment.file.read_at(self.buf, position);
+            let read = read.map_err(|error| ReadError::Io(error.to_string()))?;
+            self.buf.truncate(read);
+            self.buf_position = position;
+        }
+        let from = (position - self.buf_position) as usize;
+        match self.buf.get(from..from + len) {
+            Some(bytes) => Ok(bytes),
+            None => Err(self.segment.corrupt(position, "the file ends inside a run")),
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Owns checkpoints: the broker's state after a group, so that a start need not replay the whole log.
+
+use std::io;
+
+use byteorder::{BigEndian, ByteOrder};
+
+use super::{ballast, segment, GroupSeq, LogPosition, RecoverError, SegmentId};
+use crate::limits;
+use crate::sys::disk::{Disk, OpenMode};
+use crate::wire::Uuid;
+
+/// The folder of the checkpoints.
+pub const DIR: &str = "checkpoints";
+const MAGIC: &[u8; 8] = b"CHRONCKP";
+const VERSION: u16 = 1;
+const HEADER_BYTES: usize = 72;
+const KEPT: usize = 2;
+
+/// What a checkpoint says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub directory: Uuid,
+    /// The last group that it contains.
+    pub seq: GroupSeq,
+    /// Where the replay goes on.
+    pub position: LogPosition,
+    len: u64,
+    content_crc: u32,
+}
+
+/// Why a checkpoint's bytes are no use.
+pub(super) enum Unusable {
+    Damaged(&'static str),
+    Newer(u16),
+}
+
+/// Path of a checkpoint below the data directory.
+pub fn path(seq: GroupSeq) -> String {
+    format!("{DIR}/{seq:020}.ckpt")
+}
+
+/// Sequences of the checkpoints there are, oldest first.
+pub fn list(disk: &dyn Disk) -> io::Result<Vec<GroupSeq>> {
+    let files = match disk.list(DIR) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let seq = |name: &str| name.strip_suffix(".ckpt").filter(|d| d.len() == 20).and_then(|digits| digits.parse().ok());
+    Ok(files.iter().filter_map(|(name, _)| seq(name)).collect())
+}
+
+/// Writes a checkpoint of the state after group `seq`, whose replay goes on at `position` (`Written::next` of that group),
+/// and drops all but the last two. The answer is the floor: segments below it are not needed to recover.
+///
+/// Blocks, so it belongs on a thread of its own. The log is synced up to there first, because a checkpoint must not know more than
+/// the log. An error leaves the older checkpoints valid. On a full disk the ballast is spent.
+pub fn write(
+    disk: &dyn Disk,
+    directory: Uuid,
+    seq: GroupSeq,
+    position: LogPosition,
+    bytes: &[u8],
+) -> io::Result<SegmentId> {
+    if bytes.len() > limits::CHECKPOINT_BYTES_MAX - HEADER_BYTES {
+        return Err(io::Error::other(format!("a checkpoint of {} bytes is too long", bytes.len())));
+    }
+    disk.open(&segment::path(position.segment), OpenMode::Cached)?.sync_data()?;
+    let header = Header { directory, seq, position, len: bytes.len() as u64, content_crc: crc32c::crc32c(bytes) };
+    let mut out = Vec::with_capacity(HEADER_BYTES + bytes.len());
+    out.extend_from_slice(&header.to_bytes());
+    out.extend_from_slice(bytes);
+    disk.create_dir(DIR)?;
+    ballast::spend(disk, || disk.replace(&path(seq), &out))?;
+    drop(out);
+    let seqs = list(disk)?;
+    for old in seqs.iter().rev().skip(KEPT) {
+        disk.remove(&path(*old))?;
+    }
+    disk.sync_dir(DIR)?;
+    floor(disk)
+}
+
+/// The oldest segment that recovery may need: that of the older of two checkpoints. 0, so every one, while there are not two.
+pub fn floor(disk: &dyn Disk) -> io::Result<SegmentId> {
+    let seqs = list(disk)?;
+    let Some(older) = seqs.len().checked_sub(KEPT).map(|at| seqs[at]) else { return Ok(0) };
+    match load(disk, older)? {
+        Ok((header, _)) => Ok(header.position.segment),
+        Err(_) => Ok(0),
+    }
+}
+
+/// Reads a checkpoint and checks it.
+pub(super) fn load(disk: &dyn Disk, seq: GroupSeq) -> io::Result<Result<(Header, Vec<u8>), Unusable>> {
+    let mut bytes = disk.read(&path(seq), limits::CHECKPOINT_BYTES_MAX)?;
+    let header = match Header::parse(&bytes) {
+        Ok(header) => header,
+        Err(unusable) => return Ok(Err(unusable)),
+    };
+    bytes.drain(..HEADER_BYTES);
+    if header.len != bytes.len() as u64 || header.content_crc != crc32c::crc32c(&bytes) {
+        return Ok(Err(Unusable::Damaged("the CRC of its content is wrong")));
+    }
+    if header.seq != seq {
+        return Ok(Err(Unusable::Damaged("its name is that of another checkpoint")));
+    }
+    Ok(Ok((header, bytes)))
+}
+
+/// Finds the newest sound checkpoint. Those that are damaged are passed over with a note.
+pub(super) fn newest(
+    disk: &dyn Disk,
+    directory: Uuid,
+    notes: &mut Vec<String>,
+) -> Result<Option<(Header, Vec<u8>)>, RecoverError> {
+    let seqs = list(disk).map_err(RecoverError::io("listing checkpoints"))?;
+    for seq in seqs.into_iter().rev() {
+        match load(disk, seq).map_err(RecoverError::io("reading a checkpoint"))? {
+            Ok((header, _)) if header.directory != directory => {
+                return Err(RecoverError::lost(path(seq), 0, "it belongs to another data directory"));
+            }
+            Ok(found) => return Ok(Some(found)),
+            Err(Unusable::Newer(version)) => {
+                return Err(RecoverError::Newer { file: path(seq), version, supported: VERSION });
+            }
+            Err(Unusable::Damaged(what)) => {
+                notes.push(format!(
+                    "{} is damaged ({what}); the one before it is used and more of the log replayed",
+                    path(seq)
+                ));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Removes checkpoints that are damaged, so that they do not count among the two that are kept.
+pub(super) fn drop_damaged(disk: &dyn Disk) -> io::Result<()> {
+    for seq in list(disk)? {
+        if let Err(Unusable::Damaged(_)) = load(disk, seq)? {
+            disk.remove(&path(seq))?;
+            disk.sync_dir(DIR)?;
+        }
+    }
+    Ok(())
+}
+
+impl Header {
+    fn to_bytes(self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[..8].copy_from_slice(MAGIC);
+        BigEndian::write_u16(&mut bytes[8..10], VERSION);
+        bytes[16..32].copy_from_slice(&self.directory.0);
+        BigEndian::write_u64(&mut bytes[32..40], self.seq);
+        BigEndian::write_u64(&mut bytes[40..48], self.position.segment);
+        BigEndian::write_u64(&mut bytes[48..56], self.position.position);
+        BigEndian::write_u64(&mut bytes[56..64], self.len);
+        BigEndian::write_u32(&mut bytes[64..68], self.content_crc);
+        let crc = crc32c::crc32c(&bytes[..68]);
+        BigEndian::write_u32(&mut bytes[68..72], crc);
+        bytes
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Header, Unusable> {
+        let bytes = bytes.get(..HEADER_BYTES).ok_or(Unusable::Damaged("it is cut short"))?;
+        if &bytes[..8] != MAGIC {
+            return Err(Unusable::Damaged("it does not begin with CHRONCKP"));
+        }
+        if BigEndian::read_u32(&bytes[68..72]) != crc32c::crc32c(&bytes[..68]) {
+            return Err(Unusable::Damaged("the CRC of its header is wrong"));
+        }
+        let version = BigEndian::read_u16(&bytes[8..10]);
+        if version > VERSION {
+            return Err(Unusable::Newer(version));
+        }
+        let mut directory = [0; 16];
+        directory.copy_from_slice(&bytes[16..32]);
+        Ok(Header {
+            directory: Uuid(directory),
+            seq: BigEndian::read_u64(&bytes[32..40]),
+            position: LogPosition {
+                segment: BigEndian::read_u64(&bytes[40..48]),
+                position: BigEndian::read_u64(&bytes[48..56]),
+            },
+            len: BigEndian::read_u64(&bytes[56..64]),
+            content_crc: BigEndian::read_u32(&bytes[64..68]),
+        })
+    }
+}

@@ -1,0 +1,61 @@
+//! Owns a small pool of group buffers, because the first touch of fresh memory costs more than copying a batch.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::limits;
+use crate::sys::aligned::AlignedBuf;
+
+/// Buffers that wait to be used again; clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct BufferPool {
+    free: Arc<Mutex<Vec<AlignedBuf>>>,
+}
+
+impl BufferPool {
+    /// An empty buffer for `bytes`, of at most about twice that, so that small groups do not hold large memory.
+    pub fn take(&self, bytes: usize) -> AlignedBuf {
+        let mut free = self.free.lock();
+        let fits = |buf: &AlignedBuf| buf.capacity() >= bytes && buf.capacity() <= bytes.max(4096) * 2;
+        let best = (0..free.len()).filter(|at| fits(&free[*at])).min_by_key(|at| free[*at].capacity());
+        let mut buf = match best {
+            Some(at) => free.swap_remove(at),
+            None => {
+                drop(free);
+                // Rounded up, so that groups of about the same size share buffers.
+                let step = (bytes.next_power_of_two() / 4).max(4096);
+                AlignedBuf::with_capacity(bytes.div_ceil(step) * step)
+            }
+        };
+        buf.clear();
+        buf
+    }
+
+    /// Takes a buffer back if nobody else holds it and there is room for it.
+    pub fn give(&self, buf: Arc<AlignedBuf>) {
+        let Some(buf) = Arc::into_inner(buf) else { return };
+        let mut free = self.free.lock();
+        let held: usize = free.iter().map(AlignedBuf::capacity).sum();
+        if free.len() < limits::POOL_BUFFERS_MAX && held + buf.capacity() <= limits::POOL_BYTES_MAX {
+            free.push(buf);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_used_again_once_nobody_holds_it() {
+        let pool = BufferPool::default();
+        let held = Arc::new(pool.take(100_000));
+        let address = held.as_ptr();
+        pool.give(held.clone());
+        assert!(pool.free.lock().is_empty());
+        pool.give(held);
+        assert_ne!(pool.take(1000).as_ptr(), address, "a small group must not hold a large buffer");
+        assert_eq!(pool.take(90_000).as_ptr(), address);
+    }
+}

@@ -1,0 +1,248 @@
+//! Owns what readers keep open: handles of segments and the directories of their footers, under limits.
+//!
+//! Shared by all readers, so that a removed segment is let go at once (`forget`): an open handle would keep its space.
+
+use std::collections::HashMap;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::footer::{self, footer_bytes_max, PageSummary, Trailer, PAGE_BYTES};
+use super::recovery::read_trailer;
+use super::scan::{Scan, Step};
+use super::segment::{self, Segment};
+use super::{PartitionId, ReadError, RecoverError, RunRef, SegmentId};
+use crate::limits;
+use crate::sys::aligned::AlignedBuf;
+use crate::sys::disk::{Disk, OpenMode};
+
+/// Open segments, the longest unused of which go first.
+#[derive(Debug)]
+pub struct ReadCache {
+    disk: Arc<dyn Disk>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    segments: HashMap<SegmentId, Entry>,
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    segment: Arc<OpenSegment>,
+    used: u64,
+}
+
+/// A segment that is open for reading through the page cache.
+#[derive(Debug)]
+pub(super) struct OpenSegment {
+    pub segment: Segment,
+    index: Mutex<Option<Arc<Index>>>,
+}
+
+/// How the runs of a segment are found.
+#[derive(Debug)]
+pub(super) enum Index {
+    Footer {
+        trailer: Trailer,
+        directory: Vec<PageSummary>,
+    },
+    /// Found by walking the groups, because the footer cannot be read; sorted like a footer.
+    Walked(Vec<RunRef>),
+}
+
+impl Index {
+    fn bytes(&self) -> usize {
+        match self {
+            Index::Footer { directory, .. } => std::mem::size_of_val(&directory[..]),
+            Index::Walked(runs) => std::mem::size_of_val(&runs[..]),
+        }
+    }
+}
+
+impl ReadCache {
+    pub fn new(disk: Arc<dyn Disk>) -> ReadCache {
+        ReadCache { disk, state: Mutex::new(State::default()) }
+    }
+
+    /// Lets go of a segment that is removed. Reads that are under way finish on it.
+    pub fn forget(&self, id: SegmentId) {
+        let gone = self.state.lock().segments.remove(&id);
+        drop(gone);
+    }
+
+    /// The segment, or `None` when its file is gone.
+    pub(super) fn open(&self, id: SegmentId) -> Result<Option<Arc<OpenSegment>>, ReadError> {
+        {
+            let mut state = self.state.lock();
+            state.clock += 1;
+            let clock = state.clock;
+            if let Some(entry) = state.segments.get_mut(&id) {
+                entry.used = clock;
+                return Ok(Some(entry.segment.clone()));
+            }
+        }
+        let segment = match segment::open(&*self.disk, id, OpenMode::Cached, None) {
+            Ok(segment) => segment,
+            Err(RecoverError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(RecoverError::Io { what, error }) => return Err(ReadError::Io(format!("{what}: {error}"))),
+            Err(other) => return Err(ReadError::Corrupt(other.to_string())),
+        };
+        let open = Arc::new(OpenSegment { segment, index: Mutex::new(None) });
+        let mut state = self.state.lock();
+        let used = state.clock;
+        state.segments.insert(id, Entry { segment: open.clone(), used });
+        let gone = state.make_room(id);
+        drop(state);
+        drop(gone);
+        Ok(Some(open))
+    }
+
+    /// Keeps the directories within their limit after one was loaded.
+    fn trim(&self, newest: SegmentId) {
+        let gone = self.state.lock().make_room(newest);
+        drop(gone);
+    }
+}
+
+impl State {
+    /// Takes out the longest unused segments beyond the limits, but not `keep`.
+    fn make_room(&mut self, keep: SegmentId) -> Vec<Entry> {
+        let index_bytes = |entry: &Entry| entry.segment.index.lock().as_ref().map_or(0, |index| index.bytes());
+        let mut bytes: usize = self.segments.values().map(index_bytes).sum();
+        let mut gone = Vec::new();
+        while self.segments.len() > limits::READ_HANDLES_MAX || bytes > limits::READ_INDEX_BYTES_MAX {
+            let others = self.segments.iter().filter(|(id, _)| **id != keep);
+            let Some(oldest) = others.min_by_key(|(_, entry)| entry.used).map(|(id, _)| *id) else { break };
+            if let Some(entry) = self.segments.remove(&oldest) {
+                bytes -= index_bytes(&entry);
+                gone.push(entry);
+            }
+        }
+        gone
+    }
+}
+
+impl OpenSegment {
+    pub fn id(&self) -> SegmentId {
+        self.segment.header.identity.segment
+    }
+
+    /// The index, loaded from the footer at the first use.
+    pub fn index(&self, cache: &ReadCache) -> Result<Arc<Index>, ReadError> {
+        if let Some(index) = &*self.index.lock() {
+            return Ok(index.clone());
+        }
+        let failed = |error: io::Error| ReadError::Io(error.to_string());
+        let index = match self.footer().map_err(failed)? {
+            Some(index) => index,
+            None => return self.walk(cache),
+        };
+        Ok(self.keep(cache, index))
+    }
+
+    fn keep(&self, cache: &ReadCache, index: Index) -> Arc<Index> {
+        let index = Arc::new(index);
+        *self.index.lock() = Some(index.clone());
+        cache.trim(self.id());
+        index
+    }
+
+    fn footer(&self) -> io::Result<Option<Index>> {
+        let Some(trailer) = read_trailer(&self.segment)? else { return Ok(None) };
+        // The trailer's CRC was right and its counts fit the file, so this is at most a part of the file.
+        let mut bytes = vec![0; trailer.directory_bytes()];
+        let read = self.segment.file.read_at(&mut bytes, trailer.directory_position())?;
+        let directory = footer::parse_directory(&bytes[..read], &self.segment.header.identity, &trailer);
+        Ok(directory.map(|directory| Index::Footer { trailer, directory }))
+    }
+
+    /// Finds the runs by walking the groups. Only a whole walk is believed when the segment is sealed.
+    fn walk(&self, cache: &ReadCache) -> Result<Arc<Index>, ReadError> {
+        let failed = |error: io::Error| ReadError::Io(error.to_string());
+        let file_bytes = self.segment.file.len().map_err(failed)?;
+        let mut scan = Scan::new(&self.segment, self.segment.block(), file_bytes);
+        let mut runs = Vec::new();
+        while let Step::Group(group) = scan.next().map_err(failed)? {
+            let batches = group.runs.iter().filter(|run| run.header.kind == super::format::RUN_BATCHES);
+            runs.extend(batches.map(|run| group.run_ref(run)));
+        }
+        runs.sort_unstable_by_key(|run| (run.id, run.base_offset, run.position));
+        let sealed_bytes = scan.position() + footer_bytes_max(runs.len() as u64, self.segment.block());
+        if file_bytes == self.segment.header.file_bytes {
+            // Still being written (or never sealed): right for now, and not to be kept.
+            return Ok(Arc::new(Index::Walked(runs)));
+        }
+        if sealed_bytes != file_bytes {
+            return Err(self.corrupt(scan.position(), "neither the footer nor the groups can be read"));
+        }
+        log::warn!("{} has a damaged footer; its index was made from its groups", segment::path(self.id()));
+        Ok(self.keep(cache, Index::Walked(runs)))
+    }
+
+    pub fn corrupt(&self, position: u64, what: &str) -> ReadError {
+        ReadError::Corrupt(format!("{} at position {position}: {what}", segment::path(self.id())))
+    }
+
+    /// The partition's runs that may hold `offset` or what follows, in offset order. Pages without a timestamp of at least
+    /// `timestamp_min` are passed over.
+    pub fn runs(
+        self: &Arc<Self>,
+        cache: &ReadCache,
+        id: PartitionId,
+        offset: i64,
+        timestamp_min: i64,
+    ) -> Result<Runs, ReadError> {
+        let index = self.index(cache)?;
+        let range = match &*index {
+            Index::Footer { directory, .. } => footer::pages_for(directory, id, offset),
+            Index::Walked(runs) => {
+                let start = runs.partition_point(|run| (run.id, run.last_offset) < (id, offset));
+                start..runs.partition_point(|run| run.id <= id).max(start)
+            }
+        };
+        Ok(Runs { segment: self.clone(), index, range, id, offset, timestamp_min, page: Vec::new().into_iter() })
+    }
+}
+
+/// Runs of one partition in one segment, page by page.
+pub(super) struct Runs {
+    segment: Arc<OpenSegment>,
+    index: Arc<Index>,
+    /// Pages, or entries of a walked index, that are left.
+    range: Range<usize>,
+    id: PartitionId,
+    offset: i64,
+    timestamp_min: i64,
+    page: std::vec::IntoIter<RunRef>,
+}
+
+impl Runs {
+    pub fn next(&mut self) -> Result<Option<RunRef>, ReadError> {
+        loop {
+            let wanted = |run: &RunRef| run.id == self.id && run.last_offset >= self.offset;
+            if let Some(run) = self.page.find(wanted) {
+                return Ok(Some(run));
+            }
+            let Some(number) = self.range.next() else { return Ok(None) };
+            match &*self.index {
+                Index::Walked(runs) => self.page = vec![runs[number]].into_iter(),
+                Index::Footer { directory, .. } if directory[number].max_timestamp < self.timestamp_min => {}
+                Index::Footer { trailer, .. } => self.page = load_page(&self.segment, trailer, number)?.into_iter(),
+            }
+        }
+    }
+}
+
+fn load_page(segment: &OpenSegment, trailer: &Trailer, number: usize) -> Result<Vec<RunRef>, ReadError> {
+    let mut page = AlignedBuf::with_capacity(PAGE_BYTES);
+    page.resize(PAGE_BYTES);
+    let position = trailer.groups_end + (number * PAGE_BYTES) as u64;
+    let read = segment.segment.file.read_at(&mut page, position).map_err(|e| ReadError::Io(e.to_string()))?;
+    footer::parse_page(&page[..read], &segment.segment.header.identity, trailer.groups_end)
+        .ok_or_else(|| segment.corrupt(position, "the index page is damaged"))
+}

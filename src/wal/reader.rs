@@ -1,0 +1,326 @@
+//! Owns cold reads: what is not in memory, found by the footers and checked before it is sent.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::batch_cursor::{BatchCursor, Found};
+use super::read_cache::{OpenSegment, ReadCache, Runs};
+use super::{Convert, PartitionId, Place, ReadDone, ReadError, ReadFound, ReadJob, ReadKind, RunRef, Splice};
+use crate::limits;
+use crate::sys::disk::Disk;
+use crate::wire::batch::{first_at_or_after_from, records, Batch, DECOMPRESSED_BYTES_MAX};
+use crate::wire::legacy;
+
+/// Does one look-up at a time. Blocks on the disk, so it belongs on a thread of its own; never panics on damaged files.
+#[derive(Debug)]
+pub struct Reader {
+    cache: Arc<ReadCache>,
+    buf: Vec<u8>,
+}
+
+/// Offset, timestamp and leader epoch of a record.
+type RecordAt = (i64, i64, i32);
+
+/// Offsets that a look-up is about: from the first on, below the second.
+type Offsets = (i64, i64);
+
+impl Reader {
+    /// A reader with handles of its own.
+    pub fn new(disk: Arc<dyn Disk>) -> Reader {
+        Reader::with_cache(Arc::new(ReadCache::new(disk)))
+    }
+
+    /// A reader that shares open segments with others.
+    pub fn with_cache(cache: Arc<ReadCache>) -> Reader {
+        Reader { cache, buf: Vec::new() }
+    }
+
+    /// The segments this reader keeps open.
+    pub fn cache(&self) -> &Arc<ReadCache> {
+        &self.cache
+    }
+
+    /// Carries out a look-up. What lies in a segment that is gone is not found; that is no error.
+    pub fn read(&mut self, job: ReadJob) -> ReadDone {
+        let ReadJob { job, id, kind } = job;
+        let result = match kind {
+            ReadKind::Fetch { place, offset, end_offset, bytes_max, convert } => match convert {
+                None => self.fetch(id, &place, (offset, end_offset), bytes_max),
+                Some(convert) => self.converted(id, &place, (offset, end_offset), bytes_max, convert),
+            },
+            ReadKind::FirstAtOrAfter { places, start_offset, end_offset, timestamp } => {
+                self.first_at_or_after(id, &places, (start_offset, end_offset), timestamp).map(ReadFound::Record)
+            }
+            ReadKind::MaxTimestamp { places, start_offset, end_offset } => {
+                self.max_timestamp(id, &places, (start_offset, end_offset)).map(ReadFound::Record)
+            }
+        };
+        // A single large batch must not hold its memory for ever.
+        if self.buf.capacity() > 4 * limits::READ_PIECE_BYTES {
+            self.buf = Vec::new();
+        }
+        ReadDone { job, id, result }
+    }
+
+    fn fetch(
+        &mut self,
+        id: PartitionId,
+        place: &Place,
+        range: Offsets,
+        bytes_max: u32,
+    ) -> Result<ReadFound, ReadError> {
+        let Some(segment) = self.cache.open(place.segment)? else { return Ok(ReadFound::Splices(Vec::new())) };
+        let splices = self.collect(&segment, id, place, range, bytes_max)?;
+        let bytes: u64 = splices.iter().map(|splice| u64::from(splice.len)).sum();
+        // Many short pieces cost less copied together than sent one by one.
+        if splices.len() > limits::GATHER_SPLICES_MIN && bytes / (splices.len() as u64) < limits::GATHER_SPLICE_BYTES {
+            return Ok(ReadFound::Converted(Bytes::from(gather(&segment, &splices)?)));
+        }
+        Ok(ReadFound::Splices(splices))
+    }
+
+    fn converted(
+        &mut self,
+        id: PartitionId,
+        place: &Place,
+        range: Offsets,
+        bytes_max: u32,
+        convert: Convert,
+    ) -> Result<ReadFound, ReadError> {
+        let Some(segment) = self.cache.open(place.segment)? else { return Ok(ReadFound::Splices(Vec::new())) };
+        let (mut offset, end_offset) = range;
+        loop {
+            let splices = self.collect(&segment, id, place, (offset, end_offset), bytes_max)?;
+            let batches = gather(&segment, &splices)?;
+            let Some(last) = crate::wire::batch::batches(&batches).filter_map(Result::ok).last() else {
+                return Ok(ReadFound::Converted(Bytes::new()));
+            };
+            let message_set = legacy::convert_down(&batches, convert.magic, range.0, bytes_max as usize)
+                .map_err(|rejected| ReadError::Unsupported(format!("{rejected:?}")))?;
+            if !message_set.is_empty() {
+                return Ok(ReadFound::Converted(Bytes::from(message_set)));
+            }
+            // There were only transaction markers, which the old formats have no word for.
+            offset = last.header.last_offset() + 1;
+        }
+    }
+
+    /// Whole, checked batches from the one that holds the first offset on.
+    fn collect(
+        &mut self,
+        segment: &Arc<OpenSegment>,
+        id: PartitionId,
+        place: &Place,
+        range: Offsets,
+        bytes_max: u32,
+    ) -> Result<Vec<Splice>, ReadError> {
+        let (offset, end_offset) = range;
+        let mut splices: Vec<Splice> = Vec::new();
+        let mut left = u64::from(bytes_max);
+        let mut runs = RunSource::new(&self.cache, segment, id, place, offset, i64::MIN)?;
+        while let Some(run) = runs.next()?.filter(|run| run.base_offset < end_offset) {
+            let mut cursor = BatchCursor::new(segment, run, &mut self.buf);
+            while let Some(found) = cursor.next()? {
+                if found.header.last_offset() < offset {
+                    continue;
+                }
+                let is_first = splices.is_empty();
+                if found.header.base_offset >= end_offset || (u64::from(found.len) > left && !is_first) {
+                    return Ok(splices);
+                }
+                cursor.verify(&found)?;
+                left = left.saturating_sub(u64::from(found.len));
+                match splices.last_mut() {
+                    Some(last) if last.position + u64::from(last.len) == found.position => last.len += found.len,
+                    _ => splices.push(splice(segment, &found)),
+                }
+            }
+            if left == 0 || splices.len() >= limits::READ_SPLICES_MAX {
+                break;
+            }
+        }
+        Ok(splices)
+    }
+
+    fn first_at_or_after(
+        &mut self,
+        id: PartitionId,
+        places: &[Place],
+        range: Offsets,
+        timestamp: i64,
+    ) -> Result<Option<RecordAt>, ReadError> {
+        for place in places {
+            let Some(segment) = self.cache.open(place.segment)? else { continue };
+            let mut runs = RunSource::new(&self.cache, &segment, id, place, range.0, timestamp)?;
+            while let Some(run) = runs.next()?.filter(|run| run.base_offset < range.1) {
+                if run.max_timestamp < timestamp {
+                    continue;
+                }
+                if let Some(found) = first_in_run(&segment, run, range, timestamp, &mut self.buf)? {
+                    return Ok(Some(found).filter(|(offset, ..)| *offset < range.1));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Index entries tell the largest timestamp of each run. The run with the largest is read to be sure, which matters
+    /// where only a part of it is in the range; then the next largest may be the larger one.
+    fn max_timestamp(
+        &mut self,
+        id: PartitionId,
+        places: &[Place],
+        range: Offsets,
+    ) -> Result<Option<RecordAt>, ReadError> {
+        let mut exact: HashMap<(u64, u64), Option<RecordAt>> = HashMap::new();
+        let mut known: Option<RecordAt> = None;
+        for _ in 0..limits::MAX_TIMESTAMP_RUNS {
+            let Some((segment, run)) = self.newest_run(id, places, range, &exact)? else { break };
+            if known.is_some_and(|(offset, newest, _)| (newest, -offset) >= (run.max_timestamp, -run.base_offset)) {
+                break;
+            }
+            let found = newest_in_run(&segment, run, range, &mut self.buf)?;
+            if let Some(found) = found {
+                let is_better = |(offset, newest, _): RecordAt| (found.1, -found.0) > (newest, -offset);
+                if known.is_none_or(is_better) {
+                    known = Some(found);
+                }
+            }
+            exact.insert((run.segment, run.position), found);
+        }
+        Ok(known.filter(|(_, timestamp, _)| *timestamp >= 0))
+    }
+
+    /// The first of the runs that state the largest timestamp, without those that were read already.
+    fn newest_run(
+        &mut self,
+        id: PartitionId,
+        places: &[Place],
+        range: Offsets,
+        exact: &HashMap<(u64, u64), Option<RecordAt>>,
+    ) -> Result<Option<(Arc<OpenSegment>, RunRef)>, ReadError> {
+        let mut newest: Option<(Arc<OpenSegment>, RunRef)> = None;
+        for place in places {
+            let Some(segment) = self.cache.open(place.segment)? else { continue };
+            // Runs that are no newer than the best so far need not be looked at.
+            let least = newest.as_ref().map_or(i64::MIN, |(_, run)| run.max_timestamp);
+            let mut runs = RunSource::new(&self.cache, &segment, id, place, range.0, least)?;
+            while let Some(run) = runs.next()?.filter(|run| run.base_offset < range.1) {
+                let is_newer = newest.as_ref().is_none_or(|(_, best)| run.max_timestamp > best.max_timestamp);
+                if is_newer && !exact.contains_key(&(run.segment, run.position)) {
+                    newest = Some((segment.clone(), run));
+                }
+            }
+        }
+        Ok(newest)
+    }
+}
+
+fn splice(segment: &OpenSegment, found: &Found) -> Splice {
+    Splice { handle: segment.segment.handle(), position: found.position, len: found.len }
+}
+
+/// The bytes of splices of one segment, one after the other.
+fn gather(segment: &OpenSegment, splices: &[Splice]) -> Result<Vec<u8>, ReadError> {
+    let len = splices.iter().map(|splice| splice.len as usize).sum();
+    let mut bytes = vec![0; len];
+    let mut rest = &mut bytes[..];
+    for splice in splices {
+        let (part, after) = rest.split_at_mut(splice.len as usize);
+        let read = segment.segment.file.read_at(part, splice.position).map_err(|e| ReadError::Io(e.to_string()))?;
+        if read < part.len() {
+            return Err(segment.corrupt(splice.position, "the file ends inside a run"));
+        }
+        rest = after;
+    }
+    Ok(bytes)
+}
+
+fn first_in_run(
+    segment: &OpenSegment,
+    run: RunRef,
+    range: Offsets,
+    timestamp: i64,
+    buf: &mut Vec<u8>,
+) -> Result<Option<RecordAt>, ReadError> {
+    let mut cursor = BatchCursor::new(segment, run, buf);
+    while let Some(found) = cursor.next()? {
+        if found.header.last_offset() < range.0 || found.header.max_timestamp < timestamp {
+            continue;
+        }
+        if found.header.base_offset >= range.1 {
+            break;
+        }
+        let bytes = cursor.load(&found)?;
+        let batch = Batch { header: found.header, bytes };
+        let first = first_at_or_after_from(&batch, timestamp, range.0);
+        let first = first.map_err(|error| segment.corrupt(found.position, &error.to_string()))?;
+        if let Some((offset, timestamp)) = first {
+            return Ok(Some((offset, timestamp, found.header.leader_epoch)));
+        }
+    }
+    Ok(None)
+}
+
+/// The first record within the offsets that has the largest timestamp of the run's part there.
+fn newest_in_run(
+    segment: &OpenSegment,
+    run: RunRef,
+    range: Offsets,
+    buf: &mut Vec<u8>,
+) -> Result<Option<RecordAt>, ReadError> {
+    let mut best: Option<RecordAt> = None;
+    let mut scratch = Vec::new();
+    let mut cursor = BatchCursor::new(segment, run, buf);
+    while let Some(found) = cursor.next()? {
+        let header = found.header;
+        let is_out = header.last_offset() < range.0 || header.base_offset >= range.1;
+        if is_out || best.is_some_and(|(_, newest, _)| header.max_timestamp <= newest) {
+            continue;
+        }
+        let batch = Batch { header, bytes: cursor.load(&found)? };
+        let wrong = |error: crate::wire::batch::BatchError| segment.corrupt(found.position, &error.to_string());
+        for record in records(&batch, &mut scratch, DECOMPRESSED_BYTES_MAX).map_err(wrong)? {
+            let record = record.map_err(wrong)?;
+            let (offset, timestamp) = (record.offset(&header), record.timestamp(&header));
+            let is_in = (range.0..range.1).contains(&offset);
+            if is_in && best.is_none_or(|(_, newest, _)| timestamp > newest) {
+                best = Some((offset, timestamp, header.leader_epoch));
+            }
+        }
+    }
+    Ok(best)
+}
+
+/// Where a place's runs come from: the broker's memory, or the segment's footer.
+enum RunSource<'a> {
+    Given { runs: std::slice::Iter<'a, RunRef>, id: PartitionId, offset: i64 },
+    Footer(Runs),
+}
+
+impl<'a> RunSource<'a> {
+    fn new(
+        cache: &ReadCache,
+        segment: &Arc<OpenSegment>,
+        id: PartitionId,
+        place: &'a Place,
+        offset: i64,
+        timestamp_min: i64,
+    ) -> Result<RunSource<'a>, ReadError> {
+        match &place.runs {
+            Some(runs) => Ok(RunSource::Given { runs: runs.iter(), id, offset }),
+            None => Ok(RunSource::Footer(segment.runs(cache, id, offset, timestamp_min)?)),
+        }
+    }
+
+    fn next(&mut self) -> Result<Option<RunRef>, ReadError> {
+        match self {
+            RunSource::Given { runs, id, offset } => {
+                Ok(runs.find(|run| run.id == *id && run.last_offset >= *offset).copied())
+            }
+            RunSource::Footer(runs) => runs.next(),
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Owns segment files: their names, how one is made, renewed, sealed and removed.
+
+use std::io;
+use std::sync::Arc;
+
+use super::footer;
+use super::format::{HeaderError, Identity, SegmentHeader, FORMAT_VERSION, SEGMENT_HEADER_BYTES};
+use super::{RecoverError, RunRef, SegmentHandle, SegmentId};
+use crate::sys::aligned::AlignedBuf;
+use crate::sys::disk::{Disk, DiskFile, OpenMode, BLOCK_BYTES};
+
+/// The folder of the segments.
+pub const DIR: &str = "wal";
+/// Where a segment is made before it gets its name.
+pub const PREPARE: &str = "wal/prepare.tmp";
+
+/// Path of a segment below the data directory.
+pub fn path(id: SegmentId) -> String {
+    format!("{DIR}/{id:020}.log")
+}
+
+/// The number in a segment's file name.
+pub fn id_of(name: &str) -> Option<SegmentId> {
+    let digits = name.strip_suffix(".log")?;
+    (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+/// Ids and lengths in bytes of all segment files, in order.
+pub fn list(disk: &dyn Disk) -> io::Result<Vec<(SegmentId, u64)>> {
+    let files = disk.list(DIR)?;
+    let mut segments: Vec<_> = files.iter().filter_map(|(name, bytes)| Some((id_of(name)?, *bytes))).collect();
+    segments.sort_unstable();
+    Ok(segments)
+}
+
+/// An open segment with what its header says.
+#[derive(Clone, Debug)]
+pub struct Segment {
+    pub header: SegmentHeader,
+    pub file: Arc<dyn DiskFile>,
+}
+
+impl Segment {
+    pub fn handle(&self) -> SegmentHandle {
+        SegmentHandle { segment: self.header.identity.segment, file: self.file.clone() }
+    }
+
+    pub fn block(&self) -> u64 {
+        u64::from(self.header.block_bytes)
+    }
+}
+
+/// Makes a preallocated segment with a durable header under its final name.
+///
+/// Any error leaves the log as it was; `StorageFull` means that there is no room now.
+pub fn create(disk: &dyn Disk, header: SegmentHeader) -> io::Result<Segment> {
+    match disk.remove(PREPARE) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = disk.create(PREPARE, header.file_bytes)?;
+    let finish = || -> io::Result<()> {
+        write_header(&*file, &header)?;
+        disk.rename(PREPARE, &path(header.identity.segment))?;
+        disk.sync_dir(DIR)
+    };
+    if let Err(error) = finish() {
+        // What is left under this name would hold the space that was missing.
+        let _ = disk.remove(PREPARE);
+        return Err(error);
+    }
+    Ok(Segment { header, file })
+}
+
+/// Writes a header and makes it durable.
+pub fn write_header(file: &dyn DiskFile, header: &SegmentHeader) -> io::Result<()> {
+    let mut block = AlignedBuf::with_capacity(header.block_bytes as usize);
+    header.encode(&mut block);
+    file.write_at(&block, 0)?;
+    file.sync_data()
+}
+
+/// Opens a segment and checks its header against its name; `directory` too, if it is known.
+pub fn open(
+    disk: &dyn Disk,
+    id: SegmentId,
+    mode: OpenMode,
+    directory: Option<crate::wire::Uuid>,
+) -> Result<Segment, RecoverError> {
+    let name = path(id);
+    let file = disk.open(&name, mode).map_err(RecoverError::io("opening a segment"))?;
+    let mut block = AlignedBuf::with_capacity(BLOCK_BYTES);
+    block.resize(BLOCK_BYTES);
+    let read = file.read_at(&mut block, 0).map_err(RecoverError::io("reading a segment"))?;
+    let header = match SegmentHeader::parse(&block[..read.min(SEGMENT_HEADER_BYTES)]) {
+        Ok(header) => header,
+        Err(HeaderError::Bad(what)) => return Err(RecoverError::lost(name, 0, what)),
+        Err(HeaderError::Newer(version)) => {
+            return Err(RecoverError::Newer { file: name, version, supported: FORMAT_VERSION })
+        }
+    };
+    if header.identity.segment != id {
+        let what = format!("it is segment {} under another name", header.identity.segment);
+        return Err(RecoverError::lost(name, 0, what));
+    }
+    if directory.is_some_and(|directory| directory != header.identity.directory) {
+        return Err(RecoverError::lost(name, 0, "it belongs to another data directory"));
+    }
+    Ok(Segment { header, file })
+}
+
+/// Writes the footer where the groups end, cuts the file behind it and makes both durable. The new length in bytes.
+pub fn seal(
+    file: &dyn DiskFile,
+    header: &SegmentHeader,
+    groups_end: u64,
+    runs: &mut [RunRef],
+    first_seq: u64,
+    last_seq: u64,
+) -> io::Result<u64> {
+    let identity: &Identity = &header.identity;
+    let block = header.block_bytes as usize;
+    let footer = footer::encode(runs, identity, groups_end, first_seq, last_seq, block);
+    file.write_at(&footer, groups_end)?;
+    let file_bytes = groups_end + footer.len() as u64;
+    file.truncate(file_bytes)?;
+    file.sync_data()?;
+    Ok(file_bytes)
+}
+
+/// Removes a segment durably; one that is gone already is no error.
+///
+/// The caller has made sure that no live run is in it and that it lies below the floor of the checkpoints.
+pub fn remove(disk: &dyn Disk, id: SegmentId) -> io::Result<()> {
+    match disk.remove(&path(id)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => disk.sync_dir(DIR),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_numbers_belong_together() {
+        assert_eq!(path(42), "wal/00000000000000000042.log");
+        assert_eq!(id_of("00000000000000000042.log"), Some(42));
+        for other in ["42.log", "00000000000000000042.tmp", "+0000000000000000042.log", "99999999999999999999.log"] {
+            assert_eq!(id_of(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Owns the virtual clients: small state machines that speak Kafka and remember what they are owed.
+
+mod admin;
+mod checker;
+mod consumer;
+mod member;
+mod offsets;
+mod producer;
+
+use chronik::broker::Now;
+
+use super::model::Model;
+use super::proto::{Answer, Ask};
+use super::rng::Rng;
+
+pub use admin::Admin;
+pub use checker::Checker;
+pub use consumer::Consumer;
+pub use member::Member;
+pub use offsets::Offsets;
+pub use producer::Producer;
+
+/// What a client can do when it is its turn.
+pub struct Turn<'a> {
+    pub rng: &'a mut Rng,
+    pub now: Now,
+    pub model: &'a mut Model,
+    pub ids: &'a mut Ids,
+    /// Requests to send, in order.
+    pub out: Vec<(i32, i16, Ask)>,
+    /// When it wants its next turn, if not now already asked for.
+    pub again_us: Option<u64>,
+    /// Nothing new is to be begun: the run is coming to its end.
+    pub closing: bool,
+}
+
+/// Numbers that are never given twice in a run.
+#[derive(Debug, Default)]
+pub struct Ids {
+    correlation: i32,
+    tag: u64,
+    commit: u64,
+}
+
+impl Ids {
+    pub fn tag(&mut self) -> u64 {
+        self.tag += 1;
+        self.tag
+    }
+
+    pub fn commit(&mut self) -> u64 {
+        self.commit += 1;
+        self.commit
+    }
+}
+
+impl Turn<'_> {
+    /// Sends a request; its correlation id.
+    pub fn send(&mut self, version: i16, ask: Ask) -> i32 {
+        self.ids.correlation += 1;
+        self.out.push((self.ids.correlation, version, ask));
+        self.ids.correlation
+    }
+
+    pub fn again(&mut self, low_us: u64, high_us: u64) {
+        let at = self.rng.range(low_us, high_us);
+        self.again_us = Some(self.again_us.map_or(at, |before| before.min(at)));
+    }
+
+    /// Names of topics that clients may use now, with their numbers of partitions.
+    pub fn topics(&self, steady_only: bool) -> Vec<(String, i32)> {
+        let known = self.model.topics.iter().filter(|(_, topic)| topic.may_exist && (topic.steady || !steady_only));
+        known.map(|(name, topic)| (name.clone(), topic.partitions_min)).collect()
+    }
+}
+
+/// A virtual client with one connection.
+pub trait Actor: std::fmt::Debug {
+    /// Its time has come, or it has just lost its connection and waited a little.
+    fn act(&mut self, turn: &mut Turn<'_>);
+    /// An answer arrived.
+    fn answered(&mut self, turn: &mut Turn<'_>, correlation: i32, answer: &Answer) -> Result<(), String>;
+    /// The connection is gone; whatever was not answered never will be.
+    fn disconnected(&mut self);
+    /// The server is up (again).
+    fn start(&mut self) {}
+    /// Nothing is owed to it.
+    fn is_idle(&self) -> bool;
+}

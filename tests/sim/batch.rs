@@ -1,0 +1,186 @@
+//! Owns record batches as the simulation makes and reads them, written against Kafka's format and not against our codec.
+//!
+//! Each batch carries a *tag*, a number never used again, in the value of its first record, so that it can be followed
+//! from the request through the log and back to a consumer.
+
+use bytes::Bytes;
+
+/// Producer id, epoch and the first record's sequence number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sequence {
+    pub producer: i64,
+    pub epoch: i16,
+    pub first: i32,
+}
+
+/// What a batch's bytes say.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    pub base_offset: i64,
+    pub leader_epoch: i32,
+    pub last_offset: i64,
+    pub sequence: Option<Sequence>,
+    pub tag: u64,
+    /// Each record's timestamp, ms.
+    pub timestamps: Vec<i64>,
+    /// The whole batch.
+    pub bytes: Bytes,
+}
+
+impl Batch {
+    pub fn records(&self) -> i64 {
+        self.last_offset - self.base_offset + 1
+    }
+
+    /// Whether two are the same but for what the broker fills in: base offset and leader epoch.
+    pub fn is_same_data(&self, other: &[u8]) -> bool {
+        other.len() == self.bytes.len() && other[8..12] == self.bytes[8..12] && other[16..] == self.bytes[16..]
+    }
+}
+
+/// A batch with one record for each timestamp; every value is `value_bytes` of noise that follows from the tag.
+pub fn build(tag: u64, sequence: Option<Sequence>, timestamps: &[i64], value_bytes: usize) -> Bytes {
+    let first_timestamp = timestamps[0];
+    let mut records = Vec::new();
+    for (n, timestamp) in timestamps.iter().enumerate() {
+        let mut record = vec![0];
+        put_varint(&mut record, timestamp - first_timestamp);
+        put_varint(&mut record, n as i64);
+        put_varint(&mut record, -1);
+        put_varint(&mut record, 8 + value_bytes as i64);
+        record.extend_from_slice(&tag.to_be_bytes());
+        let noise = tag.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ n as u64;
+        record.extend((0..value_bytes).map(|i| (noise >> (i % 8 * 8)) as u8 ^ (i >> 3) as u8));
+        put_varint(&mut record, 0);
+        put_varint(&mut records, record.len() as i64);
+        records.extend_from_slice(&record);
+    }
+    let mut tail = Vec::with_capacity(40 + records.len());
+    tail.extend_from_slice(&0_i16.to_be_bytes());
+    tail.extend_from_slice(&(timestamps.len() as i32 - 1).to_be_bytes());
+    tail.extend_from_slice(&first_timestamp.to_be_bytes());
+    tail.extend_from_slice(&timestamps.iter().copied().max().unwrap_or(-1).to_be_bytes());
+    let sequence = sequence.unwrap_or(Sequence { producer: -1, epoch: -1, first: -1 });
+    tail.extend_from_slice(&sequence.producer.to_be_bytes());
+    tail.extend_from_slice(&sequence.epoch.to_be_bytes());
+    tail.extend_from_slice(&sequence.first.to_be_bytes());
+    tail.extend_from_slice(&(timestamps.len() as i32).to_be_bytes());
+    tail.extend_from_slice(&records);
+
+    let mut batch = Vec::with_capacity(21 + tail.len());
+    batch.extend_from_slice(&0_i64.to_be_bytes());
+    batch.extend_from_slice(&(9 + tail.len() as i32).to_be_bytes());
+    batch.extend_from_slice(&(-1_i32).to_be_bytes());
+    batch.push(2);
+    batch.extend_from_slice(&crc32c::crc32c(&tail).to_be_bytes());
+    batch.extend_from_slice(&tail);
+    batch.into()
+}
+
+/// All batches in some record data. A last one that is cut short is left out, as consumers do.
+pub fn parse(data: &Bytes) -> Result<Vec<Batch>, String> {
+    let mut batches = Vec::new();
+    let mut at = 0;
+    while data.len() - at >= 12 {
+        let len = 12 + i32_at(data, at + 8)? as usize;
+        if data.len() - at < len {
+            break;
+        }
+        batches.push(parse_one(data.slice(at..at + len))?);
+        at += len;
+    }
+    Ok(batches)
+}
+
+fn parse_one(bytes: Bytes) -> Result<Batch, String> {
+    let magic = bytes.get(16).copied();
+    if magic != Some(2) {
+        return Err(format!("a batch of magic {magic:?}"));
+    }
+    if crc32c::crc32c(&bytes[21..]) != i32_at(&bytes, 17)? as u32 {
+        return Err("a batch with a wrong CRC".to_string());
+    }
+    let base_offset = i64_at(&bytes, 0)?;
+    let last_delta = i32_at(&bytes, 23)?;
+    let first_timestamp = i64_at(&bytes, 27)?;
+    let producer = i64_at(&bytes, 43)?;
+    let epoch = i16::from_be_bytes(bytes[51..53].try_into().map_err(|_| "short batch")?);
+    let sequence = Sequence { producer, epoch, first: i32_at(&bytes, 53)? };
+    let count = i32_at(&bytes, 57)?;
+    if count != last_delta + 1 || count < 1 {
+        return Err(format!("{count} records up to delta {last_delta}"));
+    }
+    let mut at = 61;
+    let mut tag = 0;
+    let mut timestamps = Vec::new();
+    for n in 0..count {
+        let len = varint(&bytes, &mut at)?;
+        let end = at + usize::try_from(len).map_err(|_| "negative length")?;
+        at += 1;
+        timestamps.push(first_timestamp + varint(&bytes, &mut at)?);
+        if varint(&bytes, &mut at)? != i64::from(n) || varint(&bytes, &mut at)? != -1 {
+            return Err("a record that was not sent".to_string());
+        }
+        varint(&bytes, &mut at)?;
+        let of_record = i64_at(&bytes, at)? as u64;
+        if n > 0 && of_record != tag {
+            return Err(format!("records of {tag} and {of_record} in one batch"));
+        }
+        tag = of_record;
+        at = end;
+    }
+    if at != bytes.len() {
+        return Err(format!("{} bytes after the last record", bytes.len() - at));
+    }
+    let sequence = (producer >= 0).then_some(sequence);
+    let leader_epoch = i32_at(&bytes, 12)?;
+    let last_offset = base_offset + i64::from(last_delta);
+    Ok(Batch { base_offset, leader_epoch, last_offset, sequence, tag, timestamps, bytes })
+}
+
+fn i32_at(bytes: &[u8], at: usize) -> Result<i32, String> {
+    let four = bytes.get(at..at + 4).ok_or("a batch that ends too early")?;
+    Ok(i32::from_be_bytes(four.try_into().expect("four bytes")))
+}
+
+fn i64_at(bytes: &[u8], at: usize) -> Result<i64, String> {
+    let eight = bytes.get(at..at + 8).ok_or("a batch that ends too early")?;
+    Ok(i64::from_be_bytes(eight.try_into().expect("eight bytes")))
+}
+
+fn put_varint(out: &mut Vec<u8>, value: i64) {
+    let mut rest = ((value << 1) ^ (value >> 63)) as u64;
+    while rest >= 0x80 {
+        out.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+}
+
+fn varint(bytes: &[u8], at: &mut usize) -> Result<i64, String> {
+    let mut value = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let byte = *bytes.get(*at).ok_or("a record that ends too early")?;
+        *at += 1;
+        value |= u64::from(byte & 0x7F) << shift;
+        if byte & 0x80 == 0 {
+            return Ok((value >> 1) as i64 ^ -((value & 1) as i64));
+        }
+    }
+    Err("a varint without an end".to_string())
+}
+
+#[test]
+fn a_batch_reads_back_as_it_was_built() {
+    let sequence = Some(Sequence { producer: 7, epoch: 1, first: 40 });
+    let bytes = build(0xABCD, sequence, &[1000, 900, 2000], 50);
+    let twice = Bytes::from([bytes.to_vec(), build(3, None, &[5], 0).to_vec(), vec![0; 11]].concat());
+    let batches = parse(&twice).expect("whole");
+    assert_eq!(batches.len(), 2);
+    assert_eq!((batches[0].tag, batches[0].records(), batches[0].sequence), (0xABCD, 3, sequence));
+    assert_eq!(batches[0].timestamps, [1000, 900, 2000]);
+    assert!(batches[0].is_same_data(&bytes) && !batches[0].is_same_data(&batches[1].bytes));
+    let mut wrong = bytes.to_vec();
+    wrong[70] ^= 1;
+    assert!(parse(&wrong.into()).is_err());
+}

@@ -1,0 +1,86 @@
+//! Owns the simulation's time and what is going to happen when.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use chronik::broker::Now;
+
+use super::rng::Rng;
+
+/// A clock that only moves when something happens, and the queue of what will.
+#[derive(Debug)]
+pub struct Clock<E> {
+    now_us: u64,
+    /// The wall clock at time 0, ms; jumps change it.
+    wall_base_ms: i64,
+    queue: BinaryHeap<Reverse<(u64, u64, Item<E>)>>,
+    scheduled: u64,
+}
+
+/// Takes no part in the order.
+#[derive(Debug)]
+struct Item<E>(E);
+
+impl<E> PartialEq for Item<E> {
+    fn eq(&self, _: &Item<E>) -> bool {
+        true
+    }
+}
+
+impl<E> Eq for Item<E> {}
+
+impl<E> PartialOrd for Item<E> {
+    fn partial_cmp(&self, other: &Item<E>) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<E> Ord for Item<E> {
+    fn cmp(&self, _: &Item<E>) -> std::cmp::Ordering {
+        std::cmp::Ordering::Equal
+    }
+}
+
+impl<E> Clock<E> {
+    pub fn new(rng: &mut Rng) -> Clock<E> {
+        let wall_base_ms = 1_600_000_000_000 + rng.below(1 << 32) as i64;
+        Clock { now_us: rng.below(1 << 40), wall_base_ms, queue: BinaryHeap::new(), scheduled: 0 }
+    }
+
+    pub fn now(&self) -> Now {
+        Now { mono_us: self.now_us, wall_ms: self.wall_base_ms + (self.now_us / 1000) as i64 }
+    }
+
+    /// Somebody set the wall clock.
+    pub fn jump(&mut self, ms: i64) {
+        self.wall_base_ms += ms;
+    }
+
+    /// `event` happens in so many µs, after everything scheduled before for the same time.
+    pub fn after(&mut self, delay_us: u64, event: E) {
+        self.at(self.now_us + delay_us, event);
+    }
+
+    pub fn at(&mut self, at_us: u64, event: E) {
+        self.scheduled += 1;
+        self.queue.push(Reverse((at_us.max(self.now_us), self.scheduled, Item(event))));
+    }
+
+    /// Moves on to the next event.
+    pub fn next(&mut self) -> Option<E> {
+        let Reverse((at_us, _, Item(event))) = self.queue.pop()?;
+        self.now_us = at_us;
+        Some(event)
+    }
+}
+
+#[test]
+fn events_come_in_the_order_of_their_times() {
+    let mut clock = Clock::new(&mut Rng::new(1));
+    let start = clock.now();
+    clock.after(2000, 'c');
+    clock.after(1000, 'a');
+    clock.after(1000, 'b');
+    assert_eq!([clock.next(), clock.next(), clock.next(), clock.next()], [Some('a'), Some('b'), Some('c'), None]);
+    assert_eq!((clock.now().mono_us, clock.now().wall_ms - start.wall_ms >= 2), (start.mono_us + 2000, true));
+}

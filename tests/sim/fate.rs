@@ -1,0 +1,253 @@
+//! Owns what goes wrong in a run, and how the server comes back: crashes, kills, stops, errors, full disks, clock jumps.
+
+use super::clock::Clock;
+use super::disk::{Op, SimDisk, Trouble, CHANGES};
+use super::model::Model;
+use super::net::Net;
+use super::node::Node;
+use super::rng::Rng;
+use super::scenario::{Scenario, CHECKER};
+use super::world::{Event, Stats, World};
+
+/// How often a start may be struck down before the run is given up.
+const STARTS_MAX: usize = 50;
+
+/// Runs one seed from its beginning to its end.
+pub fn run(scenario: Scenario, trace: bool) -> (Result<(), String>, Stats, Vec<String>) {
+    let mut world = World::new(scenario, trace);
+    let result = world.run();
+    world.stats.answers = world.model.answers;
+    world.stats.crashes = world.disk.crashes();
+    (result, world.stats, world.trace.unwrap_or_default())
+}
+
+impl World {
+    pub fn new(scenario: Scenario, trace: bool) -> World {
+        let mut rng = Rng::new(scenario.seed ^ 0x5EED);
+        let disk = SimDisk::new(rng.next_u64(), scenario.faults);
+        if trace {
+            disk.start_trace();
+        }
+        let clients = scenario.clients(&mut rng);
+        let mut clock = Clock::new(&mut rng);
+        for client in 1..clients.len() {
+            clock.after(0, Event::Act(client));
+        }
+        let mut acts_at = vec![Some(clock.now().mono_us); clients.len()];
+        acts_at[CHECKER] = None;
+        let model = Model::new(scenario.excuses);
+        World {
+            rng,
+            clock,
+            scenario,
+            disk,
+            node: None,
+            net: Net::default(),
+            clients,
+            acts_at,
+            model,
+            known: Default::default(),
+            ids: Default::default(),
+            stats: Stats::default(),
+            life: 0,
+            checking: false,
+            closing: false,
+            errors_planned: false,
+            excused_starts: Vec::new(),
+            trace: trace.then(Vec::new),
+        }
+    }
+
+    pub fn run(&mut self) -> Result<(), String> {
+        self.start()?;
+        self.next_misfortune();
+        while self.stats.events < self.scenario.events {
+            if !self.step()? {
+                break;
+            }
+        }
+        self.finish()?;
+        // Whatever is on the disk now must be there after a last crash, and after an orderly stop.
+        self.die(Trouble::Cut)?;
+        self.finish()?;
+        self.stop()?;
+        self.finish()
+    }
+
+    /// Lets everybody come to an end: every request has to be answered.
+    pub fn finish(&mut self) -> Result<(), String> {
+        self.closing = true;
+        self.disk.forget_plans();
+        self.disk.set_capacity(1 << 40);
+        for _ in 0..100_000 {
+            let quiet = self.clients.iter().all(|client| client.is_idle()) && !self.checking;
+            let writing = self.node.as_ref().is_none_or(|node| node.in_flight);
+            if quiet && !writing {
+                return Ok(());
+            }
+            self.step()?;
+        }
+        let owed: Vec<String> =
+            self.clients.iter().filter(|c| !c.is_idle()).map(|client| format!("{client:?}")).collect();
+        Err(format!("somebody waits for an answer for ever: {owed:#?}"))
+    }
+
+    fn next_misfortune(&mut self) {
+        if self.scenario.misfortune_us > 0 {
+            let delay = self.rng.below(2 * self.scenario.misfortune_us);
+            self.clock.after(delay, Event::Misfortune);
+        }
+    }
+
+    pub fn misfortune(&mut self) -> Result<(), String> {
+        self.next_misfortune();
+        if self.closing || self.node.is_none() {
+            return Ok(());
+        }
+        let nth = 1 + self.rng.below(12);
+        match self.rng.below(14) {
+            0 | 1 => self.die(Trouble::Cut)?,
+            2 => self.die(Trouble::Kill)?,
+            3..=5 => self.disk.plan(CHANGES, "", nth, Trouble::Cut),
+            6 => self.disk.plan(CHANGES, "", nth, Trouble::Kill),
+            7 => self.disk.plan(&[Op::Sync], "", nth, Trouble::Cut),
+            8 => self.stop()?,
+            9 if self.scenario.disk_errors => {
+                self.errors_planned = true;
+                self.disk.plan(&[Op::Write, Op::Sync], "wal/", nth, Trouble::Error);
+            }
+            10 if self.scenario.disk_errors => {
+                self.errors_planned = true;
+                self.disk.plan(CHANGES, "", nth, Trouble::Error);
+            }
+            11 if self.scenario.excuses.reads_fail => self.disk.plan(&[Op::Read], "wal/", nth, Trouble::Error),
+            12 if self.scenario.excuses.disk_full => {
+                let used = self.disk.used_bytes();
+                let spare = self.rng.below(30 << 20);
+                let full = self.rng.chance(60);
+                self.disk.set_capacity(if full { used + spare } else { 1 << 40 });
+            }
+            13 if self.scenario.clock_jumps => {
+                let ms = self.rng.below(2 * 3_600_000) as i64 - 3_600_000;
+                self.note(|| format!("the wall clock jumps by {ms} ms"));
+                self.clock.jump(ms);
+            }
+            _ => self.reset_all(),
+        }
+        Ok(())
+    }
+
+    /// The log gave up. The process ends, and what the cache still shows is not what the medium holds.
+    pub fn log_failed(&mut self, why: &str) -> Result<(), String> {
+        if self.disk.is_down().is_some() {
+            return Ok(());
+        }
+        if !self.errors_planned {
+            return Err(format!("the log gave up without need: {why}"));
+        }
+        let trouble = if self.rng.chance(50) { Trouble::Cut } else { Trouble::Kill };
+        self.die(trouble)
+    }
+
+    /// A planned crash has struck.
+    pub fn bury_if_dead(&mut self) -> Result<(), String> {
+        if self.node.is_none() || self.disk.is_down().is_none() {
+            return Ok(());
+        }
+        self.node = None;
+        self.come_back()
+    }
+
+    /// The server goes down now and comes back.
+    pub fn die(&mut self, trouble: Trouble) -> Result<(), String> {
+        self.note(|| format!("== {trouble:?}"));
+        self.node = None;
+        self.stats.kills += u64::from(trouble == Trouble::Kill);
+        self.disk = if trouble == Trouble::Cut { self.disk.power_cut() } else { self.disk.process_died() };
+        self.come_back()
+    }
+
+    /// An orderly stop, and a start after it.
+    pub fn stop(&mut self) -> Result<(), String> {
+        self.note(|| "== stop".to_string());
+        self.stats.stops += 1;
+        let now = self.clock.now();
+        if let Some(node) = &mut self.node {
+            node.broker.stop(now);
+            self.turn()?;
+        }
+        let life = self.life;
+        for _ in 0..20_000 {
+            let drained = self.node.as_ref().is_none_or(|node| node.broker.is_drained() && !node.in_flight);
+            if drained || self.life != life {
+                break;
+            }
+            self.step()?;
+        }
+        if self.life != life {
+            return Ok(());
+        }
+        let Some(mut node) = self.node.take() else { return Ok(()) };
+        if !node.broker.is_drained() {
+            return Err("an orderly stop does not come to its end".to_string());
+        }
+        let closed = node.close();
+        if let Err(why) = closed.as_ref().map_err(|e| e.clone()) {
+            if self.disk.is_down().is_none() && !self.errors_planned {
+                return Err(format!("the log could not be closed: {why}"));
+            }
+        }
+        drop(node);
+        self.come_back()
+    }
+
+    fn come_back(&mut self) -> Result<(), String> {
+        self.reset_all();
+        self.disk = self.disk.restart();
+        if self.rng.chance(80) {
+            self.disk.forget_plans();
+            self.errors_planned = false;
+        }
+        if !self.closing && self.rng.chance(25) {
+            // The next start may be struck down too.
+            let nth = 1 + self.rng.below(15);
+            self.disk.plan(CHANGES, "", nth, Trouble::Cut);
+        }
+        self.start()
+    }
+
+    /// Starts the server, again and again if it is struck down meanwhile.
+    fn start(&mut self) -> Result<(), String> {
+        for _ in 0..STARTS_MAX {
+            self.life += 1;
+            let (settings, options) = (self.scenario.settings(self.life), self.scenario.options(self.life));
+            let started = Node::start(&self.disk, settings, options, self.clock.now(), self.known.clone());
+            self.note(|| format!("== start: {}", started.as_ref().map_or_else(|why| why.as_str(), |_| "ok")));
+            match started {
+                Ok(node) => {
+                    self.model.recovered(node.recovered)?;
+                    self.node = Some(node);
+                    self.checking = true;
+                    self.clients[CHECKER].start();
+                    self.act_after(CHECKER, 0);
+                    return self.bury_if_dead();
+                }
+                Err(why) if self.disk.is_down().is_some() => drop(why),
+                // An error of the disk, or a disk without room: it passes.
+                Err(why)
+                    if self.errors_planned || self.scenario.excuses.reads_fail || self.scenario.excuses.disk_full =>
+                {
+                    self.disk.forget_plans();
+                    self.disk.set_capacity(1 << 40);
+                    self.excused_starts.push(why);
+                    if self.excused_starts.len() > STARTS_MAX {
+                        break;
+                    }
+                }
+                Err(why) => return Err(format!("refuses to start: {why}")),
+            }
+            self.disk = self.disk.restart();
+        }
+        Err(format!("does not come up: {:?}", self.excused_starts.last()))
+    }
+}

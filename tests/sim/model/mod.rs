@@ -1,0 +1,282 @@
+//! Owns the oracle: an independent model of what Kafka promises, against which every answer of the broker is held.
+//!
+//! The model follows three things: what clients handed in (`handed_in`), what the broker put into the log's groups and
+//! which of them were durable (`planned`, `written`, `recovered`), and every answer at the moment it leaves (`answered`).
+//! A durable log is a prefix of the planned groups; so after a crash each partition must hold exactly the batches of
+//! that prefix, with the bytes that were sent, and no answer may tell of anything beyond it.
+
+mod admin;
+mod groups;
+mod log;
+mod reads;
+mod register;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chronik::wal::{Group, GroupSeq, PartitionId, Written};
+use chronik::wire::Uuid;
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+
+use super::batch::{self, Batch};
+use super::proto::{Answer, Ask};
+
+pub use admin::TopicState;
+pub use groups::{commit_text, Groups};
+pub use log::Log;
+
+pub const NONE: i16 = 0;
+pub const OFFSET_OUT_OF_RANGE: i16 = 1;
+pub const CORRUPT_MESSAGE: i16 = 2;
+pub const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+pub const TOPIC_ALREADY_EXISTS: i16 = 36;
+pub const OUT_OF_ORDER_SEQUENCE: i16 = 45;
+pub const KAFKA_STORAGE_ERROR: i16 = 56;
+pub const UNKNOWN_TOPIC_ID: i16 = 100;
+
+/// What is wrong.
+pub type Verdict = Result<(), String>;
+
+/// Says what is wrong unless it is right.
+macro_rules! hold {
+    ($right:expr, $($says:tt)+) => {
+        if !$right {
+            return Err(format!($($says)+));
+        }
+    };
+}
+pub(crate) use hold;
+
+/// A request with what was known when the broker took it.
+#[derive(Debug)]
+pub struct Call {
+    pub correlation: i32,
+    pub version: i16,
+    pub ask: Ask,
+    /// What was durable, by the completions that the broker had been told of.
+    pub durable: GroupSeq,
+    /// Position in the order of all requests that were handed in.
+    pub order: u64,
+    /// Which start of the broker took it.
+    pub life: u32,
+}
+
+/// A batch that a client made.
+#[derive(Debug)]
+struct Sent {
+    topic: String,
+    partition: i32,
+    batch: Batch,
+    /// How often it was handed in. A plain producer that repeats itself may be stored as often.
+    attempts: u32,
+    /// An answer told that it was refused.
+    refused: bool,
+}
+
+/// Which promises the faults of this run suspend.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Excuses {
+    /// Reads may be answered with an error.
+    pub reads_fail: bool,
+    /// Appends may be refused for want of space.
+    pub disk_full: bool,
+}
+
+/// The oracle.
+#[derive(Debug, Default)]
+pub struct Model {
+    pub excuses: Excuses,
+    pub logs: BTreeMap<PartitionId, Log>,
+    pub topics: BTreeMap<String, TopicState>,
+    pub groups: Groups,
+    names: BTreeMap<Uuid, String>,
+    sent: BTreeMap<u64, Sent>,
+    /// The last group whose completion the broker was told of.
+    durable: GroupSeq,
+    planned: GroupSeq,
+    /// Producer ids that were given out.
+    producers: BTreeSet<i64>,
+    orders: u64,
+    empty: Log,
+    life: u32,
+    pub answers: u64,
+}
+
+impl Model {
+    pub fn new(excuses: Excuses) -> Model {
+        Model { excuses, ..Model::default() }
+    }
+
+    /// A client is about to be told, or has just been told, of a batch's way; remembers what it consists of.
+    pub fn sends(&mut self, topic: &str, partition: i32, batch: Batch) {
+        let sent = Sent { topic: topic.to_string(), partition, batch, attempts: 0, refused: false };
+        self.sent.insert(sent.batch.tag, sent);
+    }
+
+    /// The broker takes a request. The call is to be given back with its answer.
+    pub fn handed_in(&mut self, correlation: i32, version: i16, ask: Ask) -> Call {
+        self.orders += 1;
+        let call = Call { correlation, version, ask, durable: self.durable, order: self.orders, life: self.life };
+        match &call.ask {
+            Ask::Produce(request) => {
+                for (_, _, batch) in batches_of(request) {
+                    if let Some(sent) = self.sent.get_mut(&batch.tag) {
+                        sent.attempts += 1;
+                    }
+                }
+            }
+            Ask::OffsetCommit(request) => self.groups.commit_handed_in(&call, request),
+            Ask::JoinGroup(request) => self.groups.join_handed_in(request),
+            _ => self.admin_handed_in(&call),
+        }
+        call
+    }
+
+    /// The broker gave a group to be written.
+    pub fn planned(&mut self, group: &Group) -> Verdict {
+        hold!(group.seq > self.planned, "group {} after group {}", group.seq, self.planned);
+        self.planned = group.seq;
+        self.groups.planned(group.seq, group.meta.iter().filter_map(|entry| entry.value.as_deref()));
+        for run in &group.runs {
+            let end = self.logs.entry(run.id).or_default().end();
+            hold!(run.base_offset == end, "{:?}: run at {} where {end} is next", run.id, run.base_offset);
+            for planned in &run.batches {
+                let bytes = log::filled_in(planned);
+                let batch = batch::parse(&bytes)?.pop().ok_or("a planned batch that is none")?;
+                self.check_placement(run.id, &batch)?;
+                self.logs.entry(run.id).or_default().place(batch, group.seq)?;
+            }
+            let next = self.logs.entry(run.id).or_default().end();
+            hold!(next == run.last_offset + 1, "run of {:?} ends before {next}, not at {}", run.id, run.last_offset);
+        }
+        Ok(())
+    }
+
+    fn check_placement(&mut self, id: PartitionId, batch: &Batch) -> Verdict {
+        let sent = self.sent.get(&batch.tag).ok_or_else(|| format!("batch {} was never sent", batch.tag))?;
+        hold!(sent.batch.is_same_data(&batch.bytes), "batch {} is not as it was sent", batch.tag);
+        hold!(sent.partition == id.partition, "batch {} was meant for partition {}", batch.tag, sent.partition);
+        hold!(!sent.refused, "batch {} was refused and is stored nevertheless", batch.tag);
+        if let Some(name) = self.names.get(&id.topic) {
+            hold!(*name == sent.topic, "batch {} was meant for {}, not {name}", batch.tag, sent.topic);
+        }
+        let log = self.logs.entry(id).or_default();
+        let copies = log.copies(batch.tag) as u32;
+        let copies_max = if batch.sequence.is_some() { 1 } else { sent.attempts };
+        hold!(copies < copies_max, "duplicate: batch {} stands {} times in {id:?}", batch.tag, copies + 1);
+        log.check_sequence(batch)
+    }
+
+    /// The broker is told that a group is durable.
+    pub fn written(&mut self, written: &Written) -> Verdict {
+        hold!(written.seq == self.planned, "group {} written, {} planned", written.seq, self.planned);
+        for run in &written.runs {
+            let log = self.logs.get(&run.id).ok_or_else(|| format!("{:?} written and not planned", run.id))?;
+            let (first, last, len) = log.extent(written.seq);
+            let told = (run.base_offset, run.last_offset, run.len as usize);
+            hold!(told == (first, last, len), "{:?}: wrote {told:?}, planned {:?}", run.id, (first, last, len));
+        }
+        self.durable = written.seq;
+        Ok(())
+    }
+
+    /// Recovery says that the log holds the groups up to `last`.
+    pub fn recovered(&mut self, last: GroupSeq) -> Verdict {
+        let (durable, planned) = (self.durable, self.planned);
+        hold!(last >= durable, "recovered up to group {last}, but {durable} was durable");
+        hold!(last <= planned, "recovered up to group {last}, but only {planned} was planned");
+        for log in self.logs.values_mut() {
+            log.cut(last);
+        }
+        self.durable = last;
+        self.planned = last;
+        self.groups.cut(last);
+        self.life += 1;
+        Ok(())
+    }
+
+    /// An answer leaves the broker.
+    pub fn answered(&mut self, call: &Call, answer: &Answer) -> Verdict {
+        self.answers += 1;
+        match (&call.ask, answer) {
+            (Ask::Produce(request), Answer::Produce(response)) => self.check_produce(call, request, response),
+            (Ask::Fetch(request), Answer::Fetch(response)) => self.check_fetch(call, request, response),
+            (Ask::ListOffsets(request), Answer::ListOffsets(response)) => {
+                self.check_list_offsets(call, request, response)
+            }
+            (Ask::OffsetCommit(request), Answer::OffsetCommit(response)) => {
+                let (now, durable) = (self.orders, self.durable);
+                self.groups.check_commit(call, request, response, now, durable)
+            }
+            (Ask::OffsetFetch(request), Answer::OffsetFetch(response)) => {
+                let now = self.orders;
+                self.groups.check_offset_fetch(call, request, response, now)
+            }
+            (Ask::JoinGroup(request), Answer::JoinGroup(response)) => self.groups.check_join(request, response),
+            (Ask::SyncGroup(request), Answer::SyncGroup(response)) => self.groups.check_sync(request, response),
+            (Ask::Heartbeat(request), Answer::Heartbeat(response)) => self.groups.check_heartbeat(request, response),
+            _ => self.check_admin(call, answer),
+        }
+    }
+
+    fn check_produce(&mut self, call: &Call, request: &ProduceRequest, response: &ProduceResponse) -> Verdict {
+        let mut told = BTreeMap::new();
+        for topic in &response.responses {
+            for part in &topic.partition_responses {
+                told.insert((topic.name.to_string(), part.index), part);
+            }
+        }
+        for (topic, partition, batch) in batches_of(request) {
+            let part = told.remove(&(topic.clone(), partition)).ok_or("a partition without an answer")?;
+            if part.error_code == NONE {
+                self.check_ack(&topic, partition, batch.tag, part.base_offset)?;
+                continue;
+            }
+            hold!(part.base_offset == -1, "error {} with offset {}", part.error_code, part.base_offset);
+            let full = part.error_code == KAFKA_STORAGE_ERROR && self.excuses.disk_full;
+            let follows_full = part.error_code == OUT_OF_ORDER_SEQUENCE && self.excuses.disk_full;
+            let gone = part.error_code == UNKNOWN_TOPIC_OR_PARTITION && self.may_be_unknown(&topic, partition);
+            hold!(full || follows_full || gone, "batch {} refused with {}", batch.tag, part.error_code);
+            if let Some(sent) = self.sent.get_mut(&batch.tag).filter(|s| s.attempts == 1 && call.life == self.life) {
+                sent.refused = batch.sequence.is_none();
+            }
+        }
+        hold!(told.is_empty(), "answers for partitions that were not asked: {:?}", told.keys());
+        Ok(())
+    }
+
+    fn check_ack(&self, topic: &str, partition: i32, tag: u64, base_offset: i64) -> Verdict {
+        let mut places = self.candidates(topic, partition).flat_map(|log| log.places(tag));
+        let place = places.find(|place| place.batch.base_offset == base_offset);
+        let place = place.ok_or_else(|| format!("batch {tag} acknowledged at {base_offset}, where it is not"))?;
+        hold!(
+            place.seq <= self.durable,
+            "acknowledged before it was durable: batch {tag} is in group {}, only {} is written",
+            place.seq,
+            self.durable
+        );
+        Ok(())
+    }
+
+    /// The logs that a name may stand for: a topic that was made anew has another.
+    fn candidates<'a>(&'a self, topic: &'a str, partition: i32) -> impl Iterator<Item = &'a Log> {
+        self.logs.iter().filter_map(move |(id, log)| {
+            let named = self.names.get(&id.topic).is_none_or(|name| name == topic);
+            (named && id.partition == partition).then_some(log)
+        })
+    }
+
+    pub fn durable(&self) -> GroupSeq {
+        self.durable
+    }
+}
+
+/// Each partition's batch in a Produce request.
+pub fn batches_of(request: &ProduceRequest) -> Vec<(String, i32, Batch)> {
+    let parts = request.topic_data.iter().flat_map(|topic| topic.partition_data.iter().map(move |p| (topic, p)));
+    parts
+        .filter_map(|(topic, part)| {
+            let batch = batch::parse(part.records.as_ref()?).ok()?.pop()?;
+            Some((topic.name.to_string(), part.index, batch))
+        })
+        .collect()
+}

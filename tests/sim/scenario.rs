@@ -1,0 +1,137 @@
+//! Owns what a seed decides before the run: who takes part, what may go wrong, how fast everything is.
+
+use std::sync::Arc;
+
+use chronik::broker::settings::Settings;
+use chronik::config::Config;
+use chronik::metrics::Metrics;
+use chronik::wal::settings::{Entropy, FsyncMode, LogOptions, MetadataStore};
+
+use super::actors::{Actor, Admin, Checker, Consumer, Member, Offsets, Producer};
+use super::disk::Faults;
+use super::model::Excuses;
+use super::rng::Rng;
+
+/// One run's circumstances.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    pub seed: u64,
+    pub faults: Faults,
+    pub excuses: Excuses,
+    /// How long the disk and the workers may take, µs.
+    pub slow_us: u64,
+    /// How long a frame may travel, µs.
+    pub net_us: u64,
+    /// Of 100 requests, after how many the connection breaks.
+    pub reset_percent: u64,
+    /// Events after which the run comes to its end.
+    pub events: u64,
+    /// Mean time between misfortunes, µs; 0 for none.
+    pub misfortune_us: u64,
+    pub disk_errors: bool,
+    pub clock_jumps: bool,
+    pub file_metadata: bool,
+    pub delete_records: bool,
+    pub producers: u64,
+    pub consumers: u64,
+    pub members: u64,
+    pub value_bytes_max: u64,
+    pub segment_bytes: u64,
+    pub roll_ms: i64,
+}
+
+/// The client that checks everything after a restart.
+pub const CHECKER: usize = 0;
+
+impl Scenario {
+    pub fn drawn(seed: u64) -> Scenario {
+        let rng = &mut Rng::new(seed);
+        let excuses = Excuses { reads_fail: rng.chance(15), disk_full: rng.chance(20) };
+        Scenario {
+            seed,
+            faults: Faults::drawn(rng),
+            excuses,
+            slow_us: *rng.pick(&[100, 2000, 20_000]).unwrap_or(&100),
+            net_us: *rng.pick(&[50, 1000, 10_000]).unwrap_or(&50),
+            reset_percent: *rng.pick(&[0, 1, 5]).unwrap_or(&0),
+            events: rng.range(1000, 4000),
+            misfortune_us: *rng.pick(&[20_000, 100_000, 400_000]).unwrap_or(&0),
+            disk_errors: rng.chance(40),
+            clock_jumps: rng.chance(30),
+            file_metadata: rng.chance(25),
+            delete_records: rng.chance(60),
+            producers: rng.range(1, 5),
+            consumers: rng.range(1, 4),
+            members: rng.below(4),
+            value_bytes_max: *rng.pick(&[100, 2000, 20_000]).unwrap_or(&100),
+            segment_bytes: *rng.pick(&[12, 20]).unwrap_or(&12) << 20,
+            roll_ms: *rng.pick(&[20, 100, 1_000_000]).unwrap_or(&100),
+        }
+    }
+
+    /// A good client's connection is closed only for what the protocol cannot say otherwise.
+    pub fn may_close(&self, why: &str) -> bool {
+        why.contains("acks=0")
+    }
+
+    /// The checker first, then everybody else.
+    pub fn clients(&self, rng: &mut Rng) -> Vec<Box<dyn Actor>> {
+        let groups = ["offsets-0", "offsets-1", "members-0", "members-1"].map(String::from);
+        let names = |prefix: &str, from: usize| (from..from + 2).map(|n| format!("{prefix}-{n}")).collect::<Vec<_>>();
+        let mut clients: Vec<Box<dyn Actor>> = vec![
+            Box::new(Checker::new(groups.to_vec())),
+            Box::new(Admin::new(names("steady", 0), names("passing", 0), self.delete_records)),
+            Box::new(Admin::new(names("steady", 2), names("passing", 2), self.delete_records)),
+            Box::new(Offsets::new(groups[0].clone())),
+            Box::new(Offsets::new(groups[0].clone())),
+            Box::new(Offsets::new(groups[1].clone())),
+        ];
+        for n in 0..self.producers {
+            let idempotent = n % 2 == 0;
+            let acks = if !idempotent && rng.one_in(4) { 0 } else { *rng.pick(&[1, -1]).unwrap_or(&1) };
+            let acks = if idempotent { -1 } else { acks };
+            let in_flight = rng.range(1, 5) as usize;
+            clients.push(Box::new(Producer::new(idempotent, in_flight, self.value_bytes_max, acks)));
+        }
+        for _ in 0..self.consumers {
+            clients.push(Box::<Consumer>::default());
+        }
+        for n in 0..self.members {
+            clients.push(Box::new(Member::new(groups[2 + n as usize % 2].clone())));
+        }
+        clients
+    }
+
+    /// What the broker is told at a start.
+    pub fn settings(&self, life: u32) -> Settings {
+        let config = Config {
+            auto_create_topics_enable: false,
+            log_roll_ms: self.roll_ms,
+            log_retention_check_interval_ms: 50,
+            group_initial_rebalance_delay_ms: 50,
+            log_segment_bytes: self.segment_bytes,
+            ..Config::default()
+        };
+        Settings {
+            config,
+            cluster_id: "simulation".to_string(),
+            advertised_host: None,
+            advertised_port: None,
+            seed: self.seed.wrapping_mul(1000).wrapping_add(u64::from(life)),
+            metadata_in_log: !self.file_metadata,
+            metrics: Arc::new(Metrics::default()),
+        }
+    }
+
+    /// What the log is told at a start.
+    pub fn options(&self, life: u32) -> LogOptions {
+        LogOptions {
+            segment_bytes: self.segment_bytes,
+            group_bytes_max: 2 << 20,
+            fsync: FsyncMode::Always,
+            metadata: if self.file_metadata { MetadataStore::Files } else { MetadataStore::Log },
+            ballast_bytes: 1 << 20,
+            entropy: Entropy::Seeded(self.seed.wrapping_mul(7919).wrapping_add(u64::from(life))),
+        }
+    }
+}
