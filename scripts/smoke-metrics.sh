@@ -34,7 +34,8 @@ import sys
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 servers = {"bootstrap.servers": sys.argv[1]}
-AdminClient(servers).create_topics([NewTopic("metered", 1, 1)])["metered"].result(30)
+admin = AdminClient(servers)
+admin.create_topics([NewTopic("metered", 1, 1)])["metered"].result(30)
 producer = Producer({**servers, "linger.ms": 5})
 for i in range(500):
     producer.produce("metered", b"x" * 100, partition=0)
