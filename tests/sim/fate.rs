@@ -35,7 +35,7 @@ impl World {
         }
         let mut acts_at = vec![Some(clock.now().mono_us); clients.len()];
         acts_at[CHECKER] = None;
-        let model = Model::new(scenario.excuses);
+        let model = Model::new(scenario.excuses, scenario.file_metadata);
         World {
             rng,
             clock,
@@ -171,6 +171,7 @@ impl World {
     pub fn stop(&mut self) -> Result<(), String> {
         self.note(|| "== stop".to_string());
         self.stats.stops += 1;
+        self.model.stopping = true;
         let now = self.clock.now();
         if let Some(node) = &mut self.node {
             node.broker.stop(now);
@@ -202,6 +203,7 @@ impl World {
     }
 
     fn come_back(&mut self) -> Result<(), String> {
+        self.model.stopping = false;
         self.reset_all();
         self.disk = self.disk.restart();
         if self.rng.chance(80) {
