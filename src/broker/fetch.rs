@@ -160,6 +160,8 @@ impl Broker {
             let one = self.look_at(fetch.to.version, part, left, first);
             let one = match one {
                 Found::Cold(_) if reads == limits::FETCH_READS_MAX => Found::Nothing,
+                // A reader gives at least one whole batch; only the first partition with data may exceed what is left.
+                one if !first && one.bytes() > left => Found::Nothing,
                 one => one,
             };
             let bytes = match &one {

@@ -35,7 +35,7 @@ impl World {
         }
         let mut acts_at = vec![Some(clock.now().mono_us); clients.len()];
         acts_at[CHECKER] = None;
-        let model = Model::new(scenario.excuses);
+        let model = Model::new(scenario.excuses, scenario.file_metadata);
         World {
             rng,
             clock,
@@ -46,11 +46,11 @@ impl World {
             clients,
             acts_at,
             model,
-            known: Default::default(),
             ids: Default::default(),
             stats: Stats::default(),
             life: 0,
             checking: false,
+            next_misfortune: 0,
             closing: false,
             errors_planned: false,
             excused_starts: Vec::new(),
@@ -60,7 +60,6 @@ impl World {
 
     pub fn run(&mut self) -> Result<(), String> {
         self.start()?;
-        self.next_misfortune();
         while self.stats.events < self.scenario.events {
             if !self.step()? {
                 break;
@@ -92,15 +91,7 @@ impl World {
         Err(format!("somebody waits for an answer for ever: {owed:#?}"))
     }
 
-    fn next_misfortune(&mut self) {
-        if self.scenario.misfortune_us > 0 {
-            let delay = self.rng.below(2 * self.scenario.misfortune_us);
-            self.clock.after(delay, Event::Misfortune);
-        }
-    }
-
     pub fn misfortune(&mut self) -> Result<(), String> {
-        self.next_misfortune();
         if self.closing || self.node.is_none() {
             return Ok(());
         }
@@ -171,6 +162,7 @@ impl World {
     pub fn stop(&mut self) -> Result<(), String> {
         self.note(|| "== stop".to_string());
         self.stats.stops += 1;
+        self.model.stopping = true;
         let now = self.clock.now();
         if let Some(node) = &mut self.node {
             node.broker.stop(now);
@@ -202,6 +194,7 @@ impl World {
     }
 
     fn come_back(&mut self) -> Result<(), String> {
+        self.model.stopping = false;
         self.reset_all();
         self.disk = self.disk.restart();
         if self.rng.chance(80) {
@@ -221,7 +214,7 @@ impl World {
         for _ in 0..STARTS_MAX {
             self.life += 1;
             let (settings, options) = (self.scenario.settings(self.life), self.scenario.options(self.life));
-            let started = Node::start(&self.disk, settings, options, self.clock.now(), self.known.clone());
+            let started = Node::start(&self.disk, settings, options, self.clock.now());
             self.note(|| format!("== start: {}", started.as_ref().map_or_else(|why| why.as_str(), |_| "ok")));
             match started {
                 Ok(node) => {

@@ -28,6 +28,7 @@ pub const NONE: i16 = 0;
 pub const OFFSET_OUT_OF_RANGE: i16 = 1;
 pub const CORRUPT_MESSAGE: i16 = 2;
 pub const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+pub const NOT_COORDINATOR: i16 = 16;
 pub const TOPIC_ALREADY_EXISTS: i16 = 36;
 pub const OUT_OF_ORDER_SEQUENCE: i16 = 45;
 pub const KAFKA_STORAGE_ERROR: i16 = 56;
@@ -85,6 +86,8 @@ pub struct Excuses {
 #[derive(Debug, Default)]
 pub struct Model {
     pub excuses: Excuses,
+    /// The server is on its way to an orderly stop.
+    pub stopping: bool,
     pub logs: BTreeMap<PartitionId, Log>,
     pub topics: BTreeMap<String, TopicState>,
     pub groups: Groups,
@@ -93,6 +96,12 @@ pub struct Model {
     /// The last group whose completion the broker was told of.
     durable: GroupSeq,
     planned: GroupSeq,
+    /// The last durable group that left something in the log.
+    logged: GroupSeq,
+    /// Whether the group in flight does.
+    logs_something: bool,
+    /// Metadata lives in files of its own, so groups without data are not in the log.
+    file_metadata: bool,
     /// Producer ids that were given out.
     producers: BTreeSet<i64>,
     orders: u64,
@@ -102,8 +111,8 @@ pub struct Model {
 }
 
 impl Model {
-    pub fn new(excuses: Excuses) -> Model {
-        Model { excuses, ..Model::default() }
+    pub fn new(excuses: Excuses, file_metadata: bool) -> Model {
+        Model { excuses, file_metadata, ..Model::default() }
     }
 
     /// A client is about to be told, or has just been told, of a batch's way; remembers what it consists of.
@@ -135,6 +144,7 @@ impl Model {
     pub fn planned(&mut self, group: &Group) -> Verdict {
         hold!(group.seq > self.planned, "group {} after group {}", group.seq, self.planned);
         self.planned = group.seq;
+        self.logs_something = !group.runs.is_empty() || !(group.meta.is_empty() || self.file_metadata);
         self.groups.planned(group.seq, group.meta.iter().filter_map(|entry| entry.value.as_deref()));
         for run in &group.runs {
             let end = self.logs.entry(run.id).or_default().end();
@@ -176,19 +186,21 @@ impl Model {
             hold!(told == (first, last, len), "{:?}: wrote {told:?}, planned {:?}", run.id, (first, last, len));
         }
         self.durable = written.seq;
+        if self.logs_something {
+            self.logged = written.seq;
+        }
         Ok(())
     }
 
     /// Recovery says that the log holds the groups up to `last`.
     pub fn recovered(&mut self, last: GroupSeq) -> Verdict {
-        let (durable, planned) = (self.durable, self.planned);
-        hold!(last >= durable, "recovered up to group {last}, but {durable} was durable");
+        let (logged, planned) = (self.logged, self.planned);
+        hold!(last >= logged, "recovered up to group {last}, but {logged} was durable");
         hold!(last <= planned, "recovered up to group {last}, but only {planned} was planned");
         for log in self.logs.values_mut() {
             log.cut(last);
         }
-        self.durable = last;
-        self.planned = last;
+        (self.durable, self.planned, self.logged) = (last, last, last);
         self.groups.cut(last);
         self.life += 1;
         Ok(())
@@ -211,8 +223,23 @@ impl Model {
                 let now = self.orders;
                 self.groups.check_offset_fetch(call, request, response, now)
             }
-            (Ask::JoinGroup(request), Answer::JoinGroup(response)) => self.groups.check_join(request, response),
-            (Ask::SyncGroup(request), Answer::SyncGroup(response)) => self.groups.check_sync(request, response),
+            (Ask::JoinGroup(request), Answer::JoinGroup(response)) => {
+                // Whoever waits for a rebalance is sent away when the server stops.
+                let sent_away = self.stopping && response.error_code == NOT_COORDINATOR;
+                if sent_away {
+                    Ok(())
+                } else {
+                    self.groups.check_join(call, request, response)
+                }
+            }
+            (Ask::SyncGroup(request), Answer::SyncGroup(response)) => {
+                let sent_away = self.stopping && response.error_code == NOT_COORDINATOR;
+                if sent_away {
+                    Ok(())
+                } else {
+                    self.groups.check_sync(request, response)
+                }
+            }
             (Ask::Heartbeat(request), Answer::Heartbeat(response)) => self.groups.check_heartbeat(request, response),
             _ => self.check_admin(call, answer),
         }
