@@ -93,6 +93,7 @@ make_venv() {
 # need_python: $python runs with today's clients, unpinned
 need_python() {
   need_command python3 python3
+  # shellcheck disable=SC2034 # the scripts use it
   python=$repo/.venv/bin/python
   make_venv "$repo/.venv" "$smoke/requirements.txt" || skip "the Python clients can't be installed with pip"
   export PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1

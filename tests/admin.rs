@@ -116,28 +116,16 @@ fn nothing_is_answered_before_it_is_durable() {
     assert_eq!(h.take_answers().len(), 2);
 }
 
+/// What stands between two markers of docs/compatibility.md is made from the tables; `UPDATE=1` writes it anew.
 #[test]
-fn the_document_tells_every_api_and_version() {
-    let mut made = String::from("| Key | API | Versions |\n|---:|---|---|\n");
+fn the_document_tells_every_api_and_every_topic_configuration() {
+    use chronik::broker::configs::topic_table::{Support, TOPIC_CONFIGS};
+    let mut apis = String::from("| Key | API | Versions |\n|---:|---|---|\n");
     for served in chronik::broker::apis::served() {
         let name = ApiKey::name(served.key).unwrap();
-        made.push_str(&format!("| {} | {name} | {} to {} |\n", served.key.0, served.min, served.max));
+        apis.push_str(&format!("| {} | {name} | {} to {} |\n", served.key.0, served.min, served.max));
     }
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/compatibility.md");
-    let text = std::fs::read_to_string(path).unwrap();
-    let (begin, end) = ("<!-- apis -->\n", "<!-- /apis -->");
-    let (from, to) = (text.find(begin).unwrap() + begin.len(), text.find(end).unwrap());
-    if text[from..to] == made {
-        return;
-    }
-    assert!(std::env::var_os("UPDATE").is_some(), "docs/compatibility.md is out of date; UPDATE=1 writes it anew");
-    std::fs::write(path, format!("{}{made}{}", &text[..from], &text[to..])).unwrap();
-}
-
-#[test]
-fn the_document_tells_every_topic_configuration() {
-    use chronik::broker::configs::topic_table::{Support, TOPIC_CONFIGS};
-    let mut made = String::from("| Configuration | Here | |\n|---|---|---|\n");
+    let mut configs = String::from("| Configuration | Here | |\n|---|---|---|\n");
     for row in TOPIC_CONFIGS {
         let support = match row.support {
             Support::Enforced => "acted on",
@@ -145,15 +133,18 @@ fn the_document_tells_every_topic_configuration() {
             Support::DefaultOnly => "default only",
             Support::NeedsFsyncAlways => "kept, or default only",
         };
-        made.push_str(&format!("| `{}` | {support} | {} |\n", row.name, row.documentation));
+        configs.push_str(&format!("| `{}` | {support} | {} |\n", row.name, row.documentation));
     }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/compatibility.md");
-    let text = std::fs::read_to_string(path).unwrap();
-    let (begin, end) = ("<!-- topic configs -->\n", "<!-- /topic configs -->");
-    let (from, to) = (text.find(begin).unwrap() + begin.len(), text.find(end).unwrap());
-    if text[from..to] == made {
-        return;
+    let before = std::fs::read_to_string(path).unwrap();
+    let mut text = before.clone();
+    for (marker, made) in [("apis", apis), ("topic configs", configs)] {
+        let (begin, end) = (format!("<!-- {marker} -->\n"), format!("<!-- /{marker} -->"));
+        let (from, to) = (text.find(&begin).unwrap() + begin.len(), text.find(&end).unwrap());
+        text.replace_range(from..to, &made);
     }
-    assert!(std::env::var_os("UPDATE").is_some(), "docs/compatibility.md is out of date; UPDATE=1 writes it anew");
-    std::fs::write(path, format!("{}{made}{}", &text[..from], &text[to..])).unwrap();
+    if text != before {
+        assert!(std::env::var_os("UPDATE").is_some(), "docs/compatibility.md is out of date; UPDATE=1 writes it anew");
+        std::fs::write(path, text).unwrap();
+    }
 }

@@ -100,7 +100,7 @@ impl Broker {
         let expired_ms = now.wall_ms.saturating_sub(self.settings.config.producer_id_expiration_ms);
         self.topics.each_log_mut(|log| log.producers.expire(expired_ms));
         self.checkpoint = Progress { wanted: false, writing: true };
-        let (seq, position, bytes) = (self.durable, self.position, self.snapshot());
+        let (seq, position, bytes) = (self.durable, self.position, self.snapshot(self.settings.metadata_in_log));
         self.effects.push_back(Effect::Checkpoint(CheckpointJob { seq, position, bytes }));
     }
 
@@ -117,8 +117,9 @@ impl Broker {
         entries
     }
 
-    fn snapshot(&self) -> Vec<u8> {
-        let entries = if self.settings.metadata_in_log { self.meta_snapshot() } else { Vec::new() };
+    /// The bytes of a checkpoint of the state as it is now.
+    pub fn snapshot(&self, with_metadata: bool) -> Vec<u8> {
+        let entries = if with_metadata { self.meta_snapshot() } else { Vec::new() };
         let living = entries.iter().filter_map(|entry| {
             Some(EntryState {
                 table: entry.table as i8,

@@ -185,7 +185,8 @@ impl Broker {
             }
         }
         self.remove_segments();
-        if self.segments.wants_checkpoint() {
+        // The same state again would free nothing more: the older of the two kept ones must move on.
+        if self.segments.wants_checkpoint() && done.seq < self.durable {
             self.checkpoint.want();
         }
         self.checkpoint_if_due(now);

@@ -92,8 +92,11 @@ impl Recovering {
     /// The newest valid checkpoint. The error says what is wrong with its content.
     pub fn checkpoint(&mut self, bytes: &[u8]) -> Result<(), String> {
         let snapshot = checkpoint::read(bytes)?;
-        for entry in &snapshot.entries {
-            self.meta(entry)?;
+        // Metadata files are the truth where there are any; a checkpoint from before they were made is not.
+        if self.broker.settings.metadata_in_log {
+            for entry in &snapshot.entries {
+                self.meta(entry)?;
+            }
         }
         for log in snapshot.logs {
             match self.broker.topics.partition_mut(log.id) {

@@ -8,6 +8,7 @@ pub mod frames;
 pub mod http;
 pub mod inbox;
 pub mod listeners;
+pub mod opening;
 pub mod outgoing;
 pub mod reactor;
 pub mod server;

@@ -3,8 +3,7 @@
 //! Fatal, with a sentence and an exit code of `options::exit`: wrong options, a data directory that cannot be used, a port
 //! that cannot be opened, a log that cannot be written. Everything else is a line in the log.
 
-use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{mpsc, Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -13,25 +12,17 @@ use std::{io, panic, process};
 use super::http::{self, Answer};
 use super::inbox::{Completion, Inbox};
 use super::listeners::Listeners;
+use super::opening::{convert_metadata, is_wildcard, open_directory, recover_broker};
 use super::reactor::{EventQueue, Limits, Outcome, Reactor};
 use super::threads::{Plant, Threads};
-use crate::broker::recovery::{LogState, Recovering};
-use crate::broker::settings::Settings;
-use crate::broker::{Broker, Now};
+use crate::broker::Broker;
 use crate::config::{self, Config};
-use crate::limits;
 use crate::logging;
 use crate::metrics::{self, Metrics, Scrape};
 use crate::options::{self, exit};
 use crate::sys::clock::Clock;
-use crate::sys::disk::Disk;
-use crate::sys::lock::DirLock;
-use crate::sys::real_disk::{RealDisk, Writing};
 use crate::sys::signals::Signals;
 use crate::sys::socket;
-use crate::wal::recovery::{recover, Recovered, Replay};
-use crate::wal::settings::{Entropy, FsyncMode, LogOptions, MetadataStore};
-use crate::wal::{MetaEntry, RecoverError, RunRef, SegmentId};
 use crate::wire::{ApiKey, ErrorCode};
 
 /// How long leaving waits for the last lines of the log to be written.
@@ -83,13 +74,13 @@ fn abort_on_panic() {
 
 /// Why the server does not run, and the exit code that says so.
 #[derive(Debug)]
-struct Failure {
+pub struct Failure {
     sentence: String,
     code: u8,
 }
 
 impl Failure {
-    fn new(code: u8, sentence: impl Into<String>) -> Failure {
+    pub fn new(code: u8, sentence: impl Into<String>) -> Failure {
         Failure { sentence: sentence.into(), code }
     }
 
@@ -104,6 +95,10 @@ fn run(config: &Config) -> Result<u8, Failure> {
     let signals = Signals::start().map_err(|error| Failure::io("cannot listen to signals", &error))?;
     let limits = limits_of(config);
     let (disk, _lock) = open_directory(&config.data_dir)?;
+    if config.convert_metadata {
+        convert_metadata(config, disk)?;
+        return Ok(exit::OK);
+    }
     let listeners = Listeners::open(config).map_err(|sentence| Failure::new(exit::UNAVAILABLE, sentence))?;
     let metrics = Arc::new(Metrics::new());
     let shared = Arc::new(Shared::new(Arc::clone(&metrics)));
@@ -182,124 +177,6 @@ fn limits_of(config: &Config) -> Limits {
         frame_bytes_max: config.socket_request_max_bytes,
         request_bytes_max: config.queued_max_request_bytes,
         stop_us: STOP_US,
-    }
-}
-
-/// Opens the data directory and takes its lock.
-fn open_directory(path: &Path) -> Result<(Arc<dyn Disk>, DirLock), Failure> {
-    let cannot =
-        |error: io::Error| Failure::new(exit::IO, format!("cannot use the data directory {}: {error}", path.display()));
-    std::fs::create_dir_all(path).map_err(cannot)?;
-    let lock = DirLock::acquire(path).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => Failure::new(exit::IN_USE, error.to_string()),
-        _ => cannot(error),
-    })?;
-    let disk = RealDisk::open(path, Writing::Auto).map_err(cannot)?;
-    let shown = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    let how = if disk.is_direct() { "" } else { " (written through the page cache)" };
-    log::info!("data directory {}{how}", shown.display());
-    Ok((Arc::new(disk), lock))
-}
-
-/// Builds the broker from what the data directory holds.
-fn recover_broker(
-    config: &Config,
-    disk: Arc<dyn Disk>,
-    kafka_address: SocketAddr,
-    metrics: Arc<Metrics>,
-    clock: Clock,
-) -> Result<(Broker, Recovered), Failure> {
-    let begun = Instant::now();
-    let mut seed = [0; 8];
-    getrandom::fill(&mut seed).map_err(|error| Failure::new(exit::FAILURE, format!("no random numbers: {error}")))?;
-    let settings = settings_of(config, kafka_address, u64::from_be_bytes(seed), metrics);
-    let mut replayed = Replayed(Recovering::new(settings));
-    let log = recover(disk, log_options(config), &mut replayed).map_err(|error| {
-        let code = if matches!(error, RecoverError::Io { .. }) { exit::IO } else { exit::DATA };
-        Failure::new(code, format!("cannot open the data directory: {error}"))
-    })?;
-    for note in &log.notes {
-        log::info!("{note}");
-    }
-    let Replayed(mut recovering) = replayed;
-    recovering.cluster_id(config.cluster_id.clone().unwrap_or_else(|| log.cluster_id.clone()));
-    let records = recovering.replayed_records();
-    let state = LogState {
-        next_seq: log.next_seq,
-        position: log.position,
-        space_bytes: log.space_bytes,
-        floor: log.floor,
-        clean: log.clean,
-    };
-    let now = Now { mono_us: clock.mono_us(), wall_ms: clock.wall_ms() };
-    let broker = recovering
-        .finish(now, state)
-        .map_err(|what| Failure::new(exit::DATA, format!("cannot open the data directory: {what}")))?;
-    if records > 0 || !log.clean {
-        let ms = begun.elapsed().as_millis();
-        log::info!("recovered {records} records written since the last checkpoint, in {ms} ms");
-    }
-    Ok((broker, log))
-}
-
-fn settings_of(config: &Config, kafka_address: SocketAddr, seed: u64, metrics: Arc<Metrics>) -> Settings {
-    // On a wildcard bind each client is told the address that it reached.
-    let by_connection = config.advertised_host.is_none() && is_wildcard(config, kafka_address);
-    let advertised_host = match &config.advertised_host {
-        Some(host) => Some(host.clone()),
-        None if by_connection => None,
-        None => Some(config.bind_host.clone()),
-    };
-    Settings {
-        config: config.clone(),
-        cluster_id: config.cluster_id.clone().unwrap_or_default(),
-        advertised_host,
-        advertised_port: Some(config.advertised_port.unwrap_or(kafka_address.port())),
-        seed,
-        metrics,
-        metadata_in_log: config.metadata_store == config::MetadataStore::Log,
-    }
-}
-
-fn is_wildcard(config: &Config, kafka_address: SocketAddr) -> bool {
-    kafka_address.ip().is_unspecified() || config.bind_host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified())
-}
-
-fn log_options(config: &Config) -> LogOptions {
-    // A single batch that is larger than a group travels alone.
-    let group_bytes_max = 2 * limits::GROUP_BYTES_MAX.max(config.message_max_bytes) as u64;
-    LogOptions {
-        segment_bytes: config.log_segment_bytes,
-        group_bytes_max,
-        fsync: match config.fsync {
-            config::Fsync::Always => FsyncMode::Always,
-            config::Fsync::IntervalMs(ms) => FsyncMode::Interval(Duration::from_millis(u64::from(ms))),
-            config::Fsync::Never => FsyncMode::Never,
-        },
-        metadata: match config.metadata_store {
-            config::MetadataStore::Log => MetadataStore::Log,
-            config::MetadataStore::File => MetadataStore::Files,
-        },
-        entropy: Entropy::System,
-        ..LogOptions::default()
-    }
-}
-
-/// Passes on what the log finds to the broker that is being put together.
-struct Replayed(Recovering);
-
-impl Replay for Replayed {
-    fn checkpoint(&mut self, bytes: &[u8]) -> Result<(), String> {
-        self.0.checkpoint(bytes)
-    }
-    fn meta(&mut self, entry: MetaEntry) -> Result<(), String> {
-        self.0.meta(&entry)
-    }
-    fn run(&mut self, run: RunRef, batches: &[u8]) -> Result<(), String> {
-        self.0.run(run, batches)
-    }
-    fn segment(&mut self, id: SegmentId, bytes: u64, _sealed: bool) {
-        self.0.segment(id, bytes);
     }
 }
 

@@ -3,6 +3,7 @@
 //! Each waits at a mailbox and reports to the reactor's inbox. When the reactor has ended its ends of the mailboxes are
 //! gone; each thread then finishes what it was handed and ends.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,22 +12,28 @@ use super::inbox::{Completion, Inbox};
 use super::reactor::Outlets;
 use crate::broker::work::{self, WorkJob};
 use crate::broker::{Broker, CheckpointDone, CheckpointJob};
+use crate::sys::aligned::AlignedBuf;
 use crate::sys::disk::Disk;
-use crate::sys::mailbox::{mailbox, Received, Receiver, Sender, Worker};
-use crate::wal::settings::FsyncMode;
+use crate::sys::mailbox::{mailbox, Receiver, TrySendError, Worker};
+use crate::wal::pool::BufferPool;
+use crate::wal::readers::Readers;
+use crate::wal::thread::WalThread;
 use crate::wal::writer::Writer;
-use crate::wal::{self, checkpoint, Group, ReadDone, ReadError, ReadJob, SegmentId};
+use crate::wal::{self, checkpoint, Fatal, ReadDone, ReadError, SegmentId, Written};
 use crate::wire::Uuid;
 
 /// Threads that read what is not in memory.
 const READERS: usize = 2;
 
-/// Jobs in the mailboxes of readers and worker. They cannot be more than the requests that wait for them, whose number
+/// Jobs that may wait for the worker. They cannot be more than the Produce requests that are being handled, whose number
 /// the broker bounds per connection; this only keeps a mistake there from filling the memory.
 const JOBS_MAX: usize = 1 << 20;
 
 /// Checkpoints and removals that wait for the housekeeper. One checkpoint is asked for at a time; removals are few.
 const CHORES_MAX: usize = 1 << 16;
+
+/// A checkpoint that takes longer than this is mentioned in the log.
+const SLOW_CHECKPOINT: Duration = Duration::from_secs(1);
 
 /// What the housekeeper is asked to do.
 #[derive(Debug)]
@@ -38,6 +45,8 @@ enum Chore {
 /// The running threads.
 #[derive(Debug)]
 pub struct Threads {
+    wal: Arc<WalThread>,
+    readers: Arc<Readers>,
     workers: Vec<(&'static str, Worker)>,
 }
 
@@ -51,99 +60,80 @@ pub struct Plant {
 impl Threads {
     /// Starts them all. Orders go into the returned outlets, reports come to the inbox.
     pub fn start(plant: Plant, inbox: &Inbox<Broker>) -> io::Result<(Threads, Outlets)> {
-        let mut workers = Vec::new();
-        // Capacity for one group: the reactor hands out the next when this one is reported.
-        let (groups, receiver) = mailbox(1);
-        let reports = inbox.clone();
-        let writer = plant.writer;
-        workers.push(("wal", Worker::spawn("wal", move || write_log(writer, &receiver, &reports))?));
+        let pool = plant.writer.pool();
+        let wal = Arc::new(WalThread::spawn(plant.writer, report_groups(pool, inbox.clone()))?);
 
-        let (reads, receiver) = mailbox(JOBS_MAX);
-        for name in ["reader-0", "reader-1"].into_iter().take(READERS) {
-            let (reports, receiver, disk) = (inbox.clone(), Receiver::clone(&receiver), Arc::clone(&plant.disk));
-            workers.push((name, Worker::spawn(name, move || read_log(&*disk, &receiver, &reports))?));
-        }
+        let reports = inbox.clone();
+        let report = move |done| reports.push(Completion::Read(done));
+        let readers = Arc::new(Readers::spawn(Arc::clone(&plant.disk), READERS, report)?);
 
         // One worker, so that jobs of one connection and partition are done in the order of their arrival.
         let (jobs, receiver) = mailbox(JOBS_MAX);
         let reports = inbox.clone();
-        workers.push(("worker", Worker::spawn("worker", move || do_work(&receiver, &reports))?));
+        let worker = Worker::spawn("chronik-work", move || do_work(&receiver, &reports))?;
 
         let (chores, receiver) = mailbox(CHORES_MAX);
-        let (reports, disk, directory_id) = (inbox.clone(), plant.disk, plant.directory_id);
-        let keep_house = move || keep_house(&*disk, directory_id, &receiver, &reports);
-        workers.push(("housekeeper", Worker::spawn("housekeeper", keep_house)?));
+        let house = House {
+            disk: plant.disk,
+            directory_id: plant.directory_id,
+            readers: Arc::clone(&readers),
+            inbox: inbox.clone(),
+        };
+        let housekeeper = Worker::spawn("chronik-house", move || house.keep(&receiver))?;
 
-        Ok((Threads { workers }, outlets(groups, reads, jobs, chores)))
-    }
-
-    /// Waits until all have ended, which they do when the outlets are gone.
-    pub fn join(self) {
-        for (name, worker) in self.workers {
-            if !worker.join() {
-                log::error!("the thread {name} ended with an internal error");
-            }
-        }
-    }
-}
-
-/// The reactor's ends of the mailboxes. None of them ever waits; see the capacities.
-fn outlets(groups: Sender<Group>, reads: Sender<ReadJob>, jobs: Sender<WorkJob>, chores: Sender<Chore>) -> Outlets {
-    let removals = chores.clone();
-    Outlets {
-        group: Box::new(move |group| order(&groups, group, "wal")),
-        read: Box::new(move |job| order(&reads, job, "reader")),
-        work: Box::new(move |job| order(&jobs, job, "worker")),
-        checkpoint: Box::new(move |job| order(&chores, Chore::Checkpoint(job), "housekeeper")),
-        remove: Box::new(move |segment| order(&removals, Chore::Remove(segment), "housekeeper")),
-        reload: Box::new(|| {}),
-        stopping: Box::new(|| {}),
-    }
-}
-
-/// Hands an order over. The capacities make a refusal a mistake of ours: requests would wait for ever, so it is fatal.
-fn order<T>(sender: &Sender<T>, order: T, who: &str) {
-    assert!(sender.try_send(order).is_ok(), "the {who} thread takes no order");
-}
-
-/// The wal thread: one group after the other; each is reported when it is durable.
-fn write_log(mut writer: Writer, groups: &Receiver<Group>, inbox: &Inbox<Broker>) {
-    let mut sync_at = None;
-    let fatal = loop {
-        match groups.recv_until(sync_at) {
-            Received::Message(group) => {
-                let written = match writer.step(group) {
-                    Ok(written) => written,
-                    Err(fatal) => break fatal,
-                };
-                inbox.push(Completion::Written(written));
-                // The next group is being gathered meanwhile, so this is the time to reserve space for it.
-                writer.tend();
-                sync_at = match writer.fsync_mode() {
-                    FsyncMode::Interval(every) if writer.is_unsynced() => sync_at.or(Some(Instant::now() + every)),
-                    _ => None,
-                };
-            }
-            Received::TimedOut => match writer.sync() {
-                Ok(()) => sync_at = None,
-                Err(fatal) => break fatal,
-            },
-            Received::Closed => {
-                // Nobody is left to tell; the next start finds everything that was reported all the same.
-                if let Err(fatal) = writer.close() {
-                    log::warn!("the log could not be closed in order: {fatal}");
+        // The reactor's ends of the mailboxes. None of them ever waits; see the capacities.
+        let (log, reads, reports, removals) = (Arc::clone(&wal), Arc::clone(&readers), inbox.clone(), chores.clone());
+        let outlets = Outlets {
+            // When the log has failed it has reported that already, and the loop is about to end.
+            group: Box::new(move |group| drop(log.submit(group))),
+            read: Box::new(move |job| {
+                if let Err(TrySendError::Full(job) | TrySendError::Closed(job)) = reads.submit(job) {
+                    let result = Err(ReadError::Io("too many reads wait for the disk".into()));
+                    reports.push(Completion::Read(ReadDone { job: job.job, id: job.id, result }));
                 }
-                return;
-            }
+            }),
+            work: Box::new(move |job| expect_taken(jobs.try_send(job), "worker")),
+            checkpoint: Box::new(move |job| expect_taken(chores.try_send(Chore::Checkpoint(job)), "housekeeper")),
+            remove: Box::new(move |segment| expect_taken(removals.try_send(Chore::Remove(segment)), "housekeeper")),
+            reload: Box::new(|| {}),
+            stopping: Box::new(|| {}),
+        };
+        let workers = vec![("worker", worker), ("housekeeper", housekeeper)];
+        Ok((Threads { wal, readers, workers }, outlets))
+    }
+
+    /// Waits until all have finished what they were handed and ended. Call it when the outlets are gone.
+    pub fn join(self) {
+        let mut ended = Arc::into_inner(self.wal).is_none_or(WalThread::stop);
+        for (_, worker) in self.workers {
+            ended &= worker.join();
         }
-    };
-    inbox.push(Completion::Fatal(fatal.to_string()));
+        ended &= Arc::into_inner(self.readers).is_none_or(Readers::stop);
+        if !ended {
+            log::error!("a thread ended with an internal error");
+        }
+    }
 }
 
-fn read_log(_disk: &dyn Disk, jobs: &Receiver<ReadJob>, inbox: &Inbox<Broker>) {
-    while let Some(job) = jobs.recv() {
-        let result = Err(ReadError::Io("reading from the disk is not wired yet".into()));
-        inbox.push(Completion::Read(ReadDone { job: job.job, id: job.id, result }));
+/// The capacities make a refusal a mistake of ours, and requests would wait for ever after it.
+fn expect_taken<T>(result: Result<(), TrySendError<T>>, who: &str) {
+    assert!(result.is_ok(), "the {who} takes no order");
+}
+
+/// Reports groups, and gives their buffers back to the pool when nobody holds them any more: memory that was used before
+/// costs less than fresh memory.
+fn report_groups(pool: BufferPool, inbox: Inbox<Broker>) -> impl FnMut(Result<Written, Fatal>) + Send {
+    let mut lent: VecDeque<Arc<AlignedBuf>> = VecDeque::new();
+    move |result| match result {
+        Ok(written) => {
+            lent.push_back(Arc::clone(&written.buf));
+            inbox.push(Completion::Written(written));
+            // The broker lets go of them in their order.
+            while lent.front().is_some_and(|buf| Arc::strong_count(buf) == 1) {
+                lent.pop_front().into_iter().for_each(|buf| pool.give(buf));
+            }
+        }
+        Err(fatal) => inbox.push(Completion::Fatal(fatal.to_string())),
     }
 }
 
@@ -153,24 +143,42 @@ fn do_work(jobs: &Receiver<WorkJob>, inbox: &Inbox<Broker>) {
     }
 }
 
-/// The housekeeper: checkpoints and the removal of segments, in the order they were asked for.
-fn keep_house(disk: &dyn Disk, directory_id: Uuid, chores: &Receiver<Chore>, inbox: &Inbox<Broker>) {
-    while let Some(chore) = chores.recv() {
-        match chore {
-            Chore::Checkpoint(job) => {
-                let begun = Instant::now();
-                let result = checkpoint::write(disk, directory_id, job.seq, job.position, &job.bytes);
-                if result.is_ok() && begun.elapsed() > Duration::from_secs(1) {
-                    log::info!("a checkpoint of {} bytes took {} ms", job.bytes.len(), begun.elapsed().as_millis());
+/// What the housekeeper needs.
+struct House {
+    disk: Arc<dyn Disk>,
+    directory_id: Uuid,
+    readers: Arc<Readers>,
+    inbox: Inbox<Broker>,
+}
+
+impl House {
+    /// Checkpoints and the removal of segments, in the order they were asked for.
+    fn keep(self, chores: &Receiver<Chore>) {
+        while let Some(chore) = chores.recv() {
+            match chore {
+                Chore::Checkpoint(job) => {
+                    let result = self.checkpoint(&job).map_err(|error| error.to_string());
+                    self.inbox.push(Completion::Checkpoint(CheckpointDone { seq: job.seq, result }));
                 }
-                let result = result.map_err(|error| error.to_string());
-                inbox.push(Completion::Checkpoint(CheckpointDone { seq: job.seq, result }));
+                Chore::Remove(segment) => self.remove(segment),
             }
-            Chore::Remove(segment) => {
-                if let Err(error) = wal::remove_segment(disk, segment) {
-                    log::warn!("cannot remove segment {segment}, which nobody needs any more: {error}");
-                }
-            }
+        }
+    }
+
+    fn checkpoint(&self, job: &CheckpointJob) -> io::Result<SegmentId> {
+        let begun = Instant::now();
+        let floor = checkpoint::write(&*self.disk, self.directory_id, job.seq, job.position, &job.bytes)?;
+        if begun.elapsed() > SLOW_CHECKPOINT {
+            log::info!("a checkpoint of {} bytes took {} ms", job.bytes.len(), begun.elapsed().as_millis());
+        }
+        Ok(floor)
+    }
+
+    fn remove(&self, segment: SegmentId) {
+        // Readers keep segments open, and an open file keeps its space.
+        self.readers.forget(segment);
+        if let Err(error) = wal::remove_segment(&*self.disk, segment) {
+            log::warn!("cannot remove segment {segment}, which nobody needs any more: {error}");
         }
     }
 }

@@ -83,10 +83,10 @@ pub fn recover(disk: Arc<dyn Disk>, options: LogOptions, replay: &mut dyn Replay
     }
     walk.notes.append(&mut notes);
     let end = walk.finish()?;
-    let recovered = reopen(disk.clone(), options, marker, end)?;
     if damaged {
         checkpoint::drop_damaged(&*disk).map_err(RecoverError::io("removing a damaged checkpoint"))?;
     }
+    let recovered = reopen(disk.clone(), options, marker, end)?;
     report_segments(&*disk, recovered.position.segment, recovered.writer.has_open_segment(), replay)?;
     Ok(recovered)
 }

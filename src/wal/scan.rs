@@ -2,7 +2,6 @@
 
 use std::io;
 
-
 use super::format::{
     parse_group, round_up, GroupHeader, RunView, GROUP_HEADER_BYTES, GROUP_MAGIC, RUN_BATCHES, RUN_META,
 };

@@ -59,17 +59,22 @@ pub fn create(disk: &dyn Disk, header: SegmentHeader) -> io::Result<Segment> {
         _ => {}
     }
     let file = disk.create(PREPARE, header.file_bytes)?;
-    let finish = || -> io::Result<()> {
+    let name = path(header.identity.segment);
+    let finish = || -> io::Result<Arc<dyn DiskFile>> {
         write_header(&*file, &header)?;
-        disk.rename(PREPARE, &path(header.identity.segment))?;
-        disk.sync_dir(DIR)
+        disk.rename(PREPARE, &name)?;
+        disk.sync_dir(DIR)?;
+        // Under its own name, so that errors tell it.
+        disk.open(&name, OpenMode::Direct)
     };
-    if let Err(error) = finish() {
-        // What is left under this name would hold the space that was missing.
-        let _ = disk.remove(PREPARE);
-        return Err(error);
+    match finish() {
+        Ok(file) => Ok(Segment { header, file }),
+        Err(error) => {
+            // What is left under this name would hold the space that was missing.
+            let _ = disk.remove(PREPARE);
+            Err(error)
+        }
     }
-    Ok(Segment { header, file })
 }
 
 /// Writes a header and makes it durable.

@@ -234,7 +234,8 @@ impl Writer {
         if !is_empty && group.seq <= self.seqs.last {
             return Err(Fatal::new(format!("group {} comes after group {}", group.seq, self.seqs.last)));
         }
-        self.reserve(false);
+        // Whoever probes wants more than there is, however little of the segment is used.
+        self.reserve(is_empty && !group.seal_after);
         let meta = self.files.is_some().then(|| std::mem::take(&mut group.meta));
         if let (Some(files), Some(meta)) = (&mut self.files, &meta) {
             files.set(meta).map_err(|e| Fatal::io("writing metadata", &e))?;

@@ -11,11 +11,14 @@ const DELETE: i8 = 1;
 const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
+/// Operation, key and value.
+type Alteration<'a> = (i8, &'a str, Option<&'a str>);
+
 fn alter<'a>(
     h: &mut Harness,
     resource_type: i8,
     resource_name: &'a str,
-    changes: &[(i8, &'a str, Option<&'a str>)],
+    changes: &[Alteration<'a>],
 ) -> (ErrorCode, String) {
     alter_or_check(h, resource_type, resource_name, changes, false)
 }
@@ -24,7 +27,7 @@ fn alter_or_check<'a>(
     h: &mut Harness,
     resource_type: i8,
     resource_name: &'a str,
-    changes: &[(i8, &'a str, Option<&'a str>)],
+    changes: &[Alteration<'a>],
     validate_only: bool,
 ) -> (ErrorCode, String) {
     let configs = changes.iter().map(|(config_operation, name, value)| IncrementalAlterConfigsAlterableConfig {
@@ -154,7 +157,7 @@ fn single_keys_are_set_deleted_appended_and_subtracted() {
 fn a_change_is_made_whole_or_not_at_all() {
     let mut h = Harness::new();
     must_create(&mut h, topic("t"));
-    let cases: &[(&[(i8, &str, Option<&str>)], ErrorCode)] = &[
+    let cases: &[(&[Alteration<'_>], ErrorCode)] = &[
         (&[(SET, "retention.ms", Some("1")), (SET, "retention.bytes", Some("x"))], ErrorCode::INVALID_CONFIG),
         (&[(SET, "retention.ms", Some("1")), (SET, "nonsense", Some("x"))], ErrorCode::INVALID_CONFIG),
         (&[(APPEND, "retention.ms", Some("1"))], ErrorCode::INVALID_CONFIG),

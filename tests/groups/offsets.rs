@@ -215,7 +215,10 @@ fn a_new_member_saves_the_offsets() {
     w.commit(&id, 1, "t", 0, 5);
     w.leave(&[(&id, None)]);
     w.pass_ms(6 * DAY_MS);
-    let member = w.stable(&[Join::default()]).remove(0);
+    let id = w.new_id(&Join::default());
+    let joined = w.join_now(&Join::default().with_id(&id));
+    assert_eq!(w.groups.timers(), 2, "its session and its time to sync; the offsets are safe already");
+    let member = w.sync_all(&[joined]).remove(0);
     assert_eq!(w.groups.timers(), 1);
     w.leave(&[(&member.id, None)]);
     w.pass_ms(6 * DAY_MS);
@@ -312,6 +315,15 @@ fn an_empty_group_without_offsets_ends_after_a_while() {
 }
 
 #[test]
+fn a_first_offset_gives_an_empty_group_its_full_time() {
+    let mut w = World::new();
+    let id = w.stable(&[Join::default()]).remove(0).id;
+    w.leave(&[(&id, None)]);
+    w.commit("", -1, "t", 0, 5);
+    assert_eq!(w.groups.deadline_us(), Some(w.mono_us + 7 * DAY_MS * 1000));
+}
+
+#[test]
 fn offsets_go_with_their_topic() {
     let mut w = World::new();
     let id = w.stable(&[Join::default()]).remove(0).id;
@@ -338,6 +350,7 @@ fn offsets_of_topics_in_use_are_not_deleted() {
     w.commit(&id, 1, "u", 0, 5);
     assert_eq!(delete(&mut w, "t", 0), Ok(ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC));
     assert_eq!(delete(&mut w, "u", 0), Ok(ErrorCode::NONE));
+    assert_eq!(delete(&mut w, "u", 8), Ok(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
     assert_eq!(delete(&mut w, "nowhere", 0), Ok(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
     assert_eq!(w.fetch_all(G), [("t".into(), 0, 5)]);
     w.leave(&[(&id, None)]);

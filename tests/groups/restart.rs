@@ -39,6 +39,17 @@ fn after_a_restart_sessions_run_in_full() {
 }
 
 #[test]
+fn a_member_that_does_not_come_back_after_a_restart_is_removed() {
+    let mut w = World::new();
+    w.stable(&[Join::default()]);
+    w.restart();
+    w.pass_ms(9_999);
+    assert_eq!(w.state(), Some(GroupState::Stable));
+    w.pass_ms(1);
+    assert_eq!(w.state(), Some(GroupState::Empty));
+}
+
+#[test]
 fn a_rebalance_that_a_crash_cut_short_falls_back_to_the_last_generation() {
     let mut w = World::new();
     let members = w.stable(&[Join::default()]);

@@ -288,28 +288,53 @@ fn a_broken_log_ends_the_loop_without_an_answer() {
     assert!(producer.is_closed());
 }
 
-/// CPU time of the thread in clock ticks, and its voluntary context switches.
+/// A thread whose use of the processor is watched through files that stay open, so that it works without a descriptor.
 #[cfg(target_os = "linux")]
-fn thread_usage(thread_id: i32) -> (u64, u64) {
-    let folder = format!("/proc/self/task/{thread_id}");
-    let stat = std::fs::read_to_string(format!("{folder}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    let ticks = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    let status = std::fs::read_to_string(format!("{folder}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).unwrap();
-    (ticks, line.split_whitespace().last().unwrap().parse().unwrap())
+struct Watched {
+    stat: std::fs::File,
+    status: std::fs::File,
 }
 
-/// Watches the reactor's thread for a while: share of a core that it used, and how often it woke.
+#[cfg(target_os = "linux")]
+impl Watched {
+    fn new(thread_id: i32) -> Watched {
+        let open = |name| std::fs::File::open(format!("/proc/self/task/{thread_id}/{name}")).unwrap();
+        Watched { stat: open("stat"), status: open("status") }
+    }
+
+    /// CPU time in clock ticks, and voluntary context switches.
+    fn usage(&self) -> (u64, u64) {
+        use std::os::unix::fs::FileExt;
+        let read = |file: &std::fs::File| {
+            let mut text = vec![0; 8192];
+            let count = file.read_at(&mut text, 0).unwrap();
+            String::from_utf8(text[..count].to_vec()).unwrap()
+        };
+        let stat = read(&self.stat);
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        let ticks = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        let status = read(&self.status);
+        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).unwrap();
+        (ticks, line.split_whitespace().last().unwrap().parse().unwrap())
+    }
+
+    /// Looks on for a while: the share of a core that the thread used, and how often it woke.
+    fn watch(&self, window: Duration) -> (f64, u64) {
+        let (ticks_before, woke_before) = self.usage();
+        let begun = Instant::now();
+        std::thread::sleep(window);
+        let (ticks, woke) = self.usage();
+        let seconds = (ticks - ticks_before) as f64 / 100.0;
+        (seconds / begun.elapsed().as_secs_f64(), woke - woke_before)
+    }
+}
+
+/// Watches the reactor's thread from the end of a turn on.
 #[cfg(target_os = "linux")]
 fn watch(rig: &Rig, window: Duration) -> (f64, u64) {
+    let watched = Watched::new(rig.thread_id);
     rig.turn();
-    let (ticks_before, woke_before) = thread_usage(rig.thread_id);
-    let begun = Instant::now();
-    std::thread::sleep(window);
-    let (ticks, woke) = thread_usage(rig.thread_id);
-    let seconds = (ticks - ticks_before) as f64 / 100.0;
-    (seconds / begun.elapsed().as_secs_f64(), woke - woke_before)
+    watched.watch(window)
 }
 
 #[cfg(target_os = "linux")]
@@ -398,12 +423,13 @@ fn out_of_descriptors() {
     }
     // Clients take descriptors of this process too: the last that fits has none left on the server's side.
     let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+    let watched = Watched::new(rig.thread_id);
     socket::lower_open_files_limit(open + 3).unwrap();
     let mut late = Vec::new();
     while let Ok(stream) = TcpStream::connect(rig.address) {
         late.push(stream);
     }
-    let (share, woke) = watch(&rig, Duration::from_secs(2));
+    let (share, woke) = watched.watch(Duration::from_secs(2));
     assert!(share < 0.1, "the reactor uses {share} of a core while it cannot accept");
     assert!(woke < 10, "the reactor woke {woke} times");
     early[0].send(ECHO, 2, b"unharmed");

@@ -182,9 +182,6 @@ fn a_taken_port_and_a_taken_directory_are_one_clear_sentence_each() {
     let dir = TempDir::new("taken");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let mut server = Server::spawn(&dir.0, &["--admin-bind-addr", "127.0.0.1", "--kafka-port", "1"]);
-    server.child.kill().unwrap();
-    server.child.wait().unwrap();
     let mut refused = Command::new(env!("CARGO_BIN_EXE_chronik-server"));
     refused.args(["-b", "127.0.0.1", "-p", &port, "-a", "off", "--metrics-port", "off", "-d"]).arg(&dir.0);
     let output = refused.output().unwrap();
@@ -202,17 +199,31 @@ fn a_taken_port_and_a_taken_directory_are_one_clear_sentence_each() {
 }
 
 #[test]
-fn a_wildcard_bind_and_weak_fsync_are_warned_about_once() {
-    let dir = TempDir::new("warn");
-    let server = Server::start(&dir.0, &["--fsync", "never"]);
-    let (_, lines) = server.stop();
-    assert_eq!(lines.iter().filter(|line| line.contains("WARN")).count(), 1, "{lines:#?}");
-    assert!(lines.iter().any(|line| line.contains("WARN  fsync is off")), "{lines:#?}");
-    let output = Command::new(env!("CARGO_BIN_EXE_chronik-server"))
-        .args(["-p", "0", "-a", "off", "--metrics-port", "off", "--check-config"])
-        .output()
-        .unwrap();
-    assert!(output.status.success());
+fn weak_fsync_is_warned_about_once_and_stops_in_order_too() {
+    for mode in ["never", "interval=50"] {
+        let dir = TempDir::new("weak");
+        let server = Server::start(&dir.0, &["--fsync", mode]);
+        let (status, lines) = server.stop();
+        let warnings: Vec<&String> = lines.iter().filter(|line| line.contains("WARN")).collect();
+        assert!(warnings.len() == 1 && warnings[0].contains("fsync"), "{lines:#?}");
+        assert!(status.success() && lines.last().unwrap().contains("everything acknowledged"), "{lines:#?}");
+    }
+}
+
+#[test]
+fn metadata_moves_between_its_stores_only_when_asked() {
+    let dir = TempDir::new("convert");
+    assert!(Server::start(&dir.0, &[]).stop().0.success());
+    let mut refused = Server::spawn(&dir.0, &["--file-metadata"]);
+    assert_eq!(refused.child.wait().unwrap().code(), Some(i32::from(exit::DATA)));
+    assert!(refused.lines_to_the_end().last().unwrap().contains("--convert-metadata"));
+    for args in [&["--file-metadata"][..], &[]] {
+        let mut convert = Server::spawn(&dir.0, &[args, &["--convert-metadata"]].concat());
+        assert!(convert.child.wait().unwrap().success(), "{:#?}", convert.lines_to_the_end());
+        let server = Server::start(&dir.0, args);
+        assert!(is_served(&mut server.connect()));
+        assert!(server.stop().0.success());
+    }
 }
 
 #[test]

@@ -11,9 +11,7 @@ use chronik::wal::reader::Reader;
 use chronik::wal::recovery::recover;
 use chronik::wal::settings::LogOptions;
 use chronik::wal::writer::Writer;
-use chronik::wal::{
-    checkpoint, remove_segment, Group, GroupSeq, ReadDone, ReadJob, SegmentId, Splice, Written,
-};
+use chronik::wal::{checkpoint, remove_segment, Group, GroupSeq, ReadDone, ReadJob, SegmentId, Splice, Written};
 use chronik::wire::Uuid;
 
 use super::disk::SimDisk;
@@ -35,12 +33,7 @@ pub struct Node {
 
 impl Node {
     /// Starts a server on what the disk holds.
-    pub fn start(
-        disk: &SimDisk,
-        settings: Settings,
-        options: LogOptions,
-        now: Now,
-    ) -> Result<Node, String> {
+    pub fn start(disk: &SimDisk, settings: Settings, options: LogOptions, now: Now) -> Result<Node, String> {
         let disk: Arc<dyn Disk> = Arc::new(disk.clone());
         let mut recovering = Recovering::new(settings);
         let log = recover(disk.clone(), options, &mut recovering).map_err(|e| e.to_string())?;

@@ -163,7 +163,7 @@ fn after_a_failed_write_or_sync_nothing_is_tried_again() {
                     break;
                 }
             }
-            let Some(fatal) = fatal else { continue };
+            let fatal = fatal.expect("so many calls are made");
             let calls = disk.count(CHANGES);
             let retry = recovered.writer.step(group(99, vec![], vec![planner.run(partition(1, 0), 1, 1, 100)]));
             assert_eq!(retry.unwrap_err(), fatal);

@@ -1,4 +1,11 @@
 //! Owns the tests of the log on disk: writing, crashing, recovering, damage, full disks, both metadata stores.
 
+mod checkpoints;
 mod crash;
+mod damage;
+mod fixtures;
+mod full;
+mod metadata;
+mod reading;
 pub mod support;
+mod threads;

@@ -70,8 +70,8 @@ impl Broker {
                 continue;
             }
             let outcome = self.describe_resource(wanted);
-            let entries = outcome.as_deref().unwrap_or(&[]);
-            bytes += entries.iter().map(|entry| entry.bytes(synonyms, documentation)).sum::<usize>();
+            bytes += message_of(&outcome).map_or(0, str::len);
+            bytes += outcome.iter().flatten().map(|entry| entry.bytes(synonyms, documentation)).sum::<usize>();
             outcomes.push(outcome);
         }
         self.count_outcomes(req.to, &outcomes);
@@ -211,7 +211,7 @@ impl Broker {
 /// The refusal of a kind of resource that has no configurations here.
 pub(super) fn no_such_resource(kind: i8) -> Refused {
     let why = match kind {
-        resource::BROKER_LOGGER => "Changing loggers is not available in this version.".to_owned(),
+        resource::BROKER_LOGGER => "Loggers are not available in this version.".to_owned(),
         resource::CLIENT_METRICS => "Client metrics are not available in this version.".to_owned(),
         resource::GROUP => "Configurations of groups are not available in this version.".to_owned(),
         kind => format!("Unexpected resource type {kind}."),

@@ -53,7 +53,7 @@ impl Broker {
         let mut page = DescribeTopicPartitionsResponse::default();
         for name in names {
             let first = if name == from { first_partition } else { 0 };
-            if left == 0 {
+            if left == 0 || page.topics.len() == limits::REQUEST_ITEMS_MAX {
                 page.next_cursor = Some(Cursor { topic_name: name, partition_index: 0 });
                 break;
             }

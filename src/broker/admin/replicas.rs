@@ -4,6 +4,7 @@
 use super::{check_replicas, error_of, message_of, Outcome, Refused};
 use crate::broker::dispatch::Request;
 use crate::broker::Broker;
+use crate::limits;
 use crate::wal::PartitionId;
 use crate::wire::msg::{
     AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, ElectLeadersPartitionResult,
@@ -18,9 +19,15 @@ const ELECTION_TYPES: [i8; 2] = [0, 1];
 impl Broker {
     pub(in crate::broker) fn elect_leaders(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
         let request: ElectLeadersRequest<'_> = wire::decode(req.body, req.to.version)?;
-        let known = ELECTION_TYPES.contains(&request.election_type);
         // Asked for all partitions, Kafka tells of those that got a new leader: none.
-        let wanted = request.topic_partitions.as_deref().filter(|_| known).unwrap_or(&[]);
+        let wanted = request.topic_partitions.as_deref().unwrap_or(&[]);
+        let named: usize = wanted.iter().map(|topic| topic.partitions.len()).sum();
+        let error_code = match ELECTION_TYPES.contains(&request.election_type) {
+            false => ErrorCode::INVALID_REQUEST,
+            true if named > limits::REQUEST_ITEMS_MAX => ErrorCode::POLICY_VIOLATION,
+            true => ErrorCode::NONE,
+        };
+        let wanted = if error_code.is_error() { &[] } else { wanted };
         let mut results = Vec::with_capacity(wanted.len());
         for topic in wanted {
             let partitions = topic.partitions.iter().map(|partition_id| {
@@ -32,7 +39,6 @@ impl Broker {
             });
             results.push(ReplicaElectionResult { topic: topic.topic, partition_result: partitions.collect() });
         }
-        let error_code = if known { ErrorCode::NONE } else { ErrorCode::INVALID_REQUEST };
         let response = ElectLeadersResponse { error_code, replica_election_results: results, ..Default::default() };
         self.reply(req.to, &response);
         Ok(())
@@ -40,15 +46,17 @@ impl Broker {
 
     pub(in crate::broker) fn alter_partition_reassignments(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
         let request: AlterPartitionReassignmentsRequest<'_> = wire::decode(req.body, req.to.version)?;
-        let outcomes: Vec<Vec<Outcome>> = request
-            .topics
+        let named: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();
+        let too_many = named > limits::REQUEST_ITEMS_MAX;
+        let topics = if too_many { &[] } else { &request.topics[..] };
+        let outcomes: Vec<Vec<Outcome>> = topics
             .iter()
             .map(|topic| topic.partitions.iter().map(|partition| self.reassign(topic.name, partition)).collect())
             .collect();
         for outcomes in &outcomes {
             self.count_outcomes(req.to, outcomes);
         }
-        let responses = request.topics.iter().zip(&outcomes).map(|(topic, outcomes)| {
+        let responses = topics.iter().zip(&outcomes).map(|(topic, outcomes)| {
             let partitions =
                 topic.partitions.iter().zip(outcomes).map(|(partition, outcome)| ReassignablePartitionResponse {
                     partition_index: partition.partition_index,
@@ -59,6 +67,7 @@ impl Broker {
         });
         let response = AlterPartitionReassignmentsResponse {
             allow_replication_factor_change: request.allow_replication_factor_change,
+            error_code: if too_many { ErrorCode::POLICY_VIOLATION } else { ErrorCode::NONE },
             responses: responses.collect(),
             ..Default::default()
         };

@@ -415,12 +415,14 @@ impl Groups {
                     return Err(ErrorCode::NON_EMPTY_GROUP);
                 }
                 let topics = request.topics.iter().map(|topic| {
-                    let error_code = match lookup.exists(topic.name) {
-                        false => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-                        true if !empty && group.is_subscribed(topic.name) => ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC,
-                        true => ErrorCode::NONE,
-                    };
+                    let count = lookup.partitions(topic.name).unwrap_or(0);
+                    let subscribed = !empty && group.is_subscribed(topic.name);
                     let partitions = topic.partitions.iter().map(|p| {
+                        let error_code = match (0..count).contains(&p.partition_index) {
+                            false => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                            true if subscribed => ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC,
+                            true => ErrorCode::NONE,
+                        };
                         if error_code.is_none() {
                             group.remove_offset(env, topic.name, p.partition_index);
                         }
@@ -540,7 +542,15 @@ fn find_coordinator(ctx: &mut Ctx<'_>, to: ReplyTo, request: &FindCoordinatorReq
     };
     let node = ctx.node;
     let one = |key| match refused {
-        None => Coordinator { key, node_id: node.id, host: node.host, port: node.port, ..Default::default() },
+        None => Coordinator {
+            key,
+            node_id: node.id,
+            host: node.host,
+            port: node.port,
+            // As Kafka words success, up to version 3 and from version 4 on.
+            error_message: Some(if to.version < 4 { "NONE" } else { "" }),
+            ..Default::default()
+        },
         Some(_) => Coordinator {
             key,
             node_id: -1,

@@ -28,10 +28,6 @@ pub trait TopicLookup {
     fn partitions(&self, name: &str) -> Option<i32>;
     fn name_of(&self, id: Uuid) -> Option<&str>;
     fn id_of(&self, name: &str) -> Option<Uuid>;
-
-    fn exists(&self, name: &str) -> bool {
-        self.partitions(name).is_some()
-    }
 }
 
 /// Where the group coordinator's effects go.

@@ -186,24 +186,15 @@ impl Groups {
                 continue;
             }
             let Timer { group: id, what } = due.1;
-            let ended = self.act(ctx.now, ctx.out, &id, |group, env| match what {
-                What::Session(member) => {
-                    group.session_expired(env, &member);
-                    false
+            let ended = self.act(ctx.now, ctx.out, &id, |group, env| {
+                match what {
+                    What::Session(member) => group.session_expired(env, &member),
+                    What::Pending(member) => group.pending_gone(env, &member),
+                    What::Join => group.join_expired(env),
+                    What::Sync => group.sync_expired(env),
+                    What::Offsets => return group.expire_offsets(env),
                 }
-                What::Pending(member) => {
-                    group.pending_gone(env, &member);
-                    false
-                }
-                What::Join => {
-                    group.join_expired(env);
-                    false
-                }
-                What::Sync => {
-                    group.sync_expired(env);
-                    false
-                }
-                What::Offsets => group.expire_offsets(env),
+                false
             });
             if ended == Some(true) {
                 self.end(ctx, &id);

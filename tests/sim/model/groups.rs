@@ -178,7 +178,10 @@ impl Groups {
         // A generation that nobody was given an assignment of is not kept over a restart; its number may be used again.
         let forgotten = group.life < call.life && group.synced.is_empty();
         let (known, settled) = (group.generation, group.settled);
-        hold!(generation >= known || forgotten && generation > settled, "{name}: generation {generation} after {known}");
+        hold!(
+            generation >= known || forgotten && generation > settled,
+            "{name}: generation {generation} after {known}"
+        );
         if generation > known || forgotten {
             let (leader, life) = (response.leader.to_string(), call.life);
             *group = Membership { generation, leader, life, settled, ..Membership::default() };

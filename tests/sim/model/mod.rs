@@ -226,11 +226,19 @@ impl Model {
             (Ask::JoinGroup(request), Answer::JoinGroup(response)) => {
                 // Whoever waits for a rebalance is sent away when the server stops.
                 let sent_away = self.stopping && response.error_code == NOT_COORDINATOR;
-                if sent_away { Ok(()) } else { self.groups.check_join(call, request, response) }
-            },
+                if sent_away {
+                    Ok(())
+                } else {
+                    self.groups.check_join(call, request, response)
+                }
+            }
             (Ask::SyncGroup(request), Answer::SyncGroup(response)) => {
                 let sent_away = self.stopping && response.error_code == NOT_COORDINATOR;
-                if sent_away { Ok(()) } else { self.groups.check_sync(request, response) }
+                if sent_away {
+                    Ok(())
+                } else {
+                    self.groups.check_sync(request, response)
+                }
             }
             (Ask::Heartbeat(request), Answer::Heartbeat(response)) => self.groups.check_heartbeat(request, response),
             _ => self.check_admin(call, answer),

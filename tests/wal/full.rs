@@ -1,0 +1,111 @@
+//! Owns full disks: met before offsets are assigned, and left again when there is room.
+
+use std::sync::Arc;
+
+use chronik::wal::settings::LogOptions;
+use chronik::wal::{cost_bytes, remove_segment, Group};
+
+use super::support::{entry, group, open, options, partition, Planner};
+use crate::sim::disk::{Faults, Op, SimDisk, Trouble};
+use crate::sim::rng::Rng;
+
+#[test]
+fn a_group_that_was_promised_space_never_meets_a_full_disk() {
+    for seed in 0..30 {
+        let disk = SimDisk::new(seed, Faults::NONE);
+        disk.set_capacity(3 << 20);
+        let mut rng = Rng::new(seed);
+        let larger = LogOptions { segment_bytes: 512 << 10, ..options(seed) };
+        let (mut recovered, _) = open(Arc::new(disk.clone()), larger).unwrap();
+        let mut planner = Planner::default();
+        let (mut space, mut seq, mut refused) = (recovered.space_bytes, 1, 0);
+        while refused < 20 {
+            let before = planner.clone();
+            let size = rng.range(1, 3000) as usize;
+            let runs = (0..rng.range(1, 8)).map(|p| planner.run(partition(1, p as i32), 1, 1, size)).collect();
+            let mut planned = group(seq, vec![entry("s", "k", Some("v"))], runs);
+            planned.seal_after = rng.one_in(10);
+            if cost_bytes(&planned) > space {
+                // Refused before it has offsets; the probe asks for space again.
+                planner = before;
+                refused += 1;
+                space = recovered.writer.step(Group { seq: 0, ..Group::default() }).unwrap().space_bytes;
+                continue;
+            }
+            space = recovered.writer.step(planned).unwrap_or_else(|e| panic!("seed {seed}: {e}")).space_bytes;
+            seq += 1;
+        }
+        assert!(seq > 10, "seed {seed}: {seq}");
+        let (_, seen) = open(Arc::new(disk.restart()), options(seed + 1)).unwrap();
+        seen.next.iter().for_each(|(id, next)| assert_eq!(*next, planner.next_offset(*id), "seed {seed}"));
+    }
+}
+
+#[test]
+fn writes_resume_when_a_segment_is_removed() {
+    let disk = SimDisk::new(1, Faults::NONE);
+    disk.set_capacity(500 << 10);
+    let (mut recovered, _) = open(Arc::new(disk.clone()), options(1)).unwrap();
+    let mut planner = Planner::default();
+    let mut seq = 0;
+    let mut one = |recovered: &mut chronik::wal::recovery::Recovered| {
+        seq += 1;
+        let planned = group(seq, vec![], vec![planner.run(partition(1, 0), 1, 1, 9000)]);
+        recovered.writer.step(planned).unwrap()
+    };
+    loop {
+        if one(&mut recovered).space_bytes <= 80 << 10 {
+            let probe = recovered.writer.step(Group::default()).unwrap();
+            assert!(probe.buf.is_empty());
+            if probe.space_bytes <= 80 << 10 {
+                break;
+            }
+        }
+    }
+    for id in [1, 1, 2] {
+        remove_segment(&disk, id).unwrap();
+    }
+    let probe = recovered.writer.step(Group::default()).unwrap();
+    assert!(probe.space_bytes > 80 << 10, "{}", probe.space_bytes);
+    one(&mut recovered);
+}
+
+#[test]
+fn a_segment_that_cannot_be_made_is_no_error_and_leaves_no_litter() {
+    for op in [Op::Create, Op::Write, Op::Sync, Op::Rename, Op::SyncDir, Op::Open] {
+        let disk = SimDisk::new(1, Faults::NONE);
+        let (mut recovered, _) = open(Arc::new(disk.clone()), options(1)).unwrap();
+        let mut planner = Planner::default();
+        let part = if matches!(op, Op::Sync | Op::Create | Op::Write) { "prepare" } else { "wal" };
+        disk.plan(&[op], part, 1, Trouble::Error);
+        for seq in 1..60 {
+            let planned = group(seq, vec![], vec![planner.run(partition(1, 0), 1, 1, 5000)]);
+            recovered.writer.step(planned).unwrap_or_else(|e| panic!("{op:?}: {e}"));
+        }
+        assert!(!disk.paths().iter().any(|path| path.ends_with(".tmp")), "{op:?}");
+        let (_, seen) = open(Arc::new(disk.power_cut()), options(2)).unwrap_or_else(|e| panic!("{op:?}: {e}"));
+        assert_eq!(seen.next[&partition(1, 0)], 59, "{op:?}");
+    }
+}
+
+#[test]
+fn a_start_on_a_full_disk_serves_what_there_is() {
+    let disk = SimDisk::new(1, Faults::NONE);
+    let (mut recovered, _) = open(Arc::new(disk.clone()), options(1)).unwrap();
+    let mut planner = Planner::default();
+    for seq in 1..5 {
+        recovered.writer.step(group(seq, vec![], vec![planner.run(partition(1, 0), 1, 1, 900)])).unwrap();
+    }
+    drop(recovered);
+    let disk = disk.restart();
+    disk.set_capacity(1);
+    let (mut recovered, seen) = open(Arc::new(disk.clone()), options(2)).unwrap();
+    assert_eq!((recovered.space_bytes, seen.runs.len()), (0, 4));
+    assert_eq!(recovered.writer.step(Group::default()).unwrap().space_bytes, 0);
+    disk.set_capacity(1 << 30);
+    assert!(recovered.writer.step(Group::default()).unwrap().space_bytes > 0);
+    let next = recovered.next_seq;
+    recovered.writer.step(group(next, vec![], vec![planner.run(partition(1, 0), 1, 1, 900)])).unwrap();
+    let (_, seen) = open(Arc::new(disk.power_cut()), options(3)).unwrap();
+    assert_eq!(seen.runs.len(), 5);
+}
