@@ -35,6 +35,12 @@ pub const SCAN_BYTES: usize = 1 << 20;
 
 const _: () = assert!(SEGMENT_BYTES_DEFAULT >= 16 * GROUP_BYTES_MAX as u64);
 
+/// Groups that may wait for the wal thread.
+pub const WAL_MAILBOX_GROUPS: usize = 4;
+
+/// Look-ups that may wait for the readers.
+pub const READ_MAILBOX_JOBS: usize = 65_536;
+
 /// Segments that readers keep open, and bytes of their footers' directories that they keep in memory.
 pub const READ_HANDLES_MAX: usize = 128;
 pub const READ_INDEX_BYTES_MAX: usize = 8 << 20;

@@ -15,6 +15,7 @@ pub mod marker;
 pub mod pool;
 pub mod read_cache;
 pub mod reader;
+pub mod readers;
 pub mod recovery;
 pub mod ring;
 mod scan;

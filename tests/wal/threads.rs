@@ -6,12 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chronik::sys::disk::Disk;
-use chronik::sys::mailbox::{mailbox, Worker};
 use chronik::sys::real_disk::{RealDisk, Writing};
-use chronik::wal::read_cache::ReadCache;
-use chronik::wal::reader::Reader;
+use chronik::wal::readers::Readers;
 use chronik::wal::settings::{FsyncMode, LogOptions};
-use chronik::wal::thread;
+use chronik::wal::thread::WalThread;
 use chronik::wal::{Place, ReadFound, ReadJob, ReadKind};
 
 use super::support::{group, open, options, partition, Planner};
@@ -37,42 +35,27 @@ fn write_and_read(name: &str, writing: Writing, fsync: FsyncMode) {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&scratch.0, writing).unwrap());
     let tuned = |seed| LogOptions { fsync, ..options(seed) };
     let (recovered, _) = open(disk.clone(), tuned(1)).unwrap();
-    let pool = recovered.writer.pool();
     let (sender, written) = channel();
-    let (groups, receiver) = mailbox(1);
-    let writer = recovered.writer;
-    let wal =
-        Worker::spawn("wal", move || thread::run(writer, &receiver, |result| sender.send(result).unwrap())).unwrap();
+    let wal = WalThread::spawn(recovered.writer, move |result| sender.send(result).unwrap()).unwrap();
     let mut planner = Planner::default();
     for seq in 1..=40 {
         let runs = (0..4).map(|p| planner.run(partition(1, p), 2, 2, 700)).collect();
-        groups.try_send(group(seq, vec![], runs)).unwrap();
+        wal.submit(group(seq, vec![], runs)).unwrap();
         let done = written.recv().unwrap().unwrap();
         assert_eq!(done.seq, seq);
-        pool.give(done.buf);
+        wal.pool().give(done.buf);
     }
-    drop(groups);
-    assert!(wal.join());
+    assert!(wal.stop());
     let (recovered, seen) = open(disk.clone(), tuned(2)).unwrap();
     assert!(recovered.clean, "{:?}", recovered.notes);
     assert_eq!(seen.runs.len(), 160);
-    let (jobs, receiver) = mailbox(200);
     let (sender, found) = channel();
-    let cache = Arc::new(ReadCache::new(disk));
-    let spawn = |name| {
-        let (receiver, sender, mut reader) = (receiver.clone(), sender.clone(), Reader::with_cache(cache.clone()));
-        Worker::spawn(name, move || {
-            while let Some(job) = receiver.recv() {
-                sender.send(reader.read(job)).unwrap();
-            }
-        })
-    };
-    let readers = [spawn("reader-0").unwrap(), spawn("reader-1").unwrap()];
+    let readers = Readers::spawn(disk, 2, move |done| sender.send(done).unwrap()).unwrap();
     for (number, run) in seen.runs.iter().enumerate() {
         let place = Place { segment: run.segment, runs: None };
         let end_offset = run.last_offset + 1;
         let kind = ReadKind::Fetch { place, offset: run.base_offset, end_offset, bytes_max: 1 << 20, convert: None };
-        jobs.try_send(ReadJob { job: number as u64, id: run.id, kind }).unwrap();
+        readers.submit(ReadJob { job: number as u64, id: run.id, kind }).unwrap();
     }
     for _ in &seen.runs {
         let done = found.recv().unwrap();
@@ -85,8 +68,7 @@ fn write_and_read(name: &str, writing: Writing, fsync: FsyncMode) {
             other => panic!("{other:?}"),
         }
     }
-    drop(jobs);
-    assert!(readers.into_iter().all(Worker::join));
+    assert!(readers.stop());
 }
 
 #[test]
