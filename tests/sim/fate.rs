@@ -210,7 +210,7 @@ impl World {
     }
 
     /// Starts the server, again and again if it is struck down meanwhile.
-    fn start(&mut self) -> Result<(), String> {
+    pub fn start(&mut self) -> Result<(), String> {
         for _ in 0..STARTS_MAX {
             self.life += 1;
             let (settings, options) = (self.scenario.settings(self.life), self.scenario.options(self.life));

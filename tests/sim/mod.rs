@@ -12,6 +12,7 @@ mod model;
 mod net;
 mod node;
 mod proto;
+mod regressions;
 pub mod rng;
 mod scenario;
 mod world;
