@@ -119,8 +119,9 @@ impl World {
                 self.disk.set_capacity(if full { used + spare } else { 1 << 40 });
             }
             13 if self.scenario.clock_jumps => {
-                let ms = self.rng.below(2 * 3_600_000) as i64 - 3_600_000;
-                self.note(|| format!("the wall clock jumps by {ms} ms"));
+                // Less than the hour that a record may lie in the future.
+                let ms = self.rng.below(2 * 1_500_000) as i64 - 1_500_000;
+                self.note(|| format!("the wall clock jumps to {ms} ms off"));
                 self.clock.jump(ms);
             }
             _ => self.reset_all(),

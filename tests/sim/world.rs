@@ -89,12 +89,12 @@ impl World {
 
     /// Lets the next thing happen. False when nothing is left.
     pub fn step(&mut self) -> Result<bool, String> {
-        let Some(event) = self.clock.next() else { return Ok(false) };
         self.stats.events += 1;
         if self.stats.events >= self.next_misfortune {
             self.next_misfortune = self.stats.events + 1 + self.rng.below(2 * self.scenario.misfortune_events);
             self.misfortune()?;
         }
+        let Some(event) = self.clock.next() else { return Ok(false) };
         match event {
             Event::Act(client) => self.act(client),
             Event::Reset(conn) => self.reset(conn),
