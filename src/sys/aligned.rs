@@ -1,6 +1,6 @@
 //! Owns a growable buffer whose memory is aligned for direct I/O.
 
-use std::alloc::{alloc_zeroed, dealloc, handle_alloc_error, Layout};
+use std::alloc::{alloc, dealloc, handle_alloc_error, Layout};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -24,7 +24,7 @@ impl AlignedBuf {
     pub fn with_capacity(capacity: usize) -> AlignedBuf {
         let capacity = round_up(capacity.max(1));
         // SAFETY: the layout's size is at least one block, so it is not zero.
-        let memory = unsafe { alloc_zeroed(layout(capacity)) };
+        let memory = unsafe { alloc(layout(capacity)) };
         let memory = NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout(capacity)));
         AlignedBuf { memory, capacity, len: 0 }
     }
@@ -88,7 +88,7 @@ impl Drop for AlignedBuf {
 impl Deref for AlignedBuf {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        // SAFETY: the first `len` bytes are initialised: zeroed at allocation or written since.
+        // SAFETY: the first `len` bytes are initialised: `len` only grows over bytes that were just written.
         unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), self.len) }
     }
 }

@@ -20,7 +20,7 @@ impl BufferPool {
         let fits = |buf: &AlignedBuf| buf.capacity() >= bytes && buf.capacity() <= bytes.max(4096) * 2;
         let best = (0..free.len()).filter(|at| fits(&free[*at])).min_by_key(|at| free[*at].capacity());
         let mut buf = match best {
-            Some(at) => free.swap_remove(at),
+            Some(at) => free.remove(at),
             None => {
                 drop(free);
                 // Rounded up, so that groups of about the same size share buffers.
@@ -32,13 +32,19 @@ impl BufferPool {
         buf
     }
 
-    /// Takes a buffer back if nobody else holds it and there is room for it.
+    /// Takes a buffer back if nobody else holds it.
     pub fn give(&self, buf: Arc<AlignedBuf>) {
         let Some(buf) = Arc::into_inner(buf) else { return };
+        if buf.capacity() > limits::POOL_BYTES_MAX {
+            return;
+        }
         let mut free = self.free.lock();
-        let held: usize = free.iter().map(AlignedBuf::capacity).sum();
-        if free.len() < limits::POOL_BUFFERS_MAX && held + buf.capacity() <= limits::POOL_BYTES_MAX {
-            free.push(buf);
+        free.push(buf);
+        // Those that were given back longest ago make room: sizes follow the load, and what it no longer needs must not
+        // keep out what it does.
+        let mut held: usize = free.iter().map(AlignedBuf::capacity).sum();
+        while free.len() > limits::POOL_BUFFERS_MAX || held > limits::POOL_BYTES_MAX {
+            held -= free.remove(0).capacity();
         }
     }
 }
@@ -57,5 +63,17 @@ mod tests {
         pool.give(held);
         assert_ne!(pool.take(1000).as_ptr(), address, "a small group must not hold a large buffer");
         assert_eq!(pool.take(90_000).as_ptr(), address);
+    }
+
+    #[test]
+    fn small_buffers_of_yesterday_do_not_keep_out_large_ones() {
+        let pool = BufferPool::default();
+        let small: Vec<_> = (0..100).map(|_| Arc::new(pool.take(4096))).collect();
+        small.into_iter().for_each(|buf| pool.give(buf));
+        let large = Arc::new(pool.take(1 << 20));
+        let address = large.as_ptr();
+        pool.give(large);
+        assert_eq!(pool.take(1 << 20).as_ptr(), address);
+        assert!(pool.free.lock().len() <= limits::POOL_BUFFERS_MAX);
     }
 }
