@@ -45,11 +45,6 @@ impl Model {
         topic.id.filter(|_| call.order > topic.changed)
     }
 
-    /// The partitions that a name stands for now, as far as the clients know.
-    pub fn partitions(&self, topic: &str) -> i32 {
-        self.topics.get(topic).filter(|t| t.may_exist).map_or(0, |t| t.partitions_min)
-    }
-
     pub(super) fn admin_handed_in(&mut self, call: &Call) {
         match &call.ask {
             Ask::CreateTopics(request) => {
