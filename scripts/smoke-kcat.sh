@@ -71,6 +71,8 @@ check_offsets_by_time() {
   consume "$topic" -f '%T %o\n' >"$work/stamps"
   [ "$(offset_at "$topic" -1)" = 5 ] || fail "kcat -Q: the end is not 5"
   [ "$(offset_at "$topic" -2)" = 0 ] || fail "kcat -Q: the beginning is not 0"
+  # The stamps are numbers without blanks.
+  # shellcheck disable=SC2013
   for stamp in $(cut -d' ' -f1 "$work/stamps"); do
     expected=$(awk -v t="$stamp" '$1 >= t { print $2; exit }' "$work/stamps")
     [ "$(offset_at "$topic" "$stamp")" = "$expected" ] || fail "kcat -Q: the first record at or after $stamp is not $expected"

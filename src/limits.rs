@@ -26,6 +26,9 @@ pub const SEGMENT_RUNS_MAX: usize = 65_536;
 /// Length of the file that is given back when the disk is full, so that checkpoints and metadata files can still be written.
 pub const BALLAST_BYTES: u64 = 4 << 20;
 
+/// How far the log's space is written with zeros ahead of small groups, bytes; groups up to an eighth of it are small.
+pub const ZERO_AHEAD_BYTES: u64 = 512 << 10;
+
 /// Group buffers that are kept for use again, and their bytes in all.
 pub const POOL_BUFFERS_MAX: usize = 16;
 pub const POOL_BYTES_MAX: usize = 16 << 20;

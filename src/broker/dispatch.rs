@@ -93,7 +93,7 @@ impl Broker {
     }
 
     fn api_versions(&mut self, request: &Request<'_>) -> Result<(), DecodeError> {
-        let body: ApiVersionsRequest<'_> = wire::decode(request.body, request.to.version)?;
+        let body: ApiVersionsRequest<'_> = wire::decode_request(request.body, request.to.version)?;
         let legal = |text: &str| {
             let inside = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
             let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());

@@ -92,7 +92,7 @@ impl Found {
 
 impl Broker {
     pub(super) fn fetch(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
-        let request: FetchRequest<'_> = wire::decode(req.body, req.to.version)?;
+        let request: FetchRequest<'_> = wire::decode_request(req.body, req.to.version)?;
         // Sessions are never granted (session id 0 in every answer), so any that a client names is unknown.
         if request.session_id != 0 && request.session_epoch > 0 {
             let response = FetchResponse { error_code: ErrorCode::FETCH_SESSION_ID_NOT_FOUND, ..Default::default() };

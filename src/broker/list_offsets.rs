@@ -43,7 +43,7 @@ enum Answer {
 
 impl Broker {
     pub(super) fn list_offsets(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
-        let request: ListOffsetsRequest<'_> = wire::decode(req.body, req.to.version)?;
+        let request: ListOffsetsRequest<'_> = wire::decode_request(req.body, req.to.version)?;
         let mut listing = Listing { to: req.to, topics: Vec::new(), reads: Vec::new() };
         for topic in &request.topics {
             let mut answers = Vec::with_capacity(topic.partitions.len());
@@ -156,7 +156,7 @@ impl Broker {
     }
 
     pub(super) fn offset_for_leader_epoch(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
-        let request: OffsetForLeaderEpochRequest<'_> = wire::decode(req.body, req.to.version)?;
+        let request: OffsetForLeaderEpochRequest<'_> = wire::decode_request(req.body, req.to.version)?;
         let topics = request.topics.iter().map(|topic| OffsetForLeaderTopicResult {
             topic: topic.topic,
             partitions: topic.partitions.iter().map(|want| self.epoch_end(topic.topic, want)).collect(),
@@ -182,7 +182,7 @@ impl Broker {
     }
 
     pub(super) fn delete_records(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
-        let request: DeleteRecordsRequest<'_> = wire::decode(req.body, req.to.version)?;
+        let request: DeleteRecordsRequest<'_> = wire::decode_request(req.body, req.to.version)?;
         let mut topics = Vec::with_capacity(request.topics.len());
         for topic in &request.topics {
             let partitions = topic.partitions.iter().map(|want| self.delete_before(req.now, topic.name, want));

@@ -16,7 +16,7 @@ use crate::wire::{self, DecodeError, ErrorCode, Uuid};
 
 impl Broker {
     pub(super) fn metadata(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
-        let request: MetadataRequest<'_> = wire::decode(req.body, req.to.version)?;
+        let request: MetadataRequest<'_> = wire::decode_request(req.body, req.to.version)?;
         let version = req.to.version;
         let named = match &request.topics {
             Some(topics) if version == 0 && topics.is_empty() => None,

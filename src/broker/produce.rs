@@ -134,7 +134,7 @@ struct Appended {
 
 impl Broker {
     pub(super) fn produce(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
-        let request: ProduceRequest<'_> = wire::decode(req.body, req.to.version)?;
+        let request: ProduceRequest<'_> = wire::decode_request(req.body, req.to.version)?;
         let refusal = self.refuse_whole(&request);
         let mut topics = Vec::with_capacity(request.topic_data.len());
         for data in &request.topic_data {
@@ -308,7 +308,7 @@ impl Broker {
     }
 
     pub(super) fn init_producer_id(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
-        let request: InitProducerIdRequest<'_> = wire::decode(req.body, req.to.version)?;
+        let request: InitProducerIdRequest<'_> = wire::decode_request(req.body, req.to.version)?;
         let response = match request.transactional_id {
             // Transactions are not available in this version; this error is final for every client.
             Some(_) => InitProducerIdResponse {

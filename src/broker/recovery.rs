@@ -235,6 +235,8 @@ impl Recovering {
         broker.remove_segments();
         broker.schedule_retention(now);
         broker.groups.recovered(now);
+        // No request is let in while one is due, and nothing else may happen that would take it.
+        broker.checkpoint_if_due(now);
         Ok(self.broker)
     }
 }

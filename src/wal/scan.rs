@@ -2,8 +2,6 @@
 
 use std::io;
 
-use byteorder::{BigEndian, ByteOrder};
-
 use super::format::{
     parse_group, round_up, GroupHeader, RunView, GROUP_HEADER_BYTES, GROUP_MAGIC, RUN_BATCHES, RUN_META,
 };
@@ -148,9 +146,9 @@ pub fn search_on(segment: &Segment, position: u64, last_seq: u64) -> io::Result<
     Ok(beyond)
 }
 
+/// Compares the bytes with themselves moved by one, which is a single memcmp and so fast in every build.
 fn is_zero(bytes: &[u8]) -> bool {
-    let words = bytes.chunks_exact(8);
-    words.remainder().iter().all(|b| *b == 0) && words.into_iter().all(|word| BigEndian::read_u64(word) == 0)
+    bytes.split_last().is_none_or(|(last, before)| *last == 0 && *before == bytes[1..])
 }
 
 /// A stretch of a file in memory.

@@ -15,7 +15,7 @@
 //! - A null that a version doesn't allow is an error in decoding, except that a null array is read as an empty one; in
 //!   encoding the empty value is written instead.
 //! - Tagged fields that hold their default are not written; unknown ones are skipped.
-//! - Bytes left over after a message are an error.
+//! - Bytes left over after a message are an error, except after a request, where Kafka ignores them.
 
 pub mod api;
 pub mod batch;
@@ -66,13 +66,24 @@ pub trait Response<'a>: Message<'a> {}
 
 /// Decodes the body of a message. A version that isn't described is an error, as are bytes left over.
 pub fn decode<'a, M: Message<'a>>(body: &'a [u8], version: i16) -> Result<M, DecodeError> {
+    let (message, r) = decode_front(body, version)?;
+    r.finish()?;
+    Ok(message)
+}
+
+/// Decodes the body of a client's request. Bytes left over are ignored, as Kafka does and as clients need: librdkafka
+/// 2.16 asks for the metadata of all topics with three bytes too many.
+pub fn decode_request<'a, M: Request<'a>>(body: &'a [u8], version: i16) -> Result<M, DecodeError> {
+    decode_front(body, version).map(|(message, _)| message)
+}
+
+fn decode_front<'a, M: Message<'a>>(body: &'a [u8], version: i16) -> Result<(M, Reader<'a>), DecodeError> {
     let mut r = Reader::new(body, version, M::API.is_flexible(version));
     if !M::API.describes(version) {
         return Err(r.error("a version that is not described"));
     }
     let message = M::read(&mut r)?;
-    r.finish()?;
-    Ok(message)
+    Ok((message, r))
 }
 
 /// Encodes the body of a message. The version must be one that is described; in another one the result has no meaning.
@@ -103,6 +114,15 @@ fn write_where_nullable<'a, T: Nullable<'a>>(value: &Option<T>, nullable: bool, 
 mod tests {
     use super::msg::*;
     use super::*;
+
+    #[test]
+    fn a_request_with_bytes_left_over_is_taken_as_kafka_takes_it() {
+        // Metadata v13 as librdkafka 2.16 sends it for all topics; the length of the null array takes four bytes in it.
+        let body = [0, 0, 0, 0, 1, 0, 0];
+        assert!(decode::<MetadataRequest>(&body, 13).is_err());
+        let request: MetadataRequest = decode_request(&body, 13).unwrap();
+        assert_eq!(request.topics, None);
+    }
 
     #[test]
     fn a_fetch_response_leaves_room_for_record_data_that_is_spliced_in() {

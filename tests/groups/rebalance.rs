@@ -181,7 +181,7 @@ fn a_waiting_member_does_not_lose_its_session() {
 fn a_new_member_waits_five_minutes_at_most() {
     let mut w = World::new();
     let slow = Join { rebalance_ms: 3_600_000, session_ms: 1_800_000, ..Default::default() };
-    w.stable(&[slow.clone()]);
+    w.stable(std::slice::from_ref(&slow));
     let id = w.new_id(&slow);
     let new = w.join(&slow.with_id(&id));
     w.pass_ms(299_999);

@@ -68,7 +68,7 @@ fn a_rebalance_that_a_crash_cut_short_falls_back_to_the_last_generation() {
 fn a_replaced_static_member_is_kept() {
     let mut w = World::new();
     let join = Join::default().with_instance("a");
-    let members = w.stable(&[join.clone()]);
+    let members = w.stable(std::slice::from_ref(&join));
     let back = w.join_now(&join);
     w.restart();
     assert_eq!(w.heartbeat_as(&members[0].id, Some("a"), 1), ErrorCode::FENCED_INSTANCE_ID);

@@ -27,10 +27,13 @@ impl Drop for TempDir {
     }
 }
 
+/// Lines of standard error, and whether it has ended.
+type Said = (Mutex<(Vec<String>, bool)>, Condvar);
+
 /// A running server and what it has said so far.
 pub struct Server {
     pub child: Child,
-    said: Arc<(Mutex<(Vec<String>, bool)>, Condvar)>,
+    said: Arc<Said>,
 }
 
 impl Server {
@@ -46,7 +49,7 @@ impl Server {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let said: Arc<(Mutex<(Vec<String>, bool)>, Condvar)> = Arc::default();
+        let said: Arc<Said> = Arc::default();
         let (stderr, theirs) = (child.stderr.take().unwrap(), Arc::clone(&said));
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {

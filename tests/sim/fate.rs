@@ -46,11 +46,11 @@ impl World {
             clients,
             acts_at,
             model,
-            known: Default::default(),
             ids: Default::default(),
             stats: Stats::default(),
             life: 0,
             checking: false,
+            next_misfortune: 0,
             closing: false,
             errors_planned: false,
             excused_starts: Vec::new(),
@@ -60,7 +60,6 @@ impl World {
 
     pub fn run(&mut self) -> Result<(), String> {
         self.start()?;
-        self.next_misfortune();
         while self.stats.events < self.scenario.events {
             if !self.step()? {
                 break;
@@ -92,15 +91,7 @@ impl World {
         Err(format!("somebody waits for an answer for ever: {owed:#?}"))
     }
 
-    fn next_misfortune(&mut self) {
-        if self.scenario.misfortune_us > 0 {
-            let delay = self.rng.below(2 * self.scenario.misfortune_us);
-            self.clock.after(delay, Event::Misfortune);
-        }
-    }
-
     pub fn misfortune(&mut self) -> Result<(), String> {
-        self.next_misfortune();
         if self.closing || self.node.is_none() {
             return Ok(());
         }
@@ -128,8 +119,9 @@ impl World {
                 self.disk.set_capacity(if full { used + spare } else { 1 << 40 });
             }
             13 if self.scenario.clock_jumps => {
-                let ms = self.rng.below(2 * 3_600_000) as i64 - 3_600_000;
-                self.note(|| format!("the wall clock jumps by {ms} ms"));
+                // Less than the hour that a record may lie in the future.
+                let ms = self.rng.below(2 * 1_500_000) as i64 - 1_500_000;
+                self.note(|| format!("the wall clock jumps to {ms} ms off"));
                 self.clock.jump(ms);
             }
             _ => self.reset_all(),
@@ -219,11 +211,11 @@ impl World {
     }
 
     /// Starts the server, again and again if it is struck down meanwhile.
-    fn start(&mut self) -> Result<(), String> {
+    pub fn start(&mut self) -> Result<(), String> {
         for _ in 0..STARTS_MAX {
             self.life += 1;
             let (settings, options) = (self.scenario.settings(self.life), self.scenario.options(self.life));
-            let started = Node::start(&self.disk, settings, options, self.clock.now(), self.known.clone());
+            let started = Node::start(&self.disk, settings, options, self.clock.now());
             self.note(|| format!("== start: {}", started.as_ref().map_or_else(|why| why.as_str(), |_| "ok")));
             match started {
                 Ok(node) => {

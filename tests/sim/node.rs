@@ -7,12 +7,11 @@ use chronik::broker::recovery::{LogState, Recovering};
 use chronik::broker::settings::Settings;
 use chronik::broker::{Broker, CheckpointDone, CheckpointJob, Now, Response};
 use chronik::sys::disk::Disk;
-use chronik::wal::recovery::{recover, Replay};
+use chronik::wal::reader::Reader;
+use chronik::wal::recovery::recover;
 use chronik::wal::settings::LogOptions;
 use chronik::wal::writer::Writer;
-use chronik::wal::{
-    checkpoint, remove_segment, Group, GroupSeq, MetaEntry, ReadDone, ReadJob, RunRef, SegmentId, Splice, Written,
-};
+use chronik::wal::{checkpoint, remove_segment, Group, GroupSeq, ReadDone, ReadJob, SegmentId, Splice, Written};
 use chronik::wire::Uuid;
 
 use super::disk::SimDisk;
@@ -29,43 +28,15 @@ pub struct Node {
     writer: Writer,
     disk: Arc<dyn Disk>,
     directory: Uuid,
-    known: super::stopgap::Known,
-}
-
-/// Hands what the log finds to the broker that is being put together.
-struct Bridge(Recovering, super::stopgap::Known);
-
-impl Replay for Bridge {
-    fn checkpoint(&mut self, bytes: &[u8]) -> Result<(), String> {
-        self.0.checkpoint(bytes)
-    }
-
-    fn meta(&mut self, entry: MetaEntry) -> Result<(), String> {
-        self.0.meta(&entry)
-    }
-
-    fn run(&mut self, run: RunRef, batches: &[u8]) -> Result<(), String> {
-        super::stopgap::remember(&self.1, run);
-        self.0.run(run, batches)
-    }
-
-    fn segment(&mut self, id: SegmentId, bytes: u64, _sealed: bool) {
-        self.0.segment(id, bytes);
-    }
+    reader: Reader,
 }
 
 impl Node {
     /// Starts a server on what the disk holds.
-    pub fn start(
-        disk: &SimDisk,
-        settings: Settings,
-        options: LogOptions,
-        now: Now,
-        known: super::stopgap::Known,
-    ) -> Result<Node, String> {
+    pub fn start(disk: &SimDisk, settings: Settings, options: LogOptions, now: Now) -> Result<Node, String> {
         let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-        let mut bridge = Bridge(Recovering::new(settings), known.clone());
-        let log = recover(disk.clone(), options, &mut bridge).map_err(|e| e.to_string())?;
+        let mut recovering = Recovering::new(settings);
+        let log = recover(disk.clone(), options, &mut recovering).map_err(|e| e.to_string())?;
         let state = LogState {
             next_seq: log.next_seq,
             position: log.position,
@@ -73,30 +44,27 @@ impl Node {
             floor: log.floor,
             clean: log.clean,
         };
-        let broker = bridge.0.finish(now, state)?;
+        let broker = recovering.finish(now, state)?;
         Ok(Node {
             broker,
             in_flight: false,
             deadline_us: None,
             recovered: log.next_seq - 1,
             writer: log.writer,
-            disk,
             directory: log.directory_id,
-            known,
+            reader: Reader::new(disk.clone()),
+            disk,
         })
     }
 
     pub fn write(&mut self, group: Group) -> Result<Written, String> {
         let written = self.writer.step(group).map_err(|fatal| fatal.to_string());
         self.writer.tend();
-        for run in written.iter().flat_map(|w| &w.runs) {
-            super::stopgap::remember(&self.known, *run);
-        }
         written
     }
 
-    pub fn read(&self, job: &ReadJob) -> ReadDone {
-        super::stopgap::read(&*self.disk, &self.known, job)
+    pub fn read(&mut self, job: ReadJob) -> ReadDone {
+        self.reader.read(job)
     }
 
     /// Ends in order.
@@ -111,6 +79,7 @@ impl Node {
 
     /// A segment that cannot be removed stays: no harm is done.
     pub fn remove(&self, id: SegmentId) {
+        self.reader.cache().forget(id);
         let _ = remove_segment(&*self.disk, id);
     }
 

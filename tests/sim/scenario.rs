@@ -26,8 +26,8 @@ pub struct Scenario {
     pub reset_percent: u64,
     /// Events after which the run comes to its end.
     pub events: u64,
-    /// Mean time between misfortunes, µs; 0 for none.
-    pub misfortune_us: u64,
+    /// Mean number of events between misfortunes.
+    pub misfortune_events: u64,
     pub disk_errors: bool,
     pub clock_jumps: bool,
     pub file_metadata: bool,
@@ -55,7 +55,7 @@ impl Scenario {
             net_us: *rng.pick(&[50, 1000, 10_000]).unwrap_or(&50),
             reset_percent: *rng.pick(&[0, 1, 5]).unwrap_or(&0),
             events: rng.range(1000, 4000),
-            misfortune_us: *rng.pick(&[20_000, 100_000, 400_000]).unwrap_or(&0),
+            misfortune_events: *rng.pick(&[40, 150, 400]).unwrap_or(&150),
             disk_errors: rng.chance(40),
             clock_jumps: rng.chance(30),
             file_metadata: rng.chance(25),

@@ -35,8 +35,6 @@ pub enum Event {
     Remove(u32, SegmentId),
     /// A timer of the broker may be due.
     Deadline(u32),
-    /// Something from outside: a crash, a jump of the clock, the disk's size.
-    Misfortune,
 }
 
 /// How far the run has come, for the report.
@@ -61,7 +59,6 @@ pub struct World {
     pub net: Net,
     pub clients: Vec<Box<dyn Actor>>,
     pub model: Model,
-    pub known: super::stopgap::Known,
     pub ids: Ids,
     pub stats: Stats,
     pub life: u32,
@@ -69,6 +66,8 @@ pub struct World {
     pub acts_at: Vec<Option<u64>>,
     /// Only the checker speaks.
     pub checking: bool,
+    /// After how many events something goes wrong: a crash, a jump of the clock, the disk's size.
+    pub next_misfortune: u64,
     /// Nothing new is begun.
     pub closing: bool,
     /// Calls of the disk may fail, so the log may give up.
@@ -90,11 +89,14 @@ impl World {
 
     /// Lets the next thing happen. False when nothing is left.
     pub fn step(&mut self) -> Result<bool, String> {
-        let Some(event) = self.clock.next() else { return Ok(false) };
         self.stats.events += 1;
+        if self.stats.events >= self.next_misfortune {
+            self.next_misfortune = self.stats.events + 1 + self.rng.below(2 * self.scenario.misfortune_events);
+            self.misfortune()?;
+        }
+        let Some(event) = self.clock.next() else { return Ok(false) };
         match event {
             Event::Act(client) => self.act(client),
-            Event::Misfortune => self.misfortune()?,
             Event::Reset(conn) => self.reset(conn),
             Event::Leave(conn) => self.leave(conn)?,
             Event::Arrive(conn) => {
@@ -136,13 +138,14 @@ impl World {
                 node.broker.written(now, *written);
             }
             Event::Read(of, job) if of == life => {
-                let done = node.read(&job);
+                let line = self.trace.is_some().then(|| format!("read {job:?}"));
+                let done = node.read(*job);
                 let delay = self.delay(self.scenario.slow_us);
-                self.note(|| format!("read {job:?}: {done:?}"));
+                self.note(|| format!("{}: {done:?}", line.unwrap_or_default()));
                 self.clock.after(delay, Event::ReadDone(life, Box::new(done)));
             }
             Event::ReadDone(of, done) if of == life => node.broker.read_done(now, *done),
-            Event::Work(of, job) if of == life => node.broker.work_done(now, super::stopgap::work(*job)),
+            Event::Work(of, job) if of == life => node.broker.work_done(now, chronik::broker::work::run(*job)),
             Event::Checkpoint(of, job) if of == life => {
                 let done = node.checkpoint(&job);
                 node.broker.checkpoint_done(now, done);

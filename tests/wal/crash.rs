@@ -55,6 +55,9 @@ fn drive(writer: &mut Writer, rng: &mut Rng, planner: &mut Planner, first: u64, 
                 }
                 done.next_seq = seq + 1;
                 writer.recycle(written.buf);
+                if rng.chance(50) {
+                    writer.tend();
+                }
             }
             Err(error) => {
                 done.why = error.to_string();

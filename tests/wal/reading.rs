@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronik::sys::disk::{Disk, DiskFile};
+use chronik::sys::disk::Disk;
 use chronik::wal::reader::Reader;
 use chronik::wal::{
     remove_segment, Convert, PartitionId, Place, PlannedBatch, PlannedRun, ReadError, ReadFound, ReadJob, ReadKind,

@@ -44,7 +44,7 @@ struct Change<'a> {
 
 impl Broker {
     pub(in crate::broker) fn alter_configs(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
-        let request: AlterConfigsRequest<'_> = wire::decode(req.body, req.to.version)?;
+        let request: AlterConfigsRequest<'_> = wire::decode_request(req.body, req.to.version)?;
         let changes = request.resources.iter().map(|resource| Change {
             resource_type: resource.resource_type,
             resource_name: resource.resource_name,
@@ -60,7 +60,7 @@ impl Broker {
     }
 
     pub(in crate::broker) fn incremental_alter_configs(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
-        let request: IncrementalAlterConfigsRequest<'_> = wire::decode(req.body, req.to.version)?;
+        let request: IncrementalAlterConfigsRequest<'_> = wire::decode_request(req.body, req.to.version)?;
         let changes = request.resources.iter().map(|resource| Change {
             resource_type: resource.resource_type,
             resource_name: resource.resource_name,

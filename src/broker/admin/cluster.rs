@@ -14,7 +14,7 @@ mod endpoint {
 
 impl Broker {
     pub(in crate::broker) fn describe_cluster(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
-        let request: DescribeClusterRequest = wire::decode(req.body, req.to.version)?;
+        let request: DescribeClusterRequest = wire::decode_request(req.body, req.to.version)?;
         let refused = match request.endpoint_type {
             endpoint::BROKERS => None,
             endpoint::CONTROLLERS => {

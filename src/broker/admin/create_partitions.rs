@@ -13,7 +13,7 @@ use crate::wire::{self, DecodeError, ErrorCode};
 
 impl Broker {
     pub(in crate::broker) fn create_partitions(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
-        let request: CreatePartitionsRequest<'_> = wire::decode(req.body, req.to.version)?;
+        let request: CreatePartitionsRequest<'_> = wire::decode_request(req.body, req.to.version)?;
         let twice = repeated(request.topics.iter().map(|topic| topic.name));
         let mut answered: BTreeSet<&str> = BTreeSet::new();
         let mut names = Vec::new();

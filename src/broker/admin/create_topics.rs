@@ -30,7 +30,7 @@ struct Plan {
 
 impl Broker {
     pub(in crate::broker) fn create_topics(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
-        let request: CreateTopicsRequest<'_> = wire::decode(req.body, req.to.version)?;
+        let request: CreateTopicsRequest<'_> = wire::decode_request(req.body, req.to.version)?;
         let twice = repeated(request.topics.iter().map(|topic| topic.name));
         let mut answered: BTreeSet<&str> = BTreeSet::new();
         let mut names = Vec::new();

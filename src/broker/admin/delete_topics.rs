@@ -11,7 +11,7 @@ use crate::wire::{self, DecodeError, ErrorCode, Uuid};
 
 impl Broker {
     pub(in crate::broker) fn delete_topics(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
-        let request: DeleteTopicsRequest<'_> = wire::decode(req.body, req.to.version)?;
+        let request: DeleteTopicsRequest<'_> = wire::decode_request(req.body, req.to.version)?;
         let by_name =
             request.topic_names.iter().map(|name| DeleteTopicState { name: Some(name), ..Default::default() });
         let wanted: Vec<DeleteTopicState<'_>> = request.topics.iter().cloned().chain(by_name).collect();

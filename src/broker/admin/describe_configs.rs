@@ -59,7 +59,7 @@ impl Entry {
 
 impl Broker {
     pub(in crate::broker) fn describe_configs(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
-        let request: DescribeConfigsRequest<'_> = wire::decode(req.body, req.to.version)?;
+        let request: DescribeConfigsRequest<'_> = wire::decode_request(req.body, req.to.version)?;
         let (synonyms, documentation) = (request.include_synonyms, request.include_documentation);
         let mut bytes = 0;
         let mut outcomes = Vec::with_capacity(request.resources.len());
@@ -182,7 +182,7 @@ impl Broker {
     }
 
     pub(in crate::broker) fn list_config_resources(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
-        let request: ListConfigResourcesRequest = wire::decode(req.body, req.to.version)?;
+        let request: ListConfigResourcesRequest = wire::decode_request(req.body, req.to.version)?;
         let known =
             [resource::TOPIC, resource::BROKER, resource::BROKER_LOGGER, resource::CLIENT_METRICS, resource::GROUP];
         let unknown = request.resource_types.iter().any(|kind| !known.contains(kind));

@@ -15,7 +15,7 @@ use crate::wire::{self, frame, DecodeError, ErrorCode};
 
 impl Broker {
     pub(in crate::broker) fn describe_topic_partitions(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
-        let request: DescribeTopicPartitionsRequest<'_> = wire::decode(req.body, req.to.version)?;
+        let request: DescribeTopicPartitionsRequest<'_> = wire::decode_request(req.body, req.to.version)?;
         let response = match self.describe_page(&request) {
             Some(page) => page,
             None => refuse_all(&request, ErrorCode::INVALID_REQUEST),

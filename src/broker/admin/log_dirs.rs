@@ -14,7 +14,7 @@ use crate::wire::{self, frame, DecodeError};
 
 impl Broker {
     pub(in crate::broker) fn describe_log_dirs(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
-        let request: DescribeLogDirsRequest<'_> = wire::decode(req.body, req.to.version)?;
+        let request: DescribeLogDirsRequest<'_> = wire::decode_request(req.body, req.to.version)?;
         let topics = match &request.topics {
             None => self.topics.iter().map(|topic| sizes(topic, topic.partitions.iter())).collect(),
             Some(wanted) => {

@@ -18,7 +18,7 @@ const ELECTION_TYPES: [i8; 2] = [0, 1];
 
 impl Broker {
     pub(in crate::broker) fn elect_leaders(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
-        let request: ElectLeadersRequest<'_> = wire::decode(req.body, req.to.version)?;
+        let request: ElectLeadersRequest<'_> = wire::decode_request(req.body, req.to.version)?;
         // Asked for all partitions, Kafka tells of those that got a new leader: none.
         let wanted = request.topic_partitions.as_deref().unwrap_or(&[]);
         let named: usize = wanted.iter().map(|topic| topic.partitions.len()).sum();
@@ -45,7 +45,7 @@ impl Broker {
     }
 
     pub(in crate::broker) fn alter_partition_reassignments(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
-        let request: AlterPartitionReassignmentsRequest<'_> = wire::decode(req.body, req.to.version)?;
+        let request: AlterPartitionReassignmentsRequest<'_> = wire::decode_request(req.body, req.to.version)?;
         let named: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();
         let too_many = named > limits::REQUEST_ITEMS_MAX;
         let topics = if too_many { &[] } else { &request.topics[..] };
@@ -87,7 +87,7 @@ impl Broker {
     }
 
     pub(in crate::broker) fn list_partition_reassignments(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
-        let _: ListPartitionReassignmentsRequest<'_> = wire::decode(req.body, req.to.version)?;
+        let _: ListPartitionReassignmentsRequest<'_> = wire::decode_request(req.body, req.to.version)?;
         self.reply(req.to, &ListPartitionReassignmentsResponse::default());
         Ok(())
     }

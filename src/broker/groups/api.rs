@@ -8,7 +8,7 @@ use crate::broker::reply::ReplyTo;
 use crate::limits;
 use crate::wire::frame;
 use crate::wire::msg::*;
-use crate::wire::{decode, ApiKey, ErrorCode, Response};
+use crate::wire::{decode_request, ApiKey, ErrorCode, Response};
 
 /// What a client may do with a group when nothing is forbidden, as Kafka's bits: READ, DELETE, DESCRIBE,
 /// DESCRIBE_CONFIGS, ALTER_CONFIGS.
@@ -113,17 +113,17 @@ impl Groups {
     pub fn handle(&mut self, ctx: &mut Ctx<'_>, to: ReplyTo, body: &[u8]) -> Handled {
         let v = to.version;
         let result = match ApiKey(to.key) {
-            ApiKey::JOIN_GROUP => decode(body, v).map(|r| self.join_group(ctx, to, &r)),
-            ApiKey::SYNC_GROUP => decode(body, v).map(|r| self.sync_group(ctx, to, &r)),
-            ApiKey::HEARTBEAT => decode(body, v).map(|r| self.heartbeat(ctx, to, &r)),
-            ApiKey::LEAVE_GROUP => decode(body, v).map(|r| self.leave_group(ctx, to, &r)),
-            ApiKey::DESCRIBE_GROUPS => decode(body, v).map(|r| self.describe_groups(ctx, to, &r)),
-            ApiKey::LIST_GROUPS => decode(body, v).map(|r| self.list_groups(ctx, to, &r)),
-            ApiKey::DELETE_GROUPS => decode(body, v).map(|r| self.delete_groups(ctx, to, &r)),
-            ApiKey::OFFSET_COMMIT => decode(body, v).map(|r| self.offset_commit(ctx, to, &r)),
-            ApiKey::OFFSET_FETCH => decode(body, v).map(|r| self.offset_fetch(ctx, to, &r)),
-            ApiKey::OFFSET_DELETE => decode(body, v).map(|r| self.offset_delete(ctx, to, &r)),
-            ApiKey::FIND_COORDINATOR => decode(body, v).map(|r| find_coordinator(ctx, to, &r)),
+            ApiKey::JOIN_GROUP => decode_request(body, v).map(|r| self.join_group(ctx, to, &r)),
+            ApiKey::SYNC_GROUP => decode_request(body, v).map(|r| self.sync_group(ctx, to, &r)),
+            ApiKey::HEARTBEAT => decode_request(body, v).map(|r| self.heartbeat(ctx, to, &r)),
+            ApiKey::LEAVE_GROUP => decode_request(body, v).map(|r| self.leave_group(ctx, to, &r)),
+            ApiKey::DESCRIBE_GROUPS => decode_request(body, v).map(|r| self.describe_groups(ctx, to, &r)),
+            ApiKey::LIST_GROUPS => decode_request(body, v).map(|r| self.list_groups(ctx, to, &r)),
+            ApiKey::DELETE_GROUPS => decode_request(body, v).map(|r| self.delete_groups(ctx, to, &r)),
+            ApiKey::OFFSET_COMMIT => decode_request(body, v).map(|r| self.offset_commit(ctx, to, &r)),
+            ApiKey::OFFSET_FETCH => decode_request(body, v).map(|r| self.offset_fetch(ctx, to, &r)),
+            ApiKey::OFFSET_DELETE => decode_request(body, v).map(|r| self.offset_delete(ctx, to, &r)),
+            ApiKey::FIND_COORDINATOR => decode_request(body, v).map(|r| find_coordinator(ctx, to, &r)),
             _ => return Handled::NotOurs,
         };
         match result {

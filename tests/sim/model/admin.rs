@@ -103,7 +103,7 @@ impl Model {
                 let names = &self.names;
                 let of_name = |id: &PartitionId| {
                     id.partition == part.partition_index
-                        && names.get(&id.topic).is_some_and(|n| n == topic.name.as_str())
+                        && names.get(&id.topic).is_none_or(|n| n == topic.name.as_str())
                 };
                 for (_, log) in self.logs.iter_mut().filter(|(id, _)| of_name(id)) {
                     let offset = if part.offset < 0 { log.end() } else { part.offset.min(log.end()) };

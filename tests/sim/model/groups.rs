@@ -33,6 +33,10 @@ pub struct Groups {
 #[derive(Debug, Default)]
 struct Membership {
     generation: i32,
+    /// The start of the broker in which the generation was first heard of.
+    life: u32,
+    /// The last generation of which somebody was given an assignment.
+    settled: i32,
     leader: String,
     members: BTreeSet<String>,
     assignments: BTreeMap<String, Bytes>,
@@ -158,7 +162,7 @@ impl Groups {
         }
     }
 
-    pub fn check_join(&mut self, request: &JoinGroupRequest, response: &JoinGroupResponse) -> Verdict {
+    pub fn check_join(&mut self, call: &Call, request: &JoinGroupRequest, response: &JoinGroupResponse) -> Verdict {
         let name = request.group_id.to_string();
         let group = self.groups.entry(name.clone()).or_default();
         match response.error_code {
@@ -171,9 +175,16 @@ impl Groups {
             code => return Err(format!("{name}: join refused with {code}")),
         }
         let generation = response.generation_id;
-        hold!(generation >= group.generation, "{name}: generation {generation} after {}", group.generation);
-        if generation > group.generation {
-            *group = Membership { generation, leader: response.leader.to_string(), ..Membership::default() };
+        // A generation that nobody was given an assignment of is not kept over a restart; its number may be used again.
+        let forgotten = group.life < call.life && group.synced.is_empty();
+        let (known, settled) = (group.generation, group.settled);
+        hold!(
+            generation >= known || forgotten && generation > settled,
+            "{name}: generation {generation} after {known}"
+        );
+        if generation > known || forgotten {
+            let (leader, life) = (response.leader.to_string(), call.life);
+            *group = Membership { generation, leader, life, settled, ..Membership::default() };
         }
         hold!(*response.leader == *group.leader, "{name}: two leaders in generation {generation}");
         group.members.insert(response.member_id.to_string());
@@ -203,6 +214,7 @@ impl Groups {
             response.assignment
         );
         group.synced.insert(member);
+        group.settled = request.generation_id;
         Ok(())
     }
 

@@ -229,7 +229,7 @@ impl Model {
                 if sent_away {
                     Ok(())
                 } else {
-                    self.groups.check_join(request, response)
+                    self.groups.check_join(call, request, response)
                 }
             }
             (Ask::SyncGroup(request), Answer::SyncGroup(response)) => {
