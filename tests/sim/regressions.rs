@@ -53,6 +53,30 @@ fn a_crash_while_a_segment_is_sealed_hurts_nobody() {
     }
 }
 
+/// A process that is killed between a rename and the fsync of the folder leaves a name that is there and not durable. The
+/// next start wrote acknowledged records under such a name, and a power cut took them.
+#[test]
+fn names_that_a_killed_process_left_are_made_durable() {
+    for seed in 1..12 {
+        let faults = Faults { names: true, ..Faults::NONE };
+        let mut world = started(Scenario { faults, roll_ms: 20, consumers: 1, ..calm(seed) });
+        for _ in 0..3 {
+            world.closing = false;
+            world.disk.plan(&[Op::SyncDir], "wal", 1, Trouble::Kill);
+            let before = world.life;
+            for _ in 0..4000 {
+                world.step().expect("nothing goes wrong");
+                if world.life > before {
+                    break;
+                }
+            }
+            go_on(&mut world, 300);
+            world.die(Trouble::Cut).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+            world.finish().unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+        }
+    }
+}
+
 #[test]
 fn the_same_seed_runs_the_same_way() {
     let run = |seed| fate::run(Scenario { events: 600, ..Scenario::drawn(seed) }, true);
