@@ -57,6 +57,7 @@ pub struct Recovered {
 /// Opens a data directory, making it if it is new. The caller holds the directory's lock.
 pub fn recover(disk: Arc<dyn Disk>, options: LogOptions, replay: &mut dyn Replay) -> Result<Recovered, RecoverError> {
     remove_temporaries(&*disk);
+    settle_names(&*disk)?;
     let Some(marker) = Marker::load(&*disk)? else { return initialise(disk, options, replay) };
     marker.check_store(options.metadata)?;
     let mut notes = Vec::new();
@@ -101,6 +102,20 @@ fn remove_temporaries(disk: &dyn Disk) {
             }
         }
     }
+}
+
+/// A process that was killed between a rename and the fsync of the folder left a name that is there and not durable.
+/// Whatever is found from here on must also be found after a power cut.
+fn settle_names(disk: &dyn Disk) -> Result<(), RecoverError> {
+    for dir in ["", checkpoint::DIR, files::DIR, segment::DIR] {
+        match disk.sync_dir(dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(RecoverError::io("syncing the data directory")(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Makes a new data directory. The marker comes last, so that a marker always has segments.

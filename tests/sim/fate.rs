@@ -112,7 +112,7 @@ impl World {
                 self.disk.plan(CHANGES, "", nth, Trouble::Error);
             }
             11 if self.scenario.excuses.reads_fail => self.disk.plan(&[Op::Read], "wal/", nth, Trouble::Error),
-            12 if self.scenario.excuses.disk_full => {
+            12 if self.scenario.full_disk => {
                 let used = self.disk.used_bytes();
                 let spare = self.rng.below(30 << 20);
                 let full = self.rng.chance(60);
