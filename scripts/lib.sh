@@ -147,9 +147,11 @@ clean_up() {
     tail -n 25 "$server_log" | cut -c 1-300 | sed 's/^/  | /' >&2
   fi
   local pid
-  for pid in $(jobs -p); do kill -KILL "$pid" 2>/dev/null || true; done
-  [ -z "${peer_port:-}" ] || peer stop --kill >/dev/null 2>&1 || true
-  wait 2>/dev/null || true
+  {
+    for pid in $(jobs -p); do kill -KILL "$pid" || true; done
+    [ -z "${peer_port:-}" ] || peer stop --kill || true
+    wait || true
+  } >/dev/null 2>&1
   rm -rf "$work"
   exit "$status"
 }

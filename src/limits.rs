@@ -133,3 +133,9 @@ pub const DESCRIBED_BYTES_MAX: usize = 64 << 20;
 
 /// Partitions in one page of DescribeTopicPartitions (Kafka's `max.request.partition.size.limit`).
 pub const DESCRIBED_PARTITIONS_MAX: usize = 2000;
+
+/// Upper bound of what one request to the group coordinator appends: a group with all its members and some offsets.
+pub const GROUP_CHANGE_BYTES: usize = 2 << 20;
+
+const _: () = assert!(META_CHANGE_BYTES < GROUP_CHANGE_BYTES && GROUP_CHANGE_BYTES < META_RESERVE_BYTES);
+const _: () = assert!(CONSUMER_GROUP_BYTES_MAX < GROUP_CHANGE_BYTES);

@@ -10,8 +10,9 @@ use super::settings::Rng;
 use super::topics::Topics;
 use super::{Broker, Effect, Now, Response};
 use crate::config::Config;
+use crate::limits;
 use crate::wal::{GroupSeq, MetaEntry};
-use crate::wire::{DecodeError, Uuid};
+use crate::wire::{ApiKey, DecodeError, Uuid};
 
 /// What the group coordinator does to the rest of the broker.
 struct Out<'a> {
@@ -68,6 +69,12 @@ pub fn group_settings(config: &Config) -> GroupSettings {
 impl Broker {
     /// Hands a request to the group coordinator.
     pub(super) fn group_request(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
+        // Commits and generations are appended; on a full disk they have a reserve, and after that nothing is promised.
+        if !self.has_space_for_groups() && APPENDING.contains(&ApiKey(req.to.key)) {
+            self.met_full_disk(req.now);
+            self.close(req.to.conn, "the disk is full, so the group coordinator can promise nothing");
+            return Ok(());
+        }
         let (host, port) = self.advertised(req.to.conn);
         let peer = self.conns.info(req.to.conn).map(|info| info.peer.ip().to_canonical().to_string());
         let peer = format!("/{}", peer.unwrap_or_default());
@@ -80,6 +87,12 @@ impl Broker {
             Handled::Answered | Handled::Parked => {}
         }
         Ok(())
+    }
+
+    /// Whether the log has room for what one group request can append at most.
+    pub(super) fn has_space_for_groups(&self) -> bool {
+        let change = limits::GROUP_CHANGE_BYTES.min(self.settings.config.log_segment_bytes as usize / 8);
+        (self.gather.bytes() + change) as u64 <= self.space_bytes
     }
 
     /// Carries out the coordinator's timers that are due.
@@ -127,6 +140,16 @@ impl Broker {
         act(&mut self.groups, &mut ctx)
     }
 }
+
+/// Requests that may append to the log.
+const APPENDING: [ApiKey; 6] = [
+    ApiKey::JOIN_GROUP,
+    ApiKey::SYNC_GROUP,
+    ApiKey::LEAVE_GROUP,
+    ApiKey::OFFSET_COMMIT,
+    ApiKey::OFFSET_DELETE,
+    ApiKey::DELETE_GROUPS,
+];
 
 /// For events that no client caused.
 const NOBODY: Client<'static> = Client { id: "", host: "" };

@@ -97,9 +97,9 @@ impl Broker {
             special::EARLIEST => known(log.start_offset, log.epoch_at(log.start_offset)),
             special::MAX_TIMESTAMP if version >= 7 => match log.max_timestamp() {
                 None => known(-1, -1),
-                Some(newest) => {
+                Some(_) => {
                     let (start_offset, end_offset) = (log.start_offset, log.high_watermark);
-                    let places = log.places(start_offset, newest, limits::READ_PLACES_MAX);
+                    let places = log.places(start_offset, log.max_timestamp_at_least(), limits::READ_PLACES_MAX);
                     Answer::Read(id, ReadKind::MaxTimestamp { places, start_offset, end_offset })
                 }
             },

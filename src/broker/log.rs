@@ -146,6 +146,12 @@ impl PartitionLog {
         self.ranges.iter().map(|range| range.max_timestamp).max().filter(|timestamp| *timestamp >= 0)
     }
 
+    /// A timestamp that some record certainly reaches, or less: a range that the log start cuts may have lost its largest.
+    pub fn max_timestamp_at_least(&self) -> i64 {
+        let whole = self.ranges.iter().filter(|range| range.base_offset >= self.start_offset);
+        whole.map(|range| range.max_timestamp).max().unwrap_or(i64::MIN)
+    }
+
     /// Moves the start; returns the segments in which the partition has no live data any more.
     pub fn advance_start(&mut self, offset: i64) -> Vec<SegmentId> {
         self.start_offset = self.start_offset.max(offset);
@@ -242,6 +248,18 @@ mod tests {
         assert_eq!(log.place(20, 10).unwrap().segment, 2);
         assert!(log.place(30, 10).is_none());
         assert_eq!((log.high_watermark, log.next_offset), (30, 30));
+    }
+
+    #[test]
+    fn the_largest_timestamp_of_deleted_records_hides_no_segment() {
+        let mut log = PartitionLog::new(id());
+        log.durable(run(1, 4096, 0, 9, 9000));
+        log.durable(run(1, 8192, 10, 19, 2000));
+        log.durable(run(2, 4096, 20, 29, 3000));
+        assert_eq!(log.max_timestamp_at_least(), 9000);
+        log.advance_start(10);
+        assert_eq!(log.max_timestamp_at_least(), 3000);
+        assert_eq!(log.places(10, log.max_timestamp_at_least(), 10).len(), 2);
     }
 
     #[test]

@@ -208,7 +208,7 @@ impl Broker {
                 Timer::Checkpoint => self.checkpoint.want(),
             }
         }
-        if self.has_space_for_metadata() {
+        if self.has_space_for_groups() {
             self.expire_groups(now);
         }
         self.checkpoint_if_due(now);
@@ -216,7 +216,7 @@ impl Broker {
 
     /// When `expire` is next needed, in monotonic µs; `None` while nothing is timed.
     pub fn deadline_us(&self) -> Option<u64> {
-        let groups = if self.has_space_for_metadata() { self.groups.deadline_us() } else { None };
+        let groups = if self.has_space_for_groups() { self.groups.deadline_us() } else { None };
         let timer = self.timers.first().map(|(at, _)| *at);
         timer.into_iter().chain(groups).min()
     }

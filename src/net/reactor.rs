@@ -17,7 +17,7 @@ use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use super::complaints::{Complaints, Kind};
+use super::complaints::{shown, Complaints, Kind};
 use super::connection::{Closing, Why};
 use super::core::Core;
 use super::frames::ReadDesk;
@@ -311,10 +311,6 @@ impl<C: Core + 'static> Reactor<C> {
         if event.is_readable() || event.is_read_closed() || gone {
             conn.readable = true;
             conn.read_closed |= event.is_read_closed() || gone;
-            if gone {
-                // No answer can reach this client, so nothing of it is worth waiting for.
-                conn.drop_held();
-            }
             self.queue_read(id);
         }
         if event.is_writable() || gone {
@@ -635,7 +631,7 @@ impl<C: Core + 'static> Reactor<C> {
         self.with(id, |conn| conn.writable = true);
         self.metrics.connections_accepted.inc();
         self.metrics.active_connections.set(self.table.len() as i64);
-        self.core.connected(id, ConnInfo { local, peer });
+        self.core.connected(id, ConnInfo { local: shown(local), peer: shown(peer) });
         self.carry_out(now);
     }
 
@@ -748,6 +744,10 @@ impl<C: Core + 'static> Reactor<C> {
     /// Whether the connection has to wait for memory before it reads on.
     fn must_starve(&mut self, now: Now, id: ConnId) -> bool {
         if self.desk.pool.out_bytes() < self.limits.request_bytes_max {
+            return false;
+        }
+        // What is left of a closed stream is little, and then its memory is free again.
+        if self.with(id, |conn| conn.read_closed) == Some(true) {
             return false;
         }
         if self.starved.is_empty() {

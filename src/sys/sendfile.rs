@@ -57,19 +57,29 @@ fn send_fd(stream: &TcpStream, fd: i32, file: &dyn DiskFile, position: u64, byte
 #[cfg(target_os = "macos")]
 fn send_fd(stream: &TcpStream, fd: i32, file: &dyn DiskFile, position: u64, bytes_max: usize) -> io::Result<usize> {
     use std::os::fd::AsRawFd;
-    let (Ok(offset), Ok(mut len)) = (libc::off_t::try_from(position), libc::off_t::try_from(bytes_max)) else {
+    if bytes_max == 0 {
+        // To this sendfile a length of zero means everything.
+        return Ok(0);
+    }
+    let (Ok(offset), Ok(wanted)) = (libc::off_t::try_from(position), libc::off_t::try_from(bytes_max)) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    // SAFETY: both descriptors are open while `stream` and `file` are borrowed, and `len` is valid to write to.
-    let status = unsafe { libc::sendfile(fd, stream.as_raw_fd(), offset, &raw mut len, std::ptr::null_mut(), 0) };
-    if status == 0 || len > 0 {
-        return Ok(len as usize);
-    }
-    let error = io::Error::last_os_error();
-    match error.raw_os_error() {
-        Some(libc::EINTR | libc::EAGAIN) => Err(io::ErrorKind::WouldBlock.into()),
-        Some(libc::EINVAL | libc::ENOTSUP | libc::EOPNOTSUPP) => send_copy(stream, file, position, bytes_max),
-        _ => Err(error),
+    loop {
+        let mut len = wanted;
+        // SAFETY: both descriptors are open while `stream` and `file` are borrowed, and `len` is valid to write to.
+        let status = unsafe { libc::sendfile(fd, stream.as_raw_fd(), offset, &raw mut len, std::ptr::null_mut(), 0) };
+        // A full socket is an error that still says how much went.
+        if status == 0 || len > 0 {
+            return Ok(len as usize);
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            Some(libc::EINTR) => {}
+            Some(libc::EINVAL | libc::ENOTSUP | libc::EOPNOTSUPP) => {
+                return send_copy(stream, file, position, bytes_max)
+            }
+            _ => return Err(error),
+        }
     }
 }
 

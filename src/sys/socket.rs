@@ -143,10 +143,10 @@ pub fn lower_open_files_limit(soft: u64) -> io::Result<()> {
     }
 }
 
-/// macOS reports an infinite hard limit and then refuses more than OPEN_MAX.
+/// macOS reports an infinite hard limit and then refuses more than OPEN_MAX of its <sys/syslimits.h>.
 #[cfg(target_os = "macos")]
 fn highest_soft_limit(hard: libc::rlim_t) -> libc::rlim_t {
-    hard.min(libc::OPEN_MAX as libc::rlim_t)
+    hard.min(10_240)
 }
 
 #[cfg(not(target_os = "macos"))]

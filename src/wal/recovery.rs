@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::checkpoint::{self, Header};
 use super::files::{self, MetaFiles};
-use super::footer::{Trailer, TRAILER_BYTES};
+use super::footer::{self, Trailer, TRAILER_BYTES};
 use super::format::{parse_entries, Identity, SegmentHeader, GROUP_MAGIC, RUN_META};
 use super::marker::{self, Marker};
 use super::scan::{search_on, Scan, ScannedGroup, Step};
@@ -57,6 +57,7 @@ pub struct Recovered {
 /// Opens a data directory, making it if it is new. The caller holds the directory's lock.
 pub fn recover(disk: Arc<dyn Disk>, options: LogOptions, replay: &mut dyn Replay) -> Result<Recovered, RecoverError> {
     remove_temporaries(&*disk);
+    settle_names(&*disk)?;
     let Some(marker) = Marker::load(&*disk)? else { return initialise(disk, options, replay) };
     marker.check_store(options.metadata)?;
     let mut notes = Vec::new();
@@ -101,6 +102,20 @@ fn remove_temporaries(disk: &dyn Disk) {
             }
         }
     }
+}
+
+/// A process that was killed between a rename and the fsync of the folder left a name that is there and not durable.
+/// Whatever is found from here on must also be found after a power cut.
+fn settle_names(disk: &dyn Disk) -> Result<(), RecoverError> {
+    for dir in ["", checkpoint::DIR, files::DIR, segment::DIR] {
+        match disk.sync_dir(dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(RecoverError::io("syncing the data directory")(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Makes a new data directory. The marker comes last, so that a marker always has segments.
@@ -205,6 +220,24 @@ pub(super) fn read_trailer(segment: &Segment) -> io::Result<Option<Trailer>> {
     Ok(Trailer::parse(bytes, &segment.header.identity, file_bytes, segment.block()))
 }
 
+/// Whether everything that a trailer speaks of is there. A crash during sealing may leave the trailer without the rest.
+fn has_whole_index(segment: &Segment, trailer: &Trailer) -> io::Result<bool> {
+    let identity = &segment.header.identity;
+    let mut directory = vec![0; trailer.directory_bytes()];
+    let read = segment.file.read_at(&mut directory, trailer.directory_position())?;
+    if footer::parse_directory(&directory[..read], identity, trailer).is_none() {
+        return Ok(false);
+    }
+    let mut page = vec![0; footer::PAGE_BYTES];
+    for number in 0..u64::from(trailer.page_count) {
+        let read = segment.file.read_at(&mut page, trailer.groups_end + number * footer::PAGE_BYTES as u64)?;
+        if footer::parse_page(&page[..read], identity, trailer.groups_end).is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// The walk over the segments from the starting point on.
 struct Walk<'a> {
     disk: &'a dyn Disk,
@@ -257,7 +290,11 @@ impl<'a> Walk<'a> {
     fn segment(&mut self, id: SegmentId) -> Result<(), RecoverError> {
         let reading = || RecoverError::io(format!("reading {}", segment::path(id)));
         let segment = segment::open(self.disk, id, OpenMode::Direct, Some(self.marker.directory))?;
-        let trailer = read_trailer(&segment).map_err(reading())?;
+        // Without all of its footer it counts as not sealed: its index is found again, and the footer written again.
+        let trailer = match read_trailer(&segment).map_err(reading())? {
+            Some(trailer) if has_whole_index(&segment, &trailer).map_err(reading())? => Some(trailer),
+            _ => None,
+        };
         let is_start = id == self.start.position.segment;
         let end = match trailer {
             Some(trailer) => trailer.groups_end,

@@ -17,7 +17,6 @@ pub struct Sequence {
 #[derive(Clone, Debug)]
 pub struct Batch {
     pub base_offset: i64,
-    pub leader_epoch: i32,
     pub last_offset: i64,
     pub sequence: Option<Sequence>,
     pub tag: u64,
@@ -133,9 +132,8 @@ fn parse_one(bytes: Bytes) -> Result<Batch, String> {
         return Err(format!("{} bytes after the last record", bytes.len() - at));
     }
     let sequence = (producer >= 0).then_some(sequence);
-    let leader_epoch = i32_at(&bytes, 12)?;
     let last_offset = base_offset + i64::from(last_delta);
-    Ok(Batch { base_offset, leader_epoch, last_offset, sequence, tag, timestamps, bytes })
+    Ok(Batch { base_offset, last_offset, sequence, tag, timestamps, bytes })
 }
 
 fn i32_at(bytes: &[u8], at: usize) -> Result<i32, String> {

@@ -11,8 +11,10 @@ use super::rng::Rng;
 #[derive(Debug)]
 pub struct Clock<E> {
     now_us: u64,
-    /// The wall clock at time 0, ms; jumps change it.
+    /// The wall clock at time 0, ms.
     wall_base_ms: i64,
+    /// How far jumps have moved it, ms.
+    jumped_ms: i64,
     queue: BinaryHeap<Reverse<(u64, u64, Item<E>)>>,
     scheduled: u64,
 }
@@ -44,16 +46,16 @@ impl<E> Ord for Item<E> {
 impl<E> Clock<E> {
     pub fn new(rng: &mut Rng) -> Clock<E> {
         let wall_base_ms = 1_600_000_000_000 + rng.below(1 << 32) as i64;
-        Clock { now_us: rng.below(1 << 40), wall_base_ms, queue: BinaryHeap::new(), scheduled: 0 }
+        Clock { now_us: rng.below(1 << 40), wall_base_ms, jumped_ms: 0, queue: BinaryHeap::new(), scheduled: 0 }
     }
 
     pub fn now(&self) -> Now {
-        Now { mono_us: self.now_us, wall_ms: self.wall_base_ms + (self.now_us / 1000) as i64 }
+        Now { mono_us: self.now_us, wall_ms: self.wall_base_ms + self.jumped_ms + (self.now_us / 1000) as i64 }
     }
 
-    /// Somebody set the wall clock.
+    /// Somebody set the wall clock: so far from where it would stand without any jump.
     pub fn jump(&mut self, ms: i64) {
-        self.wall_base_ms += ms;
+        self.jumped_ms = ms;
     }
 
     /// `event` happens in so many µs, after everything scheduled before for the same time.

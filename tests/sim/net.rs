@@ -32,7 +32,7 @@ pub enum Out {
         response: Response,
         /// The bytes when the broker gave the response. They must be the same when the socket takes it.
         bytes: Bytes,
-        answer: Answer,
+        answer: Box<Answer>,
     },
     Close,
 }

@@ -1,13 +1,19 @@
 //! Owns small directed runs, each of a failure that the simulation once found.
 
-use super::disk::{Faults, Trouble};
+use super::disk::{Faults, Op, Trouble};
 use super::fate;
 use super::scenario::Scenario;
 use super::world::World;
 
 /// A run in which nothing goes wrong by itself.
 fn calm(seed: u64) -> Scenario {
-    Scenario { faults: Faults::NONE, excuses: Default::default(), disk_errors: false, ..Scenario::drawn(seed) }
+    Scenario {
+        faults: Faults::NONE,
+        excuses: Default::default(),
+        disk_errors: false,
+        full_disk: false,
+        ..Scenario::drawn(seed)
+    }
 }
 
 /// A server that is up, with its topics created.
@@ -15,7 +21,7 @@ fn started(scenario: Scenario) -> World {
     let mut world = World::new(scenario, false);
     world.start().expect("it starts");
     world.next_misfortune = u64::MAX;
-    go_on(&mut world, 2000);
+    go_on(&mut world, 800);
     world.finish().expect("everybody is answered");
     world
 }
@@ -37,6 +43,43 @@ fn a_server_that_is_killed_again_and_again_serves_again() {
         world.die(Trouble::Kill).expect("it starts again");
         world.finish().expect("the checker is served");
         go_on(&mut world, 300);
+    }
+}
+
+/// The trailer of a segment that was being sealed may reach the disk without the index page in front of it. Recovery took
+/// such a segment for sealed, and acknowledged records could not be read any more.
+#[test]
+fn a_crash_while_a_segment_is_sealed_hurts_nobody() {
+    for seed in 1..8 {
+        let mut world = started(Scenario { faults: Faults { torn: true, ..Faults::NONE }, consumers: 1, ..calm(seed) });
+        world.disk.plan(&[Op::Truncate], "wal/", 1, Trouble::Cut);
+        world.stop().expect("it starts again");
+        assert_eq!(world.disk.crashes(), 1, "the segment was sealed");
+        world.finish().unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+    }
+}
+
+/// A process that is killed between a rename and the fsync of the folder leaves a name that is there and not durable. The
+/// next start wrote acknowledged records under such a name, and a power cut took them.
+#[test]
+fn names_that_a_killed_process_left_are_made_durable() {
+    for seed in 1..4 {
+        let faults = Faults { names: true, ..Faults::NONE };
+        let mut world = started(Scenario { faults, roll_ms: 20, consumers: 1, ..calm(seed) });
+        for _ in 0..3 {
+            world.closing = false;
+            world.disk.plan(&[Op::SyncDir], "wal", 1, Trouble::Kill);
+            let before = world.life;
+            for _ in 0..4000 {
+                world.step().expect("nothing goes wrong");
+                if world.life > before {
+                    break;
+                }
+            }
+            go_on(&mut world, 300);
+            world.die(Trouble::Cut).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+            world.finish().unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+        }
     }
 }
 

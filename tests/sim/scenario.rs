@@ -29,6 +29,7 @@ pub struct Scenario {
     /// Mean number of events between misfortunes.
     pub misfortune_events: u64,
     pub disk_errors: bool,
+    pub full_disk: bool,
     pub clock_jumps: bool,
     pub file_metadata: bool,
     pub delete_records: bool,
@@ -46,7 +47,9 @@ pub const CHECKER: usize = 0;
 impl Scenario {
     pub fn drawn(seed: u64) -> Scenario {
         let rng = &mut Rng::new(seed);
-        let excuses = Excuses { reads_fail: rng.chance(15), disk_full: rng.chance(20) };
+        let (disk_errors, full_disk) = (rng.chance(40), rng.chance(20));
+        // An error while space is reserved ahead is no more than a want of space.
+        let excuses = Excuses { reads_fail: rng.chance(15), disk_full: full_disk || disk_errors };
         Scenario {
             seed,
             faults: Faults::drawn(rng),
@@ -56,7 +59,8 @@ impl Scenario {
             reset_percent: *rng.pick(&[0, 1, 5]).unwrap_or(&0),
             events: rng.range(1000, 4000),
             misfortune_events: *rng.pick(&[40, 150, 400]).unwrap_or(&150),
-            disk_errors: rng.chance(40),
+            disk_errors,
+            full_disk,
             clock_jumps: rng.chance(30),
             file_metadata: rng.chance(25),
             delete_records: rng.chance(60),

@@ -34,7 +34,7 @@ pub enum Event {
     Checkpoint(u32, Box<CheckpointJob>),
     Remove(u32, SegmentId),
     /// A timer of the broker may be due.
-    Deadline(u32),
+    Deadline,
 }
 
 /// How far the run has come, for the report.
@@ -47,6 +47,19 @@ pub struct Stats {
     pub resets: u64,
     pub answers: u64,
     pub groups: u64,
+}
+
+impl Stats {
+    /// Adds another run's figures.
+    pub fn add(&mut self, other: &Stats) {
+        self.events += other.events;
+        self.crashes += other.crashes;
+        self.kills += other.kills;
+        self.stops += other.stops;
+        self.resets += other.resets;
+        self.answers += other.answers;
+        self.groups += other.groups;
+    }
 }
 
 /// One run.
@@ -89,12 +102,12 @@ impl World {
 
     /// Lets the next thing happen. False when nothing is left.
     pub fn step(&mut self) -> Result<bool, String> {
-        let Some(event) = self.clock.next() else { return Ok(false) };
         self.stats.events += 1;
         if self.stats.events >= self.next_misfortune {
             self.next_misfortune = self.stats.events + 1 + self.rng.below(2 * self.scenario.misfortune_events);
             self.misfortune()?;
         }
+        let Some(event) = self.clock.next() else { return Ok(false) };
         match event {
             Event::Act(client) => self.act(client),
             Event::Reset(conn) => self.reset(conn),
@@ -184,7 +197,7 @@ impl World {
         self.carry_out_effects()?;
         let deadline = self.node.as_ref().and_then(|node| node.broker.deadline_us());
         if let Some(at) = deadline.filter(|at| self.node.as_ref().is_some_and(|n| n.deadline_us != Some(*at))) {
-            self.clock.at(at, Event::Deadline(self.life));
+            self.clock.at(at, Event::Deadline);
             if let Some(node) = &mut self.node {
                 node.deadline_us = Some(at);
             }
@@ -263,7 +276,7 @@ impl World {
         let at = self.net_time(id, delay);
         self.note(|| format!("{id:?} is told {correlation}: {answer:?}"));
         if let Some(conn) = self.net.conns.get_mut(&id) {
-            conn.out.push_back(Out::Answer { correlation, response, bytes, answer });
+            conn.out.push_back(Out::Answer { correlation, response, bytes, answer: Box::new(answer) });
         }
         self.clock.at(at, Event::Leave(id));
         Ok(())

@@ -28,6 +28,9 @@ pub struct TopicState {
     pub partitions_max: i32,
     /// Whether it might have existed when the last creation was handed in.
     existed_before: bool,
+    /// Whether it might have been absent, and was to stay, when the last deletion was handed in.
+    absent_before: bool,
+    steady_before: bool,
     /// Order of the last request that changes it.
     changed: u64,
     configs: BTreeMap<String, Register<Option<String>>>,
@@ -43,11 +46,6 @@ impl Model {
     pub(super) fn settled_id(&self, topic: &str, call: &Call) -> Option<Uuid> {
         let topic = self.topics.get(topic).filter(|t| !t.may_be_absent && t.may_exist)?;
         topic.id.filter(|_| call.order > topic.changed)
-    }
-
-    /// The partitions that a name stands for now, as far as the clients know.
-    pub fn partitions(&self, topic: &str) -> i32 {
-        self.topics.get(topic).filter(|t| t.may_exist).map_or(0, |t| t.partitions_min)
     }
 
     pub(super) fn admin_handed_in(&mut self, call: &Call) {
@@ -70,6 +68,7 @@ impl Model {
             Ask::DeleteTopics(request) => {
                 for name in &request.topic_names {
                     let Some(topic) = self.topics.get_mut(name.as_str()) else { continue };
+                    (topic.absent_before, topic.steady_before) = (topic.may_be_absent, topic.steady);
                     (topic.may_be_absent, topic.steady, topic.changed) = (true, false, call.order);
                 }
             }
@@ -103,7 +102,7 @@ impl Model {
                 let names = &self.names;
                 let of_name = |id: &PartitionId| {
                     id.partition == part.partition_index
-                        && names.get(&id.topic).is_some_and(|n| n == topic.name.as_str())
+                        && names.get(&id.topic).is_none_or(|n| n == topic.name.as_str())
                 };
                 for (_, log) in self.logs.iter_mut().filter(|(id, _)| of_name(id)) {
                     let offset = if part.offset < 0 { log.end() } else { part.offset.min(log.end()) };
@@ -119,6 +118,10 @@ impl Model {
             (Ask::DeleteTopics(request), Answer::DeleteTopics(response)) => {
                 for (name, told) in request.topic_names.iter().zip(&response.responses) {
                     let topic = self.topics.get_mut(name.as_str()).ok_or("an unknown topic was deleted")?;
+                    if told.error_code == KAFKA_STORAGE_ERROR && self.excuses.disk_full {
+                        (topic.may_be_absent, topic.steady) = (topic.absent_before, topic.steady_before);
+                        continue;
+                    }
                     let gone = told.error_code == UNKNOWN_TOPIC_OR_PARTITION && topic.may_be_absent;
                     hold!(told.error_code == NONE || gone, "{}: delete: {}", name.as_str(), told.error_code);
                     (topic.may_exist, topic.id) = (false, None);
@@ -145,10 +148,15 @@ impl Model {
             }
             (Ask::IncrementalAlterConfigs(request), Answer::IncrementalAlterConfigs(response)) => {
                 for (resource, told) in request.resources.iter().zip(&response.responses) {
-                    hold!(told.error_code == NONE, "alter configs refused with {}", told.error_code);
+                    let full = told.error_code == KAFKA_STORAGE_ERROR && self.excuses.disk_full;
+                    hold!(told.error_code == NONE || full, "alter configs refused with {}", told.error_code);
                     let topic = self.topics.get_mut(resource.resource_name.as_str()).ok_or("an unknown topic")?;
                     for register in topic.configs.values_mut() {
-                        register.acked(call, self.orders);
+                        if full {
+                            register.refused(call);
+                        } else {
+                            register.acked(call, self.orders);
+                        }
                     }
                 }
                 Ok(())
@@ -272,7 +280,8 @@ impl Model {
                 let end = log.end_at(call.durable);
                 let beyond =
                     part.error_code == OFFSET_OUT_OF_RANGE && (asked.offset > end || asked.offset < log.start_max);
-                hold!(part.error_code == NONE || unknown || beyond, "{at}: error {}", part.error_code);
+                let full = part.error_code == KAFKA_STORAGE_ERROR && self.excuses.disk_full;
+                hold!(part.error_code == NONE || unknown || beyond || full, "{at}: error {}", part.error_code);
                 if part.error_code == NONE {
                     let (low, high) = (part.low_watermark, log.end_at(durable));
                     hold!(low >= asked.offset && low <= high, "{at}: low watermark {low}, end {high}");

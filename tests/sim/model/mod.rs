@@ -69,7 +69,7 @@ struct Sent {
     batch: Batch,
     /// How often it was handed in. A plain producer that repeats itself may be stored as often.
     attempts: u32,
-    /// An answer told that it was refused.
+    /// An answer told that it was refused, and it was not handed in again.
     refused: bool,
 }
 
@@ -130,6 +130,7 @@ impl Model {
                 for (_, _, batch) in batches_of(request) {
                     if let Some(sent) = self.sent.get_mut(&batch.tag) {
                         sent.attempts += 1;
+                        sent.refused = false;
                     }
                 }
             }

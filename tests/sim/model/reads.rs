@@ -118,7 +118,11 @@ impl Model {
                 let found = (part.offset, part.timestamp);
                 let logs = self.logs_for(call, &topic.name, None, index);
                 let fits = logs.iter().any(|log| is_offset_right(log, call, asked.timestamp, found, durable));
-                hold!(fits, "{at}: told {found:?}");
+                let (start, end) = logs.first().map_or((0, 0), |log| (log.start_max, log.end_at(durable)));
+                let best = logs
+                    .first()
+                    .map(|log| (log.max_timestamp(start, end), log.first_at_or_after(start, end, asked.timestamp)));
+                hold!(fits, "{at}: told {found:?}, of {start}..{end}, where max and first are {best:?}");
             }
         }
         Ok(())
