@@ -1,7 +1,7 @@
 //! Owns the measurement of the log's write path: one writer, each group made durable before the next.
 //!
-//! `cargo bench --bench wal [-- DIRECTORY]`; the directory should lie on the disk that is meant, not on a tmpfs. It first
-//! writes to bare files in the ways that the log could, then through the log's writer.
+//! `cargo bench --bench wal [-- DIRECTORY]`; the directory should lie on the disk that is meant, not on a tmpfs. It
+//! first writes to bare files in the ways that the log could, then through the log's writer.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
