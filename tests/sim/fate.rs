@@ -134,9 +134,7 @@ impl World {
         if self.disk.is_down().is_some() {
             return Ok(());
         }
-        // A server that came up on a full disk has no segment to write metadata to: it gives up, and nothing is lost.
-        let full = self.scenario.excuses.disk_full && why.contains("making room");
-        if !self.errors_planned && !full {
+        if !self.errors_planned {
             return Err(format!("the log gave up without need: {why}"));
         }
         let trouble = if self.rng.chance(50) { Trouble::Cut } else { Trouble::Kill };
