@@ -100,6 +100,8 @@ pub struct Broker {
     checkpoint: checkpoint::Progress,
     broker_configs: configs::BrokerConfigs,
     timers: BTreeSet<(u64, Timer)>,
+    /// The segment whose `log.roll.ms` is being timed.
+    roll_set_for: Option<SegmentId>,
     next_job: u64,
     rng: settings::Rng,
     /// The log says that acknowledgements may come before their fsync.
@@ -128,7 +130,7 @@ impl Broker {
     /// The shell keeps the frame, stops reading the socket, and asks again after each turn.
     pub fn ready_for(&self, conn: ConnId, api_key: i16) -> bool {
         let log_behind = api_key == wire::ApiKey::PRODUCE.0 && self.gather.bytes() >= limits::GATHER_BYTES_MAX;
-        !log_behind && !self.checkpoint.is_due() && self.conns.ready(conn)
+        !self.stopping && !log_behind && !self.checkpoint.is_due() && self.conns.ready(conn)
     }
 
     /// One request frame without its length prefix.
@@ -148,6 +150,7 @@ impl Broker {
             if let Some(partition) = self.topics.partition_mut(run.id) {
                 if partition.log.durable(*run) {
                     self.segments.add_live(run.segment, run.id);
+                    self.schedule_retention_of(now, run.id);
                 }
                 partitions.push((run.id, run.len));
             }
@@ -183,6 +186,8 @@ impl Broker {
             Ok(floor) => self.segments.set_floor(floor),
             Err(why) => {
                 ::log::error!("cannot write a checkpoint, so old segments stay for now: {why}");
+                // Nothing is held back meanwhile: the timer asks for it again.
+                self.checkpoint = checkpoint::Progress::default();
                 self.set_timer(now.mono_us + limits::CHECKPOINT_RETRY_US, Timer::Checkpoint);
                 return;
             }
@@ -392,7 +397,9 @@ impl Broker {
             self.checkpoint.want();
             self.schedule_retention(now);
         }
-        if written.next.segment != self.segments.unsealed() {
+        let holds_group = !written.buf.is_empty() && written.handle.segment == written.next.segment;
+        if holds_group && self.roll_set_for != Some(written.next.segment) {
+            self.roll_set_for = Some(written.next.segment);
             let roll_ms = u64::try_from(self.settings.config.log_roll_ms).unwrap_or(u64::MAX / 2000);
             let at_us = now.mono_us.saturating_add(roll_ms.saturating_mul(1000));
             self.set_timer(at_us, Timer::Roll(written.next.segment));
