@@ -1,7 +1,7 @@
 //! Owns the measurement of the log's write path: one writer, each group made durable before the next.
 //!
-//! `cargo bench --bench wal [-- DIRECTORY]`; the directory should lie on the disk that is meant, not on a tmpfs. It first
-//! writes to bare files in the ways that the log could, then through the log's writer.
+//! `cargo bench --bench wal [-- DIRECTORY]`; the directory should lie on the disk that is meant, not on a tmpfs. It
+//! first writes to bare files in the ways that the log could, then through the log's writer.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -195,12 +195,37 @@ fn through_the_log(dir: &Path, size: usize, name: &str, writing: Writing, fsync:
     let _ = std::fs::remove_dir_all(&dir);
 }
 
+/// How long a start takes when the open segment holds nothing, and when it is full of groups that were not sealed.
+fn starts(dir: &Path) {
+    let dir = dir.join("log");
+    let _ = std::fs::remove_dir_all(&dir);
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&dir, Writing::Auto).expect("a data directory"));
+    let options = || LogOptions { segment_bytes: FILE_BYTES, ..LogOptions::default() };
+    let timed = |what: &str| {
+        let begun = Instant::now();
+        let recovered = recover(disk.clone(), options(), &mut Nothing).expect("an open log");
+        println!("{what:<34} {:>7.1} ms", begun.elapsed().as_secs_f64() * 1e3);
+        recovered
+    };
+    timed("start: new directory");
+    let mut recovered = timed("start: empty segment");
+    let content = Bytes::from(filled((1 << 20) - 2048).to_vec());
+    let mut offsets = 0;
+    for seq in 1..100 {
+        recovered.writer.step(group(seq, &content, &mut offsets)).expect("a written group");
+    }
+    timed("start: 99 MiB to replay");
+    timed("start: sealed segment");
+    let _ = std::fs::remove_dir_all(&dir);
+}
+
 fn main() {
     let given = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
     let dir = given.map_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).to_path_buf(), PathBuf::from);
     let dir = dir.join(format!("bench-wal-{}", std::process::id()));
     std::fs::create_dir_all(&dir).expect("a scratch folder");
     println!("in {}; a line measures {LINE_SECONDS} s", dir.display());
+    starts(&dir);
     for size in SIZES {
         bare(&dir, size);
         through_the_log(&dir, size, "log: direct, always", Writing::Auto, FsyncMode::Always, true);

@@ -1,7 +1,7 @@
 //! Owns the seam between the log and the machine's files: the `Disk` and `DiskFile` traits.
 //!
-//! Everything that wal/ does to storage goes through these, so that the deterministic simulation can put a faulty disk in
-//! their place. Paths are relative to the data directory, separated by `/`, and never leave it.
+//! Everything that wal/ does to storage goes through these, so that the deterministic simulation can put a faulty disk
+//! in their place. Paths are relative to the data directory, separated by `/`, and never leave it.
 
 use std::fmt::Debug;
 use std::io;
@@ -15,7 +15,8 @@ pub const BLOCK_BYTES_MAX: usize = 65536;
 
 /// A data directory.
 ///
-/// Errors are those of the operating system; `ErrorKind::StorageFull` (ENOSPC, EDQUOT) is the one that callers tell apart.
+/// Errors are those of the operating system; `ErrorKind::StorageFull` (ENOSPC, EDQUOT) is the one that callers tell
+/// apart.
 pub trait Disk: Send + Sync + Debug {
     /// Makes a new file of `bytes` bytes whose space is reserved (later writes inside it cannot meet a full disk where
     /// the filesystem can promise that). Fails with `AlreadyExists` if there is one. The directory entry is not durable

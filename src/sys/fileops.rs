@@ -129,9 +129,9 @@ pub fn filesystem(path: &Path) -> io::Result<(u64, u64)> {
     }
     // SAFETY: the call succeeded, and all-zero bytes were a valid statvfs before it.
     let facts = unsafe { facts.assume_init() };
-    // The fields' widths differ between platforms.
+    // The fields' widths differ between platforms. f_bsize is not the block but what is best to transfer at once.
     #[allow(clippy::unnecessary_cast)]
-    Ok((facts.f_bsize as u64, (facts.f_bavail as u64).saturating_mul(facts.f_frsize as u64)))
+    Ok((facts.f_frsize as u64, (facts.f_bavail as u64).saturating_mul(facts.f_frsize as u64)))
 }
 
 /// The memory page in bytes.

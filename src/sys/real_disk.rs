@@ -1,7 +1,7 @@
 //! Owns the real data directory: the `Disk` of files on this machine.
 //!
-//! Segments are written past the page cache where the filesystem allows it, and through it elsewhere; which of the two is
-//! found out once, when the directory is opened.
+//! Segments are written past the page cache where the filesystem allows it, and through it elsewhere; which of the two
+//! is found out once, when the directory is opened.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;

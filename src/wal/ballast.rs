@@ -9,7 +9,8 @@ const PATH: &str = "chronik.reserve";
 /// Free bytes above which small files need no ballast.
 const SAFE_BYTES: u64 = 1 << 20;
 
-/// Makes the ballast if it is missing and there is plenty of room. Without it the server is only less patient with a full disk.
+/// Makes the ballast if it is missing and there is plenty of room. Without it the server is only less patient with a
+/// full disk.
 pub fn make(disk: &dyn Disk, bytes: u64) {
     if bytes == 0 || disk.free_bytes().unwrap_or(0) < bytes.saturating_mul(2) {
         return;

@@ -49,11 +49,11 @@ pub fn list(disk: &dyn Disk) -> io::Result<Vec<GroupSeq>> {
     Ok(files.iter().filter_map(|(name, _)| seq(name)).collect())
 }
 
-/// Writes a checkpoint of the state after group `seq`, whose replay goes on at `position` (`Written::next` of that group),
-/// and drops all but the last two. The answer is the floor: segments below it are not needed to recover.
+/// Writes a checkpoint of the state after group `seq`, whose replay goes on at `position` (`Written::next` of that
+/// group), and drops all but the last two. The answer is the floor: segments below it are not needed to recover.
 ///
-/// Blocks, so it belongs on a thread of its own. The log is synced up to there first, because a checkpoint must not know more than
-/// the log. An error leaves the older checkpoints valid. On a full disk the ballast is spent.
+/// Blocks, so it belongs on a thread of its own. The log is synced up to there first, because a checkpoint must not
+/// know more than the log. An error leaves the older checkpoints valid. On a full disk the ballast is spent.
 pub fn write(
     disk: &dyn Disk,
     directory: Uuid,
@@ -80,7 +80,8 @@ pub fn write(
     floor(disk)
 }
 
-/// The oldest segment that recovery may need: that of the older of two checkpoints. 0, so every one, while there are not two.
+/// The oldest segment that recovery may need: that of the older of two checkpoints. 0, so every one, while there are
+/// not two.
 pub fn floor(disk: &dyn Disk) -> io::Result<SegmentId> {
     let seqs = list(disk)?;
     let Some(older) = seqs.len().checked_sub(KEPT).map(|at| seqs[at]) else { return Ok(0) };

@@ -1,7 +1,7 @@
 //! Owns turning a data directory from one metadata store to the other (`--convert-metadata`).
 //!
-//! The caller has recovered with the store that the directory has, and gives the whole live metadata. The marker is changed
-//! last of what matters, so an interrupted conversion leaves the old store in force and can be done again.
+//! The caller has recovered with the store that the directory has, and gives the whole live metadata. The marker is
+//! changed last of what matters, so an interrupted conversion leaves the old store in force and can be done again.
 
 use std::io;
 use std::sync::Arc;
@@ -24,8 +24,8 @@ pub fn to_files(disk: &Arc<dyn Disk>, entries: &[MetaEntry]) -> Result<(), Recov
     marker.store(&**disk).map_err(RecoverError::io(what))
 }
 
-/// Moves metadata from files into the log: `bytes` is the broker's checkpoint with all metadata in it, as it is for a log that keeps
-/// metadata, after group `seq`, with the replay going on at `position`. Replays never begin before it.
+/// Moves metadata from files into the log: `bytes` is the broker's checkpoint with all metadata in it, as it is for a
+/// log that keeps metadata, after group `seq`, with the replay going on at `position`. Replays never begin before it.
 pub fn to_log(disk: &Arc<dyn Disk>, seq: GroupSeq, position: LogPosition, bytes: &[u8]) -> Result<(), RecoverError> {
     let what = "converting metadata to the log";
     let mut marker = load(&**disk)?;

@@ -50,7 +50,8 @@ impl Trailer {
         bytes
     }
 
-    /// Parses the last `TRAILER_BYTES` of a file of `file_bytes`; `None` when it is not the sound trailer of this segment.
+    /// Parses the last `TRAILER_BYTES` of a file of `file_bytes`; `None` when it is not the sound trailer of this
+    /// segment.
     pub fn parse(bytes: &[u8], identity: &Identity, file_bytes: u64, block: u64) -> Option<Trailer> {
         let bytes = bytes.get(..TRAILER_BYTES)?;
         if &bytes[..8] != TRAILER_MAGIC || bytes[8..40] != identity.to_bytes() {

@@ -188,8 +188,8 @@ impl OpenSegment {
         ReadError::Corrupt(format!("{} at position {position}: {what}", segment::path(self.id())))
     }
 
-    /// The partition's runs that may hold `offset` or what follows, in offset order. Pages without a timestamp of at least
-    /// `timestamp_min` are passed over.
+    /// The partition's runs that may hold `offset` or what follows, in offset order. Pages without a timestamp of at
+    /// least `timestamp_min` are passed over.
     pub fn runs(
         self: &Arc<Self>,
         cache: &ReadCache,

@@ -22,8 +22,8 @@ use crate::wire::Uuid;
 
 /// Takes what recovery finds: first the checkpoint, then metadata and runs in log order, then the segments there are.
 ///
-/// With `--file-metadata` all entries of the files come before the first run, so runs of topics that are gone by now may follow.
-/// An error (a sentence about what does not fit) ends the recovery.
+/// With `--file-metadata` all entries of the files come before the first run, so runs of topics that are gone by now
+/// may follow. An error (a sentence about what does not fit) ends the recovery.
 pub trait Replay {
     /// The broker's bytes of the newest sound checkpoint; not called when there is none.
     fn checkpoint(&mut self, bytes: &[u8]) -> Result<(), String>;
@@ -48,7 +48,8 @@ pub struct Recovered {
     pub floor: SegmentId,
     /// Sentences for the log.
     pub notes: Vec<String>,
-    /// The log had been closed in order. When it had not, and groups are not always synced, acknowledged records may be lost.
+    /// The log had been closed in order. When it had not, and groups are not always synced, acknowledged records may be
+    /// lost.
     pub clean: bool,
     /// As `Written::space_bytes`.
     pub space_bytes: u64,
@@ -553,8 +554,8 @@ fn make_ready(disk: &dyn Disk, options: &mut LogOptions, unused: Segment, data_e
             other => return other,
         }
     }
-    // Its header stays as it is, because a header that is written in place could be torn. What a torn group left is wiped
-    // instead, so that nothing in it can be taken for a later group of this incarnation.
+    // Its header stays as it is, because a header that is written in place could be torn. What a torn group left is
+    // wiped instead, so that nothing in it can be taken for a later group of this incarnation.
     wipe(&*unused.file, unused.block(), data_end)?;
     let header = SegmentHeader { file_bytes: length.min(unused.header.file_bytes), ..unused.header };
     Ok(Segment { header, file: unused.file })

@@ -1,7 +1,7 @@
 //! Owns the open segment: writes groups, makes them durable, rotates, and keeps space reserved ahead.
 //!
-//! Everything is synchronous. An error while a group is written ends the log (`Fatal`): nothing is tried twice, and recovery
-//! decides from the disk. An error while the next segment is prepared only means less reserved space.
+//! Everything is synchronous. An error while a group is written ends the log (`Fatal`): nothing is tried twice, and
+//! recovery decides from the disk. An error while the next segment is prepared only means less reserved space.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -142,9 +142,10 @@ impl Writer {
 
     /// Makes a group durable (or, with another fsync mode than always, written), all of it or nothing.
     ///
-    /// A group without content writes nothing and tries to reserve space again, so it is a probe when the disk was full;
-    /// with `seal_after` it seals the segment. Sequences must increase. When `seal_after` cannot be carried out because no other segment could
-    /// be prepared, it is done as soon as one can. After a `Fatal` every further call returns it again and touches nothing.
+    /// A group without content writes nothing and tries to reserve space again, so it is a probe when the disk was
+    /// full; with `seal_after` it seals the segment. Sequences must increase. When `seal_after` cannot be carried out
+    /// because no other segment could be prepared, it is done as soon as one can. After a `Fatal` every further call
+    /// returns it again and touches nothing.
     pub fn step(&mut self, group: Group) -> Result<Written, Fatal> {
         if let Some(fatal) = &self.fatal {
             return Err(fatal.clone());
@@ -193,7 +194,8 @@ impl Writer {
         self.options.fsync
     }
 
-    /// Reserves space ahead if that is due, so that the next group need not wait for it. Never fails: see `space_bytes`.
+    /// Reserves space ahead if that is due, so that the next group need not wait for it. Never fails: see
+    /// `space_bytes`.
     pub fn tend(&mut self) {
         if self.fatal.is_none() {
             self.reserve(false);
@@ -201,9 +203,10 @@ impl Writer {
         }
     }
 
-    /// Small groups are synced much faster where the file was written before: the first write to preallocated space makes
-    /// the filesystem note that, and each sync then waits for its journal as well. So zeros are written ahead of small groups,
-    /// some dozens of groups at a time. Large ones carry that cost easily, and would only be written twice.
+    /// Small groups are synced much faster where the file was written before: the first write to preallocated space
+    /// makes the filesystem note that, and each sync then waits for its journal as well. So zeros are written ahead of
+    /// small groups, some dozens of groups at a time. Large ones carry that cost easily, and would only be written
+    /// twice.
     fn write_zeros_ahead(&mut self) {
         let Some(active) = &mut self.active else { return };
         let near = active.zeroed < active.position + limits::ZERO_AHEAD_BYTES / 4;

@@ -7,5 +7,6 @@ mod fixtures;
 mod full;
 mod metadata;
 mod reading;
+mod rotation;
 pub mod support;
 mod threads;
