@@ -76,6 +76,7 @@ impl Recovering {
             checkpoint: Default::default(),
             broker_configs,
             timers: Default::default(),
+            rolling: None,
             next_job: 0,
             rng: Rng::new(seed),
             lossy: false,
