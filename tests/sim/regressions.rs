@@ -1,7 +1,5 @@
 //! Owns small directed runs, each of a failure that the simulation once found.
 
-use chronik::config::Fsync;
-
 use super::disk::{Faults, Op, Trouble};
 use super::fate;
 use super::scenario::Scenario;
