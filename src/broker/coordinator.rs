@@ -92,7 +92,7 @@ impl Broker {
     /// Whether the log has room for what one group request can append at most.
     pub(super) fn has_space_for_groups(&self) -> bool {
         let change = limits::GROUP_CHANGE_BYTES.min(self.settings.config.log_segment_bytes as usize / 8);
-        (self.gather.bytes() + change) as u64 <= self.space_bytes
+        (self.unwritten_bytes() + change) as u64 <= self.space_bytes
     }
 
     /// Carries out the coordinator's timers that are due.

@@ -91,11 +91,11 @@ impl Gather {
         self.room_for(0).group.seal_after = true;
     }
 
-    /// The next group to write, in the order of their numbers.
-    pub fn take(&mut self) -> Option<Group> {
+    /// The next group to write, in the order of their numbers, and an upper bound of its bytes on disk.
+    pub fn take(&mut self) -> Option<(Group, usize)> {
         let building = self.queue.pop_front()?;
         self.bytes -= building.bytes;
-        Some(building.group)
+        Some((building.group, building.bytes))
     }
 
     fn room_for(&mut self, bytes: usize) -> &mut Building {
@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(gather.batch(a, batch(0, 10), 4, 100), 7);
         assert_eq!(gather.batch(b, batch(0, 10), 0, 50), 7);
         assert_eq!(gather.batch(a, batch(5, 10), 5, 90), 7);
-        let group = gather.take().unwrap();
+        let (group, _) = gather.take().unwrap();
         assert_eq!(group.runs.len(), 2);
         assert_eq!((group.runs[0].base_offset, group.runs[0].last_offset, group.runs[0].max_timestamp), (0, 5, 100));
         assert!(gather.take().is_none());

@@ -79,7 +79,7 @@ impl Broker {
 
     /// Whether the log's reserve has room for changes of metadata.
     pub(super) fn has_space_for_metadata(&self) -> bool {
-        (self.gather.bytes() + limits::META_CHANGE_BYTES) as u64 <= self.space_bytes
+        (self.unwritten_bytes() + limits::META_CHANGE_BYTES) as u64 <= self.space_bytes
     }
 
     /// Makes a topic; the caller has checked everything. Its id.

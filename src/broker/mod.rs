@@ -77,6 +77,8 @@ pub struct Broker {
     durable: GroupSeq,
     /// The group that is being written.
     in_flight: Option<GroupSeq>,
+    /// Upper bound of what that group takes of `space_bytes`, which is from before it.
+    in_flight_bytes: usize,
     /// Where the next group goes.
     position: LogPosition,
     /// Bytes that the log can take without asking the filesystem.
@@ -139,6 +141,7 @@ impl Broker {
     /// The group in flight is durable.
     pub fn written(&mut self, now: Now, written: wal::Written) {
         self.in_flight = None;
+        self.in_flight_bytes = 0;
         self.durable = written.seq;
         self.note_space(now, written.space_bytes);
         self.count_written(&written);
@@ -226,7 +229,8 @@ impl Broker {
     /// The next group to write, if there is anything. Called only while no group is in flight.
     pub fn next_group(&mut self, _now: Now) -> Option<Group> {
         debug_assert!(self.in_flight.is_none());
-        let group = self.gather.take()?;
+        let (group, bytes) = self.gather.take()?;
+        self.in_flight_bytes = bytes;
         self.in_flight = Some(group.seq);
         Some(group)
     }
@@ -309,10 +313,15 @@ impl Broker {
         self.timers.insert((at_us, timer));
     }
 
+    /// Upper bound of what is gathered or being written, and so not taken from `space_bytes` yet.
+    fn unwritten_bytes(&self) -> usize {
+        self.gather.bytes() + self.in_flight_bytes
+    }
+
     /// Whether the log can take a batch now, over what has been gathered already; a reserve is left for metadata.
     fn has_space_for(&self, bytes: usize) -> bool {
         let reserve = limits::META_RESERVE_BYTES.min(self.settings.config.log_segment_bytes as usize / 4);
-        let needed = self.gather.bytes() + Gather::cost(bytes) + reserve;
+        let needed = self.unwritten_bytes() + Gather::cost(bytes) + reserve;
         needed as u64 <= self.space_bytes
     }
 

@@ -60,6 +60,7 @@ impl Recovering {
             gather: Gather::new(1),
             durable: 0,
             in_flight: None,
+            in_flight_bytes: 0,
             position: LogPosition::default(),
             space_bytes: 0,
             out_of_space: false,

@@ -175,10 +175,10 @@ impl House {
     }
 
     fn remove(&self, segment: SegmentId) {
-        // Readers keep segments open, and an open file keeps its space.
-        self.readers.forget(segment);
         if let Err(error) = wal::remove_segment(&*self.disk, segment) {
             log::warn!("cannot remove segment {segment}, which nobody needs any more: {error}");
         }
+        // Readers keep segments open, and an open file keeps its space. Only now can none be opened again.
+        self.readers.forget(segment);
     }
 }

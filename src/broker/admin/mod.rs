@@ -69,7 +69,7 @@ fn message_of<T>(outcome: &Result<T, Refused>) -> Option<&str> {
 impl Broker {
     /// Refuses a change that the log has no room for.
     fn check_space(&mut self, now: Now, bytes: usize) -> Outcome {
-        let needed = self.gather.bytes() + limits::META_CHANGE_BYTES + bytes;
+        let needed = self.unwritten_bytes() + limits::META_CHANGE_BYTES + bytes;
         if needed as u64 <= self.space_bytes {
             return Ok(());
         }
