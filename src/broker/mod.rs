@@ -100,8 +100,8 @@ pub struct Broker {
     checkpoint: checkpoint::Progress,
     broker_configs: configs::BrokerConfigs,
     timers: BTreeSet<(u64, Timer)>,
-    /// The segment whose `log.roll.ms` is being timed.
-    roll_set_for: Option<SegmentId>,
+    /// The segment for which a roll is timed.
+    rolling: Option<SegmentId>,
     next_job: u64,
     rng: settings::Rng,
     /// The log says that acknowledgements may come before their fsync.
@@ -397,12 +397,13 @@ impl Broker {
             self.checkpoint.want();
             self.schedule_retention(now);
         }
-        let holds_group = !written.buf.is_empty() && written.handle.segment == written.next.segment;
-        if holds_group && self.roll_set_for != Some(written.next.segment) {
-            self.roll_set_for = Some(written.next.segment);
+        // A segment's age counts from its first group, also when it was opened by a start; an empty one never rolls.
+        let segment = written.handle.segment;
+        if !written.buf.is_empty() && segment == written.next.segment && self.rolling != Some(segment) {
+            self.rolling = Some(segment);
             let roll_ms = u64::try_from(self.settings.config.log_roll_ms).unwrap_or(u64::MAX / 2000);
             let at_us = now.mono_us.saturating_add(roll_ms.saturating_mul(1000));
-            self.set_timer(at_us, Timer::Roll(written.next.segment));
+            self.set_timer(at_us, Timer::Roll(segment));
         }
         self.position = written.next;
         self.segments.writing(written.next.segment, written.next.position);

@@ -77,7 +77,7 @@ impl Recovering {
             checkpoint: Default::default(),
             broker_configs,
             timers: Default::default(),
-            roll_set_for: None,
+            rolling: None,
             next_job: 0,
             rng: Rng::new(seed),
             lossy: false,

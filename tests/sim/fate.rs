@@ -1,5 +1,7 @@
 //! Owns what goes wrong in a run, and how the server comes back: crashes, kills, stops, errors, full disks, clock jumps.
 
+use chronik::config::Fsync;
+
 use super::clock::Clock;
 use super::disk::{Op, SimDisk, Trouble, CHANGES};
 use super::model::Model;
@@ -52,6 +54,7 @@ impl World {
             checking: false,
             next_misfortune: 0,
             closing: false,
+            keep_plans: false,
             errors_planned: false,
             excused_starts: Vec::new(),
             trace: trace.then(Vec::new),
@@ -67,7 +70,7 @@ impl World {
         }
         self.finish()?;
         // Whatever is on the disk now must be there after a last crash, and after an orderly stop.
-        self.die(Trouble::Cut)?;
+        self.die(self.worst())?;
         self.finish()?;
         self.stop()?;
         self.finish()
@@ -76,7 +79,9 @@ impl World {
     /// Lets everybody come to an end: every request has to be answered.
     pub fn finish(&mut self) -> Result<(), String> {
         self.closing = true;
-        self.disk.forget_plans();
+        if !self.keep_plans {
+            self.disk.forget_plans();
+        }
         self.disk.set_capacity(1 << 40);
         for _ in 0..100_000 {
             let quiet = self.clients.iter().all(|client| client.is_idle()) && !self.checking;
@@ -91,17 +96,26 @@ impl World {
         Err(format!("somebody waits for an answer for ever: {owed:#?}"))
     }
 
+    /// The worst crash after which everything must be there: without fsync that is the death of the process.
+    fn worst(&self) -> Trouble {
+        match self.scenario.fsync {
+            Fsync::Always => Trouble::Cut,
+            _ => Trouble::Kill,
+        }
+    }
+
     pub fn misfortune(&mut self) -> Result<(), String> {
         if self.closing || self.node.is_none() {
             return Ok(());
         }
         let nth = 1 + self.rng.below(12);
+        let cut = self.worst();
         match self.rng.below(14) {
-            0 | 1 => self.die(Trouble::Cut)?,
+            0 | 1 => self.die(cut)?,
             2 => self.die(Trouble::Kill)?,
-            3..=5 => self.disk.plan(CHANGES, "", nth, Trouble::Cut),
+            3..=5 => self.disk.plan(CHANGES, "", nth, cut),
             6 => self.disk.plan(CHANGES, "", nth, Trouble::Kill),
-            7 => self.disk.plan(&[Op::Sync], "", nth, Trouble::Cut),
+            7 => self.disk.plan(&[Op::Sync], "", nth, cut),
             8 => self.stop()?,
             9 if self.scenario.disk_errors => {
                 self.errors_planned = true;
@@ -137,7 +151,7 @@ impl World {
         if !self.errors_planned {
             return Err(format!("the log gave up without need: {why}"));
         }
-        let trouble = if self.rng.chance(50) { Trouble::Cut } else { Trouble::Kill };
+        let trouble = if self.rng.chance(50) { self.worst() } else { Trouble::Kill };
         self.die(trouble)
     }
 
@@ -198,14 +212,14 @@ impl World {
         self.model.stopping = false;
         self.reset_all();
         self.disk = self.disk.restart();
-        if self.rng.chance(80) {
+        if self.rng.chance(80) && !self.keep_plans {
             self.disk.forget_plans();
             self.errors_planned = false;
         }
-        if !self.closing && self.rng.chance(25) {
+        if !self.closing && !self.keep_plans && self.rng.chance(25) {
             // The next start may be struck down too.
             let nth = 1 + self.rng.below(15);
-            self.disk.plan(CHANGES, "", nth, Trouble::Cut);
+            self.disk.plan(CHANGES, "", nth, self.worst());
         }
         self.start()
     }

@@ -6,6 +6,7 @@ mod clock;
 #[allow(dead_code)]
 pub mod disk;
 mod disk_tests;
+mod everywhere;
 mod fate;
 pub mod image;
 mod model;

@@ -6,7 +6,7 @@ use super::scenario::Scenario;
 use super::world::World;
 
 /// A run in which nothing goes wrong by itself.
-fn calm(seed: u64) -> Scenario {
+pub fn calm(seed: u64) -> Scenario {
     Scenario {
         faults: Faults::NONE,
         excuses: Default::default(),
@@ -17,7 +17,7 @@ fn calm(seed: u64) -> Scenario {
 }
 
 /// A server that is up, with its topics created.
-fn started(scenario: Scenario) -> World {
+pub fn started(scenario: Scenario) -> World {
     let mut world = World::new(scenario, false);
     world.start().expect("it starts");
     world.next_misfortune = u64::MAX;
@@ -27,7 +27,7 @@ fn started(scenario: Scenario) -> World {
 }
 
 /// Lets so many things happen.
-fn go_on(world: &mut World, events: usize) {
+pub fn go_on(world: &mut World, events: usize) {
     world.closing = false;
     for _ in 0..events {
         world.step().expect("nothing goes wrong");

@@ -81,6 +81,8 @@ pub struct World {
     pub checking: bool,
     /// After how many events something goes wrong: a crash, a jump of the clock, the disk's size.
     pub next_misfortune: u64,
+    /// Planned crashes stay planned when the run comes to its end.
+    pub keep_plans: bool,
     /// Nothing new is begun.
     pub closing: bool,
     /// Calls of the disk may fail, so the log may give up.

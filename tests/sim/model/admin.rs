@@ -38,8 +38,9 @@ pub struct TopicState {
 
 impl Model {
     /// Whether an answer may say that there is no such partition.
-    pub(super) fn may_be_unknown(&self, topic: &str, partition: i32) -> bool {
-        self.topics.get(topic).is_none_or(|t| !t.steady || t.may_be_absent || partition >= t.partitions_min)
+    pub(super) fn may_be_unknown(&self, call: &Call, topic: &str, partition: i32) -> bool {
+        let settled = |t: &TopicState| t.steady && !t.may_be_absent && call.order > t.changed;
+        self.topics.get(topic).is_none_or(|t| !settled(t) || partition >= t.partitions_min)
     }
 
     /// The id that a name stands for, if nobody has been changing that since the request.
@@ -274,7 +275,8 @@ impl Model {
             for asked in &topic.partitions {
                 let index = asked.partition_index;
                 let part = told.partitions.iter().find(|p| p.partition_index == index).ok_or("no answer")?;
-                let unknown = part.error_code == UNKNOWN_TOPIC_OR_PARTITION && self.may_be_unknown(&topic.name, index);
+                let unknown =
+                    part.error_code == UNKNOWN_TOPIC_OR_PARTITION && self.may_be_unknown(call, &topic.name, index);
                 let log = self.logs.entry(PartitionId { topic: id, partition: index }).or_default();
                 let at = format!("delete records of {}/{index} to {}", topic.name.as_str(), asked.offset);
                 let end = log.end_at(call.durable);
@@ -301,7 +303,7 @@ impl Model {
         for asked in &request.resources {
             let name = asked.resource_name.as_str();
             let told = response.results.iter().find(|r| *r.resource_name == *name).ok_or("no answer")?;
-            let unknown = told.error_code == UNKNOWN_TOPIC_OR_PARTITION && self.may_be_unknown(name, 0);
+            let unknown = told.error_code == UNKNOWN_TOPIC_OR_PARTITION && self.may_be_unknown(call, name, 0);
             hold!(told.error_code == NONE || unknown, "configs of {name}: error {}", told.error_code);
             let Some(topic) = self.topics.get_mut(name).filter(|_| told.error_code == NONE) else { continue };
             for (key, register) in &mut topic.configs {

@@ -262,7 +262,7 @@ impl Model {
             hold!(part.base_offset == -1, "error {} with offset {}", part.error_code, part.base_offset);
             let full = part.error_code == KAFKA_STORAGE_ERROR && self.excuses.disk_full;
             let follows_full = part.error_code == OUT_OF_ORDER_SEQUENCE && self.excuses.disk_full;
-            let gone = part.error_code == UNKNOWN_TOPIC_OR_PARTITION && self.may_be_unknown(&topic, partition);
+            let gone = part.error_code == UNKNOWN_TOPIC_OR_PARTITION && self.may_be_unknown(call, &topic, partition);
             hold!(full || follows_full || gone, "batch {} refused with {}", batch.tag, part.error_code);
             if let Some(sent) = self.sent.get_mut(&batch.tag).filter(|s| s.attempts == 1 && call.life == self.life) {
                 sent.refused = batch.sequence.is_none();

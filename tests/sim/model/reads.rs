@@ -59,7 +59,7 @@ impl Model {
         match part.error_code {
             UNKNOWN_TOPIC_OR_PARTITION | UNKNOWN_TOPIC_ID => {
                 let topic = want.id.and_then(|id| self.names.get(&id)).unwrap_or(&want.topic).clone();
-                hold!(self.may_be_unknown(&topic, want.partition), "{topic}/{} is unknown", want.partition);
+                hold!(self.may_be_unknown(call, &topic, want.partition), "{topic}/{} is unknown", want.partition);
                 return Ok(false);
             }
             KAFKA_STORAGE_ERROR | CORRUPT_MESSAGE => {
@@ -108,7 +108,8 @@ impl Model {
                 let part = told.partitions.iter().find(|p| p.partition_index == index).ok_or("no answer")?;
                 let at = format!("{}/{index} at {}", topic.name.as_str(), asked.timestamp);
                 if part.error_code != NONE {
-                    let gone = part.error_code == UNKNOWN_TOPIC_OR_PARTITION && self.may_be_unknown(&topic.name, index);
+                    let gone =
+                        part.error_code == UNKNOWN_TOPIC_OR_PARTITION && self.may_be_unknown(call, &topic.name, index);
                     let failed =
                         self.excuses.reads_fail && matches!(part.error_code, KAFKA_STORAGE_ERROR | CORRUPT_MESSAGE);
                     hold!(gone || failed, "{at}: error {}", part.error_code);

@@ -1,0 +1,93 @@
+//! Owns what is tried one by one instead of by chance: a crash at every call that changes the disk, and damage to every
+//! kind of file.
+
+use super::disk::{Faults, Trouble, CHANGES};
+use super::model::Excuses;
+use super::regressions::{calm, go_on, started};
+use super::scenario::Scenario;
+use super::world::World;
+
+/// A few clients, small groups, and segments that are sealed all the time.
+fn small(file_metadata: bool) -> Scenario {
+    Scenario {
+        faults: Faults::ALL,
+        events: 130,
+        producers: 2,
+        consumers: 1,
+        members: 1,
+        roll_ms: 5,
+        reset_percent: 0,
+        value_bytes_max: 1000,
+        slow_us: 2000,
+        file_metadata,
+        ..calm(3)
+    }
+}
+
+fn crash_at_every_call(file_metadata: bool, trouble: Trouble) {
+    let mut world = World::new(small(file_metadata), false);
+    world.next_misfortune = u64::MAX;
+    world.run().expect("nothing goes wrong");
+    let calls = world.disk.count(CHANGES);
+    assert!(calls > 60, "{calls} calls are no workload");
+    for nth in 1..=calls {
+        let mut world = World::new(small(file_metadata), false);
+        world.next_misfortune = u64::MAX;
+        world.keep_plans = true;
+        world.disk.plan(CHANGES, "", nth, trouble);
+        world.run().unwrap_or_else(|why| panic!("{trouble:?} at call {nth} of {calls}: {why}"));
+        assert_eq!(world.disk.is_down(), None);
+    }
+}
+
+#[test]
+fn a_power_cut_at_every_change_of_the_disk_loses_nothing() {
+    crash_at_every_call(false, Trouble::Cut);
+}
+
+#[test]
+fn a_power_cut_at_every_change_loses_nothing_with_metadata_in_files() {
+    crash_at_every_call(true, Trouble::Cut);
+}
+
+#[test]
+fn a_kill_at_every_change_of_the_disk_loses_nothing() {
+    crash_at_every_call(false, Trouble::Kill);
+}
+
+/// Files that are whole and are not written to any more: checkpoints, and sealed segments.
+fn settled_files(world: &World) -> Vec<String> {
+    let paths = world.disk.paths();
+    let segments: Vec<&String> = paths.iter().filter(|path| path.ends_with(".log")).collect();
+    let sealed = segments.len().saturating_sub(2);
+    let checkpoints = paths.iter().filter(|path| path.ends_with(".ckpt"));
+    segments[..sealed].iter().copied().chain(checkpoints).cloned().collect()
+}
+
+/// Either the server says which file is damaged and does not start, or it serves what is sound and refuses the rest.
+#[test]
+fn bit_rot_is_refused_or_answered_as_corrupt_but_never_served() {
+    let (mut refused, mut served) = (0, 0);
+    for seed in 1..25 {
+        let excuses = Excuses { reads_fail: true, ..Excuses::default() };
+        let mut world = started(Scenario { excuses, roll_ms: 5, slow_us: 2000, ..calm(seed) });
+        go_on(&mut world, 300);
+        world.finish().expect("everybody is answered");
+        let files = settled_files(&world);
+        let Some(path) = world.rng.pick(&files).cloned() else { continue };
+        let len = world.disk.contents(&path).map_or(1, |bytes| bytes.len() as u64);
+        let (position, mask) = (world.rng.below(len), 1 << world.rng.below(8));
+        world.disk.rot(&path, position, mask).expect("the file is there");
+        match world.die(Trouble::Cut) {
+            Err(why) => {
+                assert!(why.contains(&path), "seed {seed}: {path} at {position} is damaged, but it is said: {why}");
+                refused += 1;
+            }
+            Ok(()) => {
+                world.finish().unwrap_or_else(|why| panic!("seed {seed}: {path} at {position}: {why}"));
+                served += 1;
+            }
+        }
+    }
+    assert!(served > 0 && refused + served > 10, "{refused} refused, {served} served");
+}
