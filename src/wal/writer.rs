@@ -398,6 +398,10 @@ impl Writer {
         }
         let Segment { header, file } = &active.segment;
         let end = active.position;
+        if self.unsynced {
+            // The footer says that all groups are there, so they are made durable before it can be.
+            file.sync_data().map_err(|e| Fatal::io("syncing the log", &e))?;
+        }
         let bytes = segment::seal(&**file, header, end, &mut active.runs, active.first_seq, active.last_seq)
             .map_err(|e| Fatal::io("sealing a segment", &e))?;
         let id = header.identity.segment;

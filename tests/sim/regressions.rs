@@ -50,13 +50,16 @@ fn a_server_that_is_killed_again_and_again_serves_again() {
 /// such a segment for sealed, and acknowledged records could not be read any more.
 #[test]
 fn a_crash_while_a_segment_is_sealed_hurts_nobody() {
-    for seed in 1..8 {
+    let mut crashes = 0;
+    for seed in 1..12 {
         let mut world = started(Scenario { faults: Faults { torn: true, ..Faults::NONE }, consumers: 1, ..calm(seed) });
         world.disk.plan(&[Op::Truncate], "wal/", 1, Trouble::Cut);
         world.stop().expect("it starts again");
-        assert_eq!(world.disk.crashes(), 1, "the segment was sealed");
+        // A segment that retention has just rolled is empty, and there is nothing to seal.
+        crashes += world.disk.crashes();
         world.finish().unwrap_or_else(|why| panic!("seed {seed}: {why}"));
     }
+    assert!(crashes > 0, "no segment was sealed");
 }
 
 /// A process that is killed between a rename and the fsync of the folder leaves a name that is there and not durable. The
