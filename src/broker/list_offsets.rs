@@ -211,6 +211,10 @@ impl Broker {
             return refused(ErrorCode::OFFSET_OUT_OF_RANGE);
         }
         if offset > log.start_offset {
+            if !self.has_space_for_metadata() {
+                self.met_full_disk(now);
+                return refused(ErrorCode::KAFKA_STORAGE_ERROR);
+            }
             self.move_start(now, id, offset);
         }
         let low_watermark = self.topics.partition(id).map_or(-1, |partition| partition.log.start_offset);

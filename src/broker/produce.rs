@@ -61,9 +61,14 @@ impl ProducerIds {
         }
     }
 
+    /// Whether the next id needs another reservation.
+    fn is_block_used_up(&self) -> bool {
+        self.next >= self.end
+    }
+
     /// A fresh id; with it the entry to append when it is the first of a new block.
     fn take(&mut self) -> (i64, Option<MetaEntry>) {
-        let reserve = self.next >= self.end;
+        let reserve = self.is_block_used_up();
         if reserve {
             self.end = self.next + PRODUCER_ID_BLOCK;
         }
@@ -317,6 +322,16 @@ impl Broker {
                 producer_epoch: -1,
                 ..Default::default()
             },
+            // Every client tries this one again.
+            None if self.producer_ids.is_block_used_up() && !self.has_space_for_metadata() => {
+                self.met_full_disk(req.now);
+                InitProducerIdResponse {
+                    error_code: ErrorCode::COORDINATOR_NOT_AVAILABLE,
+                    producer_id: -1,
+                    producer_epoch: -1,
+                    ..Default::default()
+                }
+            }
             None => {
                 let (producer_id, entry) = self.producer_ids.take();
                 if let Some(entry) = entry {
