@@ -4,13 +4,13 @@
 pub const PIPELINE_REQUESTS_MAX: usize = 512;
 
 /// Bytes of content at which a group of the log is closed and the next one begun. A single larger batch travels alone.
-pub const GROUP_BYTES_MAX: usize = 4 << 20;
+pub const GROUP_BYTES_MAX: usize = 2 << 20;
 
 /// Bytes gathered for the log at which Produce requests are left waiting in their sockets.
-pub const GATHER_BYTES_MAX: usize = 16 << 20;
+pub const GATHER_BYTES_MAX: usize = 6 << 20;
 
 /// Bytes of the log's last groups that stay in memory, from which the tail is served.
-pub const RING_BYTES_MAX: usize = 16 << 20;
+pub const RING_BYTES_MAX: usize = 8 << 20;
 
 const _: () = assert!(GATHER_BYTES_MAX >= 2 * GROUP_BYTES_MAX);
 
@@ -31,7 +31,7 @@ pub const ZERO_AHEAD_BYTES: u64 = 512 << 10;
 
 /// Group buffers that are kept for use again, and their bytes in all.
 pub const POOL_BUFFERS_MAX: usize = 16;
-pub const POOL_BYTES_MAX: usize = 16 << 20;
+pub const POOL_BYTES_MAX: usize = 8 << 20;
 
 /// Bytes of a segment that recovery reads at once.
 pub const SCAN_BYTES: usize = 1 << 20;

@@ -131,8 +131,6 @@ pub struct Metrics {
     pub messages_received: Counter,
     /// Records that are durable.
     pub messages_stored: Counter,
-    /// Records sent to consumers.
-    pub messages_fetched: Counter,
     /// Bytes read from Kafka connections.
     pub bytes_received: Counter,
     /// Bytes written to Kafka connections.
@@ -173,7 +171,6 @@ impl Metrics {
         Metrics {
             messages_received: Counter::default(),
             messages_stored: Counter::default(),
-            messages_fetched: Counter::default(),
             bytes_received: Counter::default(),
             bytes_sent: Counter::default(),
             produce_latency: Histogram::latency(),
@@ -239,7 +236,6 @@ impl Metrics {
         for (name, help, counter) in [
             ("chronik_messages_received_total", "Records that producers sent.", &self.messages_received),
             ("chronik_messages_stored_total", "Records made durable.", &self.messages_stored),
-            ("chronik_messages_fetched_total", "Records sent to consumers.", &self.messages_fetched),
             ("chronik_bytes_received_total", "Bytes read from Kafka clients.", &self.bytes_received),
             ("chronik_bytes_sent_total", "Bytes written to Kafka clients.", &self.bytes_sent),
             ("chronik_connections_accepted_total", "Kafka connections accepted.", &self.connections_accepted),
@@ -252,7 +248,11 @@ impl Metrics {
             text.counter(name, help, counter.get());
         }
         for (name, help, gauge) in [
-            ("chronik_storage_usage_bytes", "Bytes the data directory holds.", &self.storage_usage_bytes),
+            (
+                "chronik_storage_usage_bytes",
+                "Bytes written in the log's segments; space reserved ahead is not counted.",
+                &self.storage_usage_bytes,
+            ),
             ("chronik_active_connections", "Open Kafka connections.", &self.active_connections),
         ] {
             text.gauge(name, help, gauge.get());

@@ -108,11 +108,12 @@ impl Broker {
                 parts.push(Part { name, topic_id: topic.topic_id, want: want.clone(), id, read: None });
             }
         }
+        let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0).min(self.settings.config.fetch_max_bytes);
         let fetch = Fetch {
             to: req.to,
             read_committed: request.isolation_level == 1,
-            bytes_max: usize::try_from(request.max_bytes).unwrap_or(0).min(self.settings.config.fetch_max_bytes),
-            bytes_min: usize::try_from(request.min_bytes).unwrap_or(0),
+            bytes_max,
+            bytes_min: usize::try_from(request.min_bytes).unwrap_or(0).min(bytes_max),
             deadline_us: req.now.mono_us.saturating_add(wait_us),
             parts,
             reading: 0,

@@ -176,7 +176,10 @@ impl PartitionLog {
         let mut end = self.start_offset;
         let mut bytes = self.bytes;
         for range in &self.ranges {
-            let expired = retention_ms >= 0 && range.max_timestamp < now_ms.saturating_sub(retention_ms);
+            // Records without a time cannot expire; they go by size.
+            let expired = retention_ms >= 0
+                && range.max_timestamp >= 0
+                && range.max_timestamp < now_ms.saturating_sub(retention_ms);
             let surplus = retention_bytes >= 0 && bytes.saturating_sub(range.bytes) >= retention_bytes as u64;
             if range.segment >= unsealed || !(expired || surplus) {
                 break;
@@ -187,10 +190,15 @@ impl PartitionLog {
         end
     }
 
-    /// When the oldest range that may be deleted expires, in wall-clock ms.
-    pub fn next_expiry_ms(&self, retention_ms: i64, unsealed: SegmentId) -> Option<i64> {
-        let range = self.ranges.front().filter(|range| range.segment < unsealed && retention_ms >= 0)?;
+    /// When the oldest range expires, in wall-clock ms.
+    pub fn next_expiry_ms(&self, retention_ms: i64) -> Option<i64> {
+        let range = self.ranges.front().filter(|range| range.max_timestamp >= 0 && retention_ms >= 0)?;
         Some(range.max_timestamp.saturating_add(retention_ms).saturating_add(1))
+    }
+
+    /// Whether the oldest data lies in this segment or a later one.
+    pub fn begins_in(&self, segment: SegmentId) -> bool {
+        self.ranges.front().is_some_and(|range| range.segment >= segment)
     }
 
     /// Begins a new leader epoch at the current end (after a stop that may have lost what was visible).
@@ -281,7 +289,7 @@ mod tests {
         assert_eq!(log.retention_end(2_500, 1_000, -1, 2), 0);
         assert_eq!(log.retention_end(0, -1, 100, 2), 20);
         assert_eq!(log.retention_end(0, -1, 101, 2), 0);
-        assert_eq!(log.next_expiry_ms(1_000, 2), Some(3_001));
+        assert_eq!(log.next_expiry_ms(1_000), Some(3_001));
         assert_eq!(log.advance_start(15), Vec::<SegmentId>::new());
         assert_eq!(log.advance_start(20), vec![1]);
         assert_eq!(log.bytes(), 100);

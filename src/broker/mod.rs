@@ -130,7 +130,7 @@ impl Broker {
     /// The shell keeps the frame, stops reading the socket, and asks again after each turn.
     pub fn ready_for(&self, conn: ConnId, api_key: i16) -> bool {
         let log_behind = api_key == wire::ApiKey::PRODUCE.0 && self.gather.bytes() >= limits::GATHER_BYTES_MAX;
-        !log_behind && !self.checkpoint.is_due() && self.conns.ready(conn)
+        !self.stopping && !log_behind && !self.checkpoint.is_due() && self.conns.ready(conn)
     }
 
     /// One request frame without its length prefix.
@@ -150,6 +150,7 @@ impl Broker {
             if let Some(partition) = self.topics.partition_mut(run.id) {
                 if partition.log.durable(*run) {
                     self.segments.add_live(run.segment, run.id);
+                    self.schedule_retention_of(now, run.id);
                 }
                 partitions.push((run.id, run.len));
             }
@@ -185,6 +186,8 @@ impl Broker {
             Ok(floor) => self.segments.set_floor(floor),
             Err(why) => {
                 ::log::error!("cannot write a checkpoint, so old segments stay for now: {why}");
+                // Nothing is held back meanwhile: the timer asks for it again.
+                self.checkpoint = checkpoint::Progress::default();
                 self.set_timer(now.mono_us + limits::CHECKPOINT_RETRY_US, Timer::Checkpoint);
                 return;
             }

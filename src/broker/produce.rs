@@ -7,6 +7,7 @@
 use bytes::Bytes;
 
 use super::dispatch::Request;
+use super::gather::Gather;
 use super::metalog;
 use super::producers::Verdict;
 use super::reply::ReplyTo;
@@ -61,14 +62,14 @@ impl ProducerIds {
         }
     }
 
-    /// Whether the next id needs another reservation.
-    fn is_block_used_up(&self) -> bool {
+    /// Whether the next id begins a new block, which is reserved in the log.
+    fn needs_block(&self) -> bool {
         self.next >= self.end
     }
 
     /// A fresh id; with it the entry to append when it is the first of a new block.
     fn take(&mut self) -> (i64, Option<MetaEntry>) {
-        let reserve = self.is_block_used_up();
+        let reserve = self.needs_block();
         if reserve {
             self.end = self.next + PRODUCER_ID_BLOCK;
         }
@@ -252,6 +253,12 @@ impl Broker {
 
     /// Gives a partition's batches their offsets and puts them into the next group.
     fn append_records(&mut self, now: Now, id: PartitionId, bytes: &Bytes) -> Result<Appended, Refusal> {
+        // All or nothing: a set that was half appended would be sent again whole.
+        let overhead = batch::batches(bytes).count() * Gather::cost(0);
+        if !self.has_space_for(bytes.len() + overhead) {
+            self.met_full_disk(now);
+            return Err(ErrorCode::KAFKA_STORAGE_ERROR.into());
+        }
         let mut first: Option<Appended> = None;
         for item in batch::batches(bytes) {
             let batch = item.map_err(|error| Refusal::from(Rejected::from(error)))?;
@@ -271,10 +278,6 @@ impl Broker {
         bytes: Bytes,
         header: &BatchHeader,
     ) -> Result<Appended, Refusal> {
-        if !self.has_space_for(bytes.len()) {
-            self.met_full_disk(now);
-            return Err(ErrorCode::KAFKA_STORAGE_ERROR.into());
-        }
         let partition = self.topics.partition_mut(id).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
         let log = &mut partition.log;
         match log.producers.check(header) {
@@ -317,13 +320,13 @@ impl Broker {
         let response = match request.transactional_id {
             // Transactions are not available in this version; this error is final for every client.
             Some(_) => InitProducerIdResponse {
-                error_code: ErrorCode::INVALID_REQUEST,
+                error_code: ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
                 producer_id: -1,
                 producer_epoch: -1,
                 ..Default::default()
             },
-            // Every client tries this one again.
-            None if self.producer_ids.is_block_used_up() && !self.has_space_for_metadata() => {
+            // A new block of ids has to be reserved in the log, which is full: the client tries again.
+            None if self.producer_ids.needs_block() && !self.has_space_for_metadata() => {
                 self.met_full_disk(req.now);
                 InitProducerIdResponse {
                     error_code: ErrorCode::COORDINATOR_NOT_AVAILABLE,

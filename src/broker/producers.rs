@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::limits;
 use crate::wire::batch::BatchHeader;
 
 /// How many batches of a producer are remembered per partition; clients have at most this many in flight.
@@ -80,6 +81,9 @@ impl Producers {
         if header.producer_id < 0 {
             return;
         }
+        if self.by_id.len() >= limits::PRODUCERS_PER_PARTITION_MAX && !self.by_id.contains_key(&header.producer_id) {
+            self.make_room();
+        }
         let state = self.by_id.entry(header.producer_id).or_insert_with(|| ProducerState {
             epoch: header.producer_epoch,
             batches: VecDeque::new(),
@@ -104,6 +108,20 @@ impl Producers {
     /// Forgets producers that have not appended since `before_ms` (`producer.id.expiration.ms`).
     pub fn expire(&mut self, before_ms: i64) {
         self.by_id.retain(|_, state| state.last_append_ms >= before_ms);
+    }
+
+    /// Forgets the eighth of the producers that were silent for longest (more when several share that time).
+    fn make_room(&mut self) {
+        let mut times: Vec<i64> = self.by_id.values().map(|state| state.last_append_ms).collect();
+        let eighth = times.len() / 8;
+        let (_, cut, _) = times.select_nth_unstable(eighth);
+        let cut = *cut;
+        self.by_id.retain(|_, state| state.last_append_ms > cut);
+    }
+
+    /// No producer has appended later than now: what replay could not know is set to the time of recovery.
+    pub fn cap_last_append(&mut self, now_ms: i64) {
+        self.by_id.values_mut().for_each(|state| state.last_append_ms = state.last_append_ms.min(now_ms));
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&i64, &ProducerState)> {

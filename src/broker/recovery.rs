@@ -172,8 +172,8 @@ impl Recovering {
                 batch::TimestampType::LogAppendTime => header.max_timestamp,
                 batch::TimestampType::CreateTime => -1,
             };
-            // When it was appended is not recorded; its own time is close enough for a producer's expiry.
-            log.producers.appended(header, header.base_offset, append_time, header.max_timestamp);
+            // When it was appended is not recorded; `finish` makes it the time of recovery.
+            log.producers.appended(header, header.base_offset, append_time, i64::MAX);
             self.records += header.records_count as u64;
         }
         log.durable(run);
@@ -203,7 +203,8 @@ impl Recovering {
         broker.position = state.position;
         broker.segments.writing(state.position.segment, state.position.position);
         // What was acknowledged before its fsync may be gone: a new epoch lets clients find out (KIP-101, KIP-320).
-        let raise_epochs = broker.lossy && !state.clean;
+        let lossy = broker.settings.config.fsync != Fsync::Always;
+        let raise_epochs = (broker.lossy || lossy) && !state.clean;
         let mut missing = None;
         let segments = &mut broker.segments;
         broker.topics.each_log_mut(|log| {
@@ -214,18 +215,30 @@ impl Recovering {
                     missing = Some((log.id, *range));
                 }
             }
+            log.producers.cap_last_append(now.wall_ms);
             if raise_epochs {
                 log.raise_epoch();
             }
         });
         if let Some((id, range)) = missing {
             return Err(format!(
-                "segment {} is missing; it held offsets {} to {} of partition {} of topic {}",
-                range.segment, range.base_offset, range.last_offset, id.partition, id.topic
+                "wal/{:020}.log is missing; it held offsets {} to {} of partition {} of topic {}. Put the file back, or \
+                 restore the data directory from a backup",
+                range.segment,
+                range.base_offset,
+                range.last_offset,
+                id.partition,
+                broker.topics.by_id(id.topic).map_or_else(|| id.topic.to_string(), |topic| topic.name.to_string())
             ));
         }
-        let lossy = broker.settings.config.fsync != Fsync::Always;
+        if raise_epochs {
+            // No request is let in before the new epochs are in a checkpoint: an epoch must never name two histories.
+            broker.checkpoint.want();
+        }
         if broker.lossy != lossy {
+            if !broker.has_space_for_metadata() {
+                return Err("the disk is full, so a change of --fsync cannot be recorded: make room first".to_owned());
+            }
             broker.lossy = lossy;
             broker.append_meta(metalog::lossy_entry(lossy));
         }

@@ -398,8 +398,8 @@ impl Writer {
         }
         let Segment { header, file } = &active.segment;
         let end = active.position;
-        // A footer says that the groups before it are whole, so they must not reach the disk after it.
         if self.unsynced {
+            // The footer says that all groups are there, so they are made durable before it can be.
             file.sync_data().map_err(|e| Fatal::io("syncing the log", &e))?;
         }
         let bytes = segment::seal(&**file, header, end, &mut active.runs, active.first_seq, active.last_seq)

@@ -203,7 +203,7 @@ fn this_broker_coordinates_every_group() {
                     ..=3 => (r.error_code, r.error_message, r.node_id),
                     _ => (r.coordinators[0].error_code, r.coordinators[0].error_message, r.coordinators[0].node_id),
                 };
-                assert_eq!((error, node), (ErrorCode::INVALID_REQUEST, -1));
+                assert_eq!((error, node), (ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, -1));
                 assert!(message.unwrap().ends_with('.'));
             });
         }

@@ -555,7 +555,7 @@ fn find_coordinator(ctx: &mut Ctx<'_>, to: ReplyTo, request: &FindCoordinatorReq
             key,
             node_id: -1,
             port: -1,
-            error_code: ErrorCode::INVALID_REQUEST,
+            error_code: ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
             error_message: refused,
             ..Default::default()
         },
