@@ -1,7 +1,10 @@
 //! Owns small directed runs, each of a failure that the simulation once found.
 
-use super::disk::{Faults, Op, Trouble};
+use chronik::config::Fsync;
+
+use super::disk::{Faults, Op, Trouble, CHANGES};
 use super::fate;
+use super::model::Excuses;
 use super::scenario::Scenario;
 use super::world::World;
 
@@ -12,6 +15,7 @@ pub fn calm(seed: u64) -> Scenario {
         excuses: Default::default(),
         disk_errors: false,
         full_disk: false,
+        fsync: Fsync::Always,
         ..Scenario::drawn(seed)
     }
 }
@@ -55,11 +59,51 @@ fn a_crash_while_a_segment_is_sealed_hurts_nobody() {
         let mut world = started(Scenario { faults: Faults { torn: true, ..Faults::NONE }, consumers: 1, ..calm(seed) });
         world.disk.plan(&[Op::Truncate], "wal/", 1, Trouble::Cut);
         world.stop().expect("it starts again");
-        // A segment that retention has just rolled is empty, and there is nothing to seal.
         crashes += world.disk.crashes();
         world.finish().unwrap_or_else(|why| panic!("seed {seed}: {why}"));
     }
-    assert!(crashes > 0, "no segment was sealed");
+    assert!(crashes > 3, "hardly any segment was being sealed");
+}
+
+/// Without fsync a power cut may take what was acknowledged, but the server must come up with the rest. The footer of a
+/// segment that was being sealed could be there without the groups before it, which was taken for damage.
+#[test]
+fn a_power_cut_without_fsync_never_keeps_the_server_from_starting() {
+    for seed in 1..40 {
+        let faults = Faults { torn: true, drop: true, ..Faults::NONE };
+        let mut world = started(Scenario { faults, fsync: Fsync::Never, consumers: 1, ..calm(seed) });
+        world.closing = false;
+        match seed % 2 {
+            0 => world.disk.plan(&[Op::Truncate], "wal/", 1, Trouble::Cut),
+            _ => world.disk.plan(CHANGES, "", 1 + seed * 13 % 60, Trouble::Cut),
+        }
+        for _ in 0..3000 {
+            // What is lost fails the model, which expects all of it; by then the server has started.
+            let lost = |why: String| assert!(why.contains("recovered up to"), "seed {seed}: {why}");
+            if let Err(why) = world.step() {
+                lost(why);
+                break;
+            }
+        }
+    }
+}
+
+/// Without room for a segment nothing can be appended. A commit, DeleteRecords or InitProducerId ended the server then.
+#[test]
+fn a_server_that_starts_on_a_full_disk_stays_up_and_recovers() {
+    for seed in 1..6 {
+        let excuses = Excuses { disk_full: true, ..Excuses::default() };
+        let mut world = started(Scenario { excuses, delete_records: true, members: 2, ..calm(seed) });
+        world.disk.set_capacity(1);
+        world.closing = true;
+        world.stop().unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+        go_on(&mut world, 1000);
+        let refused = world.stats.groups;
+        world.finish().unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+        go_on(&mut world, 1000);
+        assert!(world.stats.groups > refused, "seed {seed}: nothing is written though there is room again");
+        world.finish().unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+    }
 }
 
 /// A process that is killed between a rename and the fsync of the folder leaves a name that is there and not durable. The

@@ -152,8 +152,10 @@ impl Actor for Producer {
     fn answered(&mut self, turn: &mut Turn<'_>, correlation: i32, answer: &Answer) -> Result<(), String> {
         if let Answer::InitProducerId(response) = answer {
             self.asked_id = None;
-            self.id = Some((response.producer_id.0, response.producer_epoch));
-            self.sequences.clear();
+            if response.error_code == NONE {
+                self.id = Some((response.producer_id.0, response.producer_epoch));
+                self.sequences.clear();
+            }
             return Ok(());
         }
         let Answer::Produce(response) = answer else { return Err(format!("a producer was told {answer:?}")) };
