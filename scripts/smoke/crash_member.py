@@ -15,6 +15,7 @@ from common import check, equal, main_guard
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 SECONDS_TO_FINISH = 60
+ERRORS_MAX = 10
 
 
 class Member:
@@ -22,6 +23,7 @@ class Member:
         self.options = options
         self.file = open(options.records, "w", buffering=1)
         self.next, self.committed, self.assignments = {}, {}, 0
+        self.refused, self.errors, self.ends = None, [], {}
         self.consumer = Consumer({
             "bootstrap.servers": options.bootstrap, "group.id": options.group, "auto.offset.reset": "earliest",
             "enable.auto.commit": False, "session.timeout.ms": 30000, "heartbeat.interval.ms": 500,
@@ -39,7 +41,9 @@ class Member:
 
     def step(self):
         """One poll and, if it brought something, one commit."""
-        messages = [m for m in self.consumer.consume(1000, timeout=0.2) if m.error() is None]
+        told = self.consumer.consume(1000, timeout=0.2)
+        messages = [m for m in told if m.error() is None]
+        self.errors = (self.errors + [m.error() for m in told if m.error()])[-ERRORS_MAX:]
         for message in messages:
             partition, offset = message.partition(), message.offset()
             equal(offset, self.next[partition], f"next offset of partition {partition}")
@@ -52,7 +56,8 @@ class Member:
         offsets = [TopicPartition(self.options.topic, p, o) for p, o in self.next.items() if o]
         try:
             told = self.consumer.commit(offsets=offsets, asynchronous=False)
-        except KafkaException:
+        except KafkaException as refused:
+            self.refused = refused
             return  # The server is away; what is not acknowledged is not promised.
         self.committed.update({tp.partition: tp.offset for tp in told if tp.error is None})
 
@@ -70,8 +75,10 @@ class Member:
 
     def at_end(self):
         """Whether everything is read and committed."""
+        self.ends = {}
         for partition, position in self.next.items():
             _, high = self.consumer.get_watermark_offsets(TopicPartition(self.options.topic, partition), timeout=10)
+            self.ends[partition] = high
             if (position, self.committed.get(partition, 0)) != (high, high):
                 return False
         return bool(self.next)
@@ -94,7 +101,8 @@ def main():
             looked = time.monotonic()
     until = time.monotonic() + SECONDS_TO_FINISH
     while not member.at_end():
-        check(time.monotonic() < until, f"the group has not read everything: it is at {member.next}")
+        check(time.monotonic() < until, f"the group has not read everything: it is at {member.next}, "
+              f"has committed {member.committed} of {member.ends}, was last refused with {member.refused}, errors: {member.errors}")
         member.step()
         member.commit()
     member.check_commits()
