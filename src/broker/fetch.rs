@@ -279,7 +279,9 @@ impl Broker {
         let Some((id, index)) = self.fetches.reads.remove(&done.job) else { return };
         let Some(fetch) = self.fetches.by_id.get_mut(&id) else { return };
         if let Err(ReadError::Corrupt(why) | ReadError::Io(why)) = &done.result {
-            ::log::error!("cannot read what a client asked for: {why}");
+            ::log::error!(
+                "cannot read what a client asked for: {why}. If this goes on, restore the data directory from a backup"
+            );
         }
         fetch.parts[index].read = Some(done.result);
         fetch.reading -= 1;

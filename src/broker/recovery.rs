@@ -205,32 +205,7 @@ impl Recovering {
         // What was acknowledged before its fsync may be gone: a new epoch lets clients find out (KIP-101, KIP-320).
         let lossy = broker.settings.config.fsync != Fsync::Always;
         let raise_epochs = (broker.lossy || lossy) && !state.clean;
-        let mut missing = None;
-        let segments = &mut broker.segments;
-        broker.topics.each_log_mut(|log| {
-            for range in log.ranges() {
-                if segments.contains(range.segment) {
-                    segments.add_live(range.segment, log.id);
-                } else {
-                    missing = Some((log.id, *range));
-                }
-            }
-            log.producers.cap_last_append(now.wall_ms);
-            if raise_epochs {
-                log.raise_epoch();
-            }
-        });
-        if let Some((id, range)) = missing {
-            return Err(format!(
-                "wal/{:020}.log is missing; it held offsets {} to {} of partition {} of topic {}. Put the file back, or \
-                 restore the data directory from a backup",
-                range.segment,
-                range.base_offset,
-                range.last_offset,
-                id.partition,
-                broker.topics.by_id(id.topic).map_or_else(|| id.topic.to_string(), |topic| topic.name.to_string())
-            ));
-        }
+        take_stock(broker, now, raise_epochs)?;
         if raise_epochs {
             // No request is let in before the new epochs are in a checkpoint: an epoch must never name two histories.
             broker.checkpoint.want();
@@ -254,6 +229,46 @@ impl Recovering {
         broker.checkpoint_if_due(now);
         Ok(self.broker)
     }
+}
+
+/// Counts the live data of every segment, and finds segments that are missing or cut short. The error names the file.
+fn take_stock(broker: &mut Broker, now: Now, raise_epochs: bool) -> Result<(), String> {
+    let mut missing = None;
+    let mut held: BTreeMap<SegmentId, u64> = BTreeMap::new();
+    let segments = &mut broker.segments;
+    broker.topics.each_log_mut(|log| {
+        for range in log.ranges() {
+            *held.entry(range.segment).or_default() += range.bytes;
+            if segments.contains(range.segment) {
+                segments.add_live(range.segment, log.id);
+            } else {
+                missing = Some((log.id, *range));
+            }
+        }
+        log.producers.cap_last_append(now.wall_ms);
+        if raise_epochs {
+            log.raise_epoch();
+        }
+    });
+    if let Some((id, range)) = missing {
+        return Err(format!(
+            "wal/{:020}.log is missing; it held offsets {} to {} of partition {} of topic {}. Put the file back, or \
+             restore the data directory from a backup",
+            range.segment,
+            range.base_offset,
+            range.last_offset,
+            id.partition,
+            broker.topics.by_id(id.topic).map_or_else(|| id.topic.to_string(), |topic| topic.name.to_string())
+        ));
+    }
+    if let Some((id, bytes)) = held.into_iter().find(|(id, bytes)| *bytes > broker.segments.bytes_of(*id)) {
+        return Err(format!(
+            "wal/{id:020}.log is cut short: it has {} bytes, and the records in it alone had {bytes}. Put the file back, \
+             or restore the data directory from a backup",
+            broker.segments.bytes_of(id)
+        ));
+    }
+    Ok(())
 }
 
 impl Replay for Recovering {
@@ -284,5 +299,58 @@ impl LogState {
             floor: recovered.floor,
             clean: recovered.clean,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::metrics::Metrics;
+    use crate::wire::batch::BatchBuilder;
+    use crate::wire::Uuid;
+
+    /// A broker that found one record of one topic in segment 1, whose file has `file_bytes` bytes (`None`: no file).
+    fn found(file_bytes: Option<u64>) -> Result<Broker, String> {
+        let mut recovering = Recovering::new(Settings {
+            config: Config::default(),
+            cluster_id: "cluster".to_owned(),
+            advertised_host: None,
+            advertised_port: None,
+            seed: 1,
+            metadata_in_log: true,
+            metrics: Arc::new(Metrics::new()),
+        });
+        let id = PartitionId { topic: Uuid([7; 16]), partition: 0 };
+        recovering.meta(&topics::topic_entry(id.topic, "orders", 1, &BTreeMap::new())).unwrap();
+        let mut builder = BatchBuilder::new();
+        builder.push(1000, None, Some(b"value"), &[]);
+        let batch = builder.build().unwrap();
+        let run = RunRef {
+            id,
+            base_offset: 0,
+            last_offset: 0,
+            max_timestamp: 1000,
+            segment: 1,
+            position: 4096,
+            len: batch.len() as u32,
+        };
+        recovering.run(run, &batch).unwrap();
+        if let Some(bytes) = file_bytes {
+            recovering.segment(1, bytes);
+        }
+        recovering.segment(2, 1 << 20);
+        let position = LogPosition { segment: 2, position: 4096 };
+        let state = LogState { next_seq: 5, position, space_bytes: 1 << 30, floor: 1, clean: false };
+        recovering.finish(Now { mono_us: 0, wall_ms: 2000 }, state)
+    }
+
+    #[test]
+    fn a_segment_that_is_missing_or_cut_short_is_named_and_nothing_is_served() {
+        assert!(found(Some(1 << 20)).is_ok());
+        let missing = found(None).unwrap_err();
+        assert!(missing.contains("wal/00000000000000000001.log is missing") && missing.contains("orders"), "{missing}");
+        let cut = found(Some(20)).unwrap_err();
+        assert!(cut.contains("wal/00000000000000000001.log is cut short"), "{cut}");
     }
 }

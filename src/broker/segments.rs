@@ -37,6 +37,11 @@ impl Segments {
         self.bytes
     }
 
+    /// Size of one segment in bytes; 0 when it is not there.
+    pub fn bytes_of(&self, id: SegmentId) -> u64 {
+        self.segments.get(&id).map_or(0, |segment| segment.bytes)
+    }
+
     pub fn contains(&self, id: SegmentId) -> bool {
         self.segments.contains_key(&id)
     }
