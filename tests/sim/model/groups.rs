@@ -183,7 +183,8 @@ impl Groups {
             generation >= known || forgotten && generation >= settled,
             "{name}: generation {generation} after {known}"
         );
-        if generation > known || forgotten {
+        let goes_on = generation == known && *response.leader == *group.leader;
+        if !goes_on && (generation > known || forgotten) {
             let old = std::mem::take(group);
             let before = if old.synced.is_empty() { old.before } else { Some(Box::new(old)) };
             match before {
