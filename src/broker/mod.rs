@@ -17,6 +17,7 @@ pub mod configs;
 mod coordinator;
 mod dispatch;
 pub mod effect;
+pub mod features;
 mod fetch;
 pub mod gather;
 pub mod groups;
@@ -99,6 +100,7 @@ pub struct Broker {
     produces: StableMap<u64, produce::PendingProduce>,
     checkpoint: checkpoint::Progress,
     broker_configs: configs::BrokerConfigs,
+    features: features::Features,
     timers: BTreeSet<(u64, Timer)>,
     /// The segment for which a roll is timed.
     rolling: Option<SegmentId>,
