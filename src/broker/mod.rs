@@ -33,6 +33,7 @@ mod retention;
 pub mod segments;
 pub mod settings;
 pub mod topics;
+pub mod txn;
 pub mod work;
 
 use std::collections::{BTreeSet, VecDeque};

@@ -22,6 +22,7 @@ use crate::wal::recovery::{Recovered, Replay};
 use crate::wal::ring::Ring;
 use crate::wal::{GroupSeq, LogPosition, MetaEntry, PartitionId, RunRef, SegmentId};
 use crate::wire::batch;
+use crate::wire::control::EndMarker;
 
 /// A broker that is being put together.
 #[derive(Debug)]
@@ -175,7 +176,11 @@ impl Recovering {
                 batch::TimestampType::CreateTime => -1,
             };
             // When it was appended is not recorded; `finish` makes it the time of recovery.
-            log.producers.appended(header, header.base_offset, append_time, i64::MAX);
+            match EndMarker::of(&batch) {
+                Some(marker) => log.marker_appended(&marker, header.base_offset, i64::MAX),
+                None if header.is_control() => {}
+                None => log.batch_appended(header, header.base_offset, append_time, i64::MAX),
+            }
             self.records += header.records_count as u64;
         }
         log.durable(run);
