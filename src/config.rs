@@ -105,6 +105,8 @@ pub struct Config {
     pub queued_max_request_bytes: usize,
     /// Upper bound in bytes for the records of one Fetch response.
     pub fetch_max_bytes: usize,
+    /// Fetch sessions that may exist; 0 grants none.
+    pub max_incremental_fetch_session_cache_slots: usize,
 
     /// Partitions of a topic that is created without a number.
     pub num_partitions: i32,
@@ -175,6 +177,7 @@ impl Default for Config {
             socket_request_max_bytes: 104_857_600,
             queued_max_request_bytes: 128 << 20,
             fetch_max_bytes: 57_671_680,
+            max_incremental_fetch_session_cache_slots: 1000,
 
             num_partitions: 1,
             auto_create_topics_enable: true,

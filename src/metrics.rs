@@ -145,6 +145,11 @@ pub struct Metrics {
     pub wal_group_bytes: Histogram,
     /// Bytes that the data directory holds.
     pub storage_usage_bytes: Gauge,
+    /// Fetch sessions, and the partitions that they remember.
+    pub fetch_sessions: Gauge,
+    pub fetch_session_partitions: Gauge,
+    /// Fetch sessions that made room for others.
+    pub fetch_sessions_evicted: Counter,
     /// Open Kafka connections.
     pub active_connections: Gauge,
     /// Kafka connections accepted.
@@ -178,6 +183,9 @@ impl Metrics {
             wal_fsync_latency: Histogram::latency(),
             wal_group_bytes: Histogram::new(GROUP_BYTES, 1.0),
             storage_usage_bytes: Gauge::default(),
+            fetch_sessions: Gauge::default(),
+            fetch_session_partitions: Gauge::default(),
+            fetch_sessions_evicted: Counter::default(),
             active_connections: Gauge::default(),
             connections_accepted: Counter::default(),
             connections_refused: Counter::default(),
@@ -244,6 +252,11 @@ impl Metrics {
                 "Kafka connections refused because of a limit.",
                 &self.connections_refused,
             ),
+            (
+                "chronik_fetch_sessions_evicted_total",
+                "Fetch sessions that were ended to make room for others.",
+                &self.fetch_sessions_evicted,
+            ),
         ] {
             text.counter(name, help, counter.get());
         }
@@ -254,6 +267,12 @@ impl Metrics {
                 &self.storage_usage_bytes,
             ),
             ("chronik_active_connections", "Open Kafka connections.", &self.active_connections),
+            ("chronik_fetch_sessions", "Fetch sessions (KIP-227).", &self.fetch_sessions),
+            (
+                "chronik_fetch_session_partitions",
+                "Partitions that fetch sessions remember.",
+                &self.fetch_session_partitions,
+            ),
         ] {
             text.gauge(name, help, gauge.get());
         }

@@ -58,7 +58,8 @@ pub fn expand(sequence: &Sequence, shared: &Shared<'_>) -> Vec<Job> {
         pinned = range.map_or(Vec::new(), |(min, max)| (min..=max).map(|v| Some((api.clone(), v))).collect());
     }
     let mut sets: Vec<Vec<(String, Value)>> = vec![Vec::new()];
-    let scope = Scope { prefix: String::new(), now: shared.now, variables: BTreeMap::new(), topic_ids: BTreeMap::new() };
+    let scope =
+        Scope { prefix: String::new(), now: shared.now, variables: BTreeMap::new(), topic_ids: BTreeMap::new() };
     for (name, values) in &sequence.with {
         let values = values.iter().map(|value| scope.eval(value).unwrap_or_else(|e| panic!("{}: {e}", sequence.place)));
         let values: Vec<Value> = values.collect();

@@ -178,6 +178,9 @@ pub static BROKER_CONFIGS: &[BrokerConfig] = &[
     fact("log.segment.delete.delay.ms", long(0), NotHere, |_| "0".into(), TOPIC_DEFAULT),
     option("max.connections", int(0), NotHere, |c| c.max_connections.to_string()),
     option("max.connections.per.ip", int(0), NotHere, |c| c.max_connections_per_ip.to_string()),
+    option("max.incremental.fetch.session.cache.slots", int(0), Never, |c| {
+        c.max_incremental_fetch_session_cache_slots.to_string()
+    }),
     option(
         "message.max.bytes",
         int(0),
