@@ -72,7 +72,9 @@ fn seeds() -> std::ops::Range<u64> {
 #[test]
 fn kafka_and_chronik_answer_alike() {
     let (Some(kafka), Some(chronik)) = (address("DIFFERENTIAL_KAFKA"), address("DIFFERENTIAL_CHRONIK")) else {
-        println!("SKIPPED: DIFFERENTIAL_KAFKA and DIFFERENTIAL_CHRONIK name no servers; scripts/differential starts them");
+        println!(
+            "SKIPPED: DIFFERENTIAL_KAFKA and DIFFERENTIAL_CHRONIK name no servers; scripts/differential starts them"
+        );
         return;
     };
     let apis = described();

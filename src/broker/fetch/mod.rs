@@ -17,7 +17,8 @@ use crate::limits;
 use crate::wal::{Convert, PartitionId, Place, ReadDone, ReadError, ReadFound, ReadJob, ReadKind, Splice};
 use crate::wire::batch;
 use crate::wire::msg::{
-    AbortedTransaction, FetchEpochEndOffset, FetchPartition, FetchPartitionData, FetchRequest, FetchResponse, FetchableTopicResponse,
+    AbortedTransaction, FetchEpochEndOffset, FetchPartition, FetchPartitionData, FetchRequest, FetchResponse,
+    FetchableTopicResponse,
 };
 use crate::wire::{self, frame, DecodeError, ErrorCode, RecordSet, Uuid};
 
@@ -466,10 +467,8 @@ impl Broker {
         let (Found::Splices(_, _, end) | Found::Converted(_, end)) = found else { return Vec::new() };
         let log = part.id.ok().and_then(|id| self.topics.partition(id)).map(|partition| &partition.log);
         let aborted = log.into_iter().flat_map(|log| log.txns.aborted_in(part.want.fetch_offset, *end));
-        let aborted = aborted.map(|txn| AbortedTransaction {
-            producer_id: txn.producer_id,
-            first_offset: txn.first_offset,
-        });
+        let aborted =
+            aborted.map(|txn| AbortedTransaction { producer_id: txn.producer_id, first_offset: txn.first_offset });
         aborted.collect()
     }
 }
