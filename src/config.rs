@@ -148,6 +148,10 @@ pub struct Config {
     pub offset_metadata_max_bytes: usize,
     /// An idle producer id is forgotten after this many milliseconds.
     pub producer_id_expiration_ms: i64,
+    /// A transactional id without a transaction is forgotten after this many milliseconds.
+    pub transactional_id_expiration_ms: i64,
+    /// Longest timeout that a transactional producer may ask for, in milliseconds.
+    pub transaction_max_timeout_ms: i64,
 }
 
 impl Default for Config {
@@ -198,6 +202,8 @@ impl Default for Config {
             offsets_retention_ms: 7 * DAY_MS,
             offset_metadata_max_bytes: 4096,
             producer_id_expiration_ms: DAY_MS,
+            transactional_id_expiration_ms: 7 * DAY_MS,
+            transaction_max_timeout_ms: 900_000,
         }
     }
 }

@@ -15,6 +15,7 @@ use super::log::PartitionLog;
 use super::metalog;
 use super::settings::{Rng, Settings};
 use super::topics::{StableMap, TopicChange};
+use super::txn::Txns;
 use super::{topics, Broker, Now};
 use crate::config::Fsync;
 use crate::limits;
@@ -53,6 +54,7 @@ impl Recovering {
     pub fn new(settings: Settings) -> Recovering {
         let seed = settings.seed;
         let groups = Groups::new(group_settings(&settings.config));
+        let txns = Txns::new(&settings.config);
         let broker_configs = BrokerConfigs::new(settings.config.clone());
         let broker = Broker {
             settings: Arc::new(settings),
@@ -72,6 +74,7 @@ impl Recovering {
             handles: BTreeMap::new(),
             groups,
             producer_ids: Default::default(),
+            txns,
             fetches: Default::default(),
             list_offsets: Default::default(),
             produces: Default::default(),
@@ -122,8 +125,9 @@ impl Recovering {
     pub fn meta(&mut self, entry: &MetaEntry) -> Result<(), String> {
         match entry.table {
             metalog::TOPIC | metalog::LOG_START => self.topic_change(topics::read_entry(entry)?),
-            metalog::GROUP | metalog::OFFSET => self.broker.groups.apply(entry)?,
+            metalog::GROUP | metalog::OFFSET | metalog::TXN_OFFSET => self.broker.groups.apply(entry)?,
             metalog::LOSSY => self.broker.lossy = entry.value.as_ref().is_some_and(|value| value[..] == [1]),
+            metalog::TXN => self.broker.txns.apply(entry)?,
             metalog::PRODUCER_IDS => self.broker.producer_ids.apply(entry)?,
             metalog::BROKER_CONFIG => self.broker.broker_configs.apply(entry)?,
             metalog::FEATURE => self.broker.features.apply(entry)?,
@@ -232,6 +236,7 @@ impl Recovering {
         broker.remove_segments();
         broker.schedule_retention(now);
         broker.groups.recovered(now);
+        broker.recover_txns(now);
         // No request is let in while one is due, and nothing else may happen that would take it.
         broker.checkpoint_if_due(now);
         Ok(self.broker)

@@ -202,6 +202,8 @@ pub static BROKER_CONFIGS: &[BrokerConfig] = &[
     }),
     option("queued.max.request.bytes", long(-1), Never, |c| c.queued_max_request_bytes.to_string()),
     option("socket.request.max.bytes", int(1), Never, |c| c.socket_request_max_bytes.to_string()),
+    option("transaction.max.timeout.ms", int(1), Never, |c| c.transaction_max_timeout_ms.to_string()),
+    option("transactional.id.expiration.ms", int(1), Never, |c| c.transactional_id_expiration_ms.to_string()),
     fact("unclean.leader.election.enable", Kind::Bool, NotHere, |_| "false".into(), TOPIC_DEFAULT),
 ];
 
