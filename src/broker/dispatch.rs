@@ -66,6 +66,7 @@ impl Broker {
             ApiKey::INCREMENTAL_ALTER_CONFIGS => self.incremental_alter_configs(request),
             ApiKey::ALTER_PARTITION_REASSIGNMENTS => self.alter_partition_reassignments(request),
             ApiKey::LIST_PARTITION_REASSIGNMENTS => self.list_partition_reassignments(request),
+            ApiKey::UPDATE_FEATURES => self.update_features(request),
             ApiKey::DESCRIBE_CLUSTER => self.describe_cluster(request),
             ApiKey::LIST_CONFIG_RESOURCES => self.list_config_resources(request),
             ApiKey::DESCRIBE_TOPIC_PARTITIONS => self.describe_topic_partitions(request),
@@ -101,11 +102,17 @@ impl Broker {
         };
         let named = request.to.version < 3 || (legal(body.client_software_name) && legal(body.client_software_version));
         let response = if named {
-            ApiVersionsResponse { api_keys: apis::served().map(advertised).collect(), ..Default::default() }
+            ApiVersionsResponse {
+                api_keys: apis::served().map(advertised).collect(),
+                supported_features: Broker::supported_features(request.to.version),
+                finalized_features_epoch: self.features.epoch(),
+                finalized_features: self.finalized_features(),
+                ..Default::default()
+            }
         } else {
             ApiVersionsResponse { error_code: ErrorCode::INVALID_REQUEST, ..Default::default() }
         };
-        self.reply_after(0, request.to, &response);
+        self.reply_after(self.features_seq(), request.to, &response);
         Ok(())
     }
 }

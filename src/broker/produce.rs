@@ -293,6 +293,7 @@ impl Broker {
             }
             Verdict::OutOfOrderSequence => return Err(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER.into()),
             Verdict::InvalidProducerEpoch => return Err(ErrorCode::INVALID_PRODUCER_EPOCH.into()),
+            Verdict::InvalidTxnState => return Err(ErrorCode::INVALID_TXN_STATE.into()),
         }
         let base_offset = log.next_offset;
         let next_offset = base_offset
@@ -304,7 +305,7 @@ impl Broker {
         };
         self.settings.metrics.messages_received.add(header.records_count as u64);
         log.next_offset = next_offset;
-        log.producers.appended(header, base_offset, log_append_time_ms, now.wall_ms);
+        log.batch_appended(header, base_offset, log_append_time_ms, now.wall_ms);
         let planned = PlannedBatch { bytes, base_offset, leader_epoch: log.leader_epoch };
         partition.last_seq = self.gather.batch(id, planned, next_offset - 1, header.max_timestamp);
         Ok(Appended {

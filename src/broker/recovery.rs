@@ -22,6 +22,7 @@ use crate::wal::recovery::{Recovered, Replay};
 use crate::wal::ring::Ring;
 use crate::wal::{GroupSeq, LogPosition, MetaEntry, PartitionId, RunRef, SegmentId};
 use crate::wire::batch;
+use crate::wire::control::EndMarker;
 
 /// A broker that is being put together.
 #[derive(Debug)]
@@ -76,6 +77,7 @@ impl Recovering {
             produces: Default::default(),
             checkpoint: Default::default(),
             broker_configs,
+            features: Default::default(),
             timers: Default::default(),
             rolling: None,
             next_job: 0,
@@ -124,6 +126,7 @@ impl Recovering {
             metalog::LOSSY => self.broker.lossy = entry.value.as_ref().is_some_and(|value| value[..] == [1]),
             metalog::PRODUCER_IDS => self.broker.producer_ids.apply(entry)?,
             metalog::BROKER_CONFIG => self.broker.broker_configs.apply(entry)?,
+            metalog::FEATURE => self.broker.features.apply(entry)?,
             table => return Err(format!("metadata of kind {table} is unknown to this program")),
         }
         Ok(())
@@ -173,7 +176,11 @@ impl Recovering {
                 batch::TimestampType::CreateTime => -1,
             };
             // When it was appended is not recorded; `finish` makes it the time of recovery.
-            log.producers.appended(header, header.base_offset, append_time, i64::MAX);
+            match EndMarker::of(&batch) {
+                Some(marker) => log.marker_appended(&marker, header.base_offset, i64::MAX),
+                None if header.is_control() => {}
+                None => log.batch_appended(header, header.base_offset, append_time, i64::MAX),
+            }
             self.records += header.records_count as u64;
         }
         log.durable(run);

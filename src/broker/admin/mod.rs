@@ -13,6 +13,7 @@ mod describe_configs;
 mod describe_topics;
 mod log_dirs;
 mod replicas;
+mod update_features;
 
 use std::collections::BTreeSet;
 

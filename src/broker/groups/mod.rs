@@ -12,6 +12,7 @@
 mod api;
 mod ctx;
 mod group;
+mod kinds;
 mod offsets;
 mod persist;
 mod rebalance;
@@ -30,6 +31,7 @@ pub use api::GROUP_APIS;
 pub use ctx::{Client, Ctx, Node, Outbox, TopicLookup};
 pub use group::GroupState;
 use group::{Group, Name};
+pub use kinds::GroupKind;
 use timers::{Timer, Timers, What};
 
 /// The coordinator's settings, under Kafka's names.
@@ -115,6 +117,8 @@ type Parked = BTreeMap<(ConnId, u64), (Name, Name)>;
 pub struct Groups {
     settings: GroupSettings,
     groups: BTreeMap<Name, Group>,
+    /// Ids of groups that other rooms keep.
+    claimed: BTreeMap<Name, GroupKind>,
     timers: Timers,
     parked: Parked,
     /// Sum of the groups' `counted_bytes`.
@@ -127,6 +131,7 @@ impl Groups {
         Groups {
             settings,
             groups: BTreeMap::new(),
+            claimed: BTreeMap::new(),
             timers: Timers::default(),
             parked: Parked::new(),
             bytes: 0,

@@ -1,0 +1,3 @@
+//! Owns transactions.
+
+pub mod partition;
