@@ -232,7 +232,7 @@ impl Groups {
 
     /// A topic was deleted: what groups committed for it is forgotten.
     pub fn topic_deleted(&mut self, ctx: &mut Ctx<'_>, name: &str) {
-        let concerned = |g: &&Group| !g.offsets.partitions_of(name).is_empty();
+        let concerned = |g: &&Group| !g.offsets.partitions_of(name).is_empty() || !g.pending_txn.is_empty();
         let ids: Vec<Name> = self.groups.values().filter(concerned).map(|g| g.id.clone()).collect();
         for id in ids {
             self.act(ctx.now, ctx.out, &id, |group, env| group.topic_deleted(env, name));
