@@ -139,3 +139,11 @@ pub const GROUP_CHANGE_BYTES: usize = 2 << 20;
 
 const _: () = assert!(META_CHANGE_BYTES < GROUP_CHANGE_BYTES && GROUP_CHANGE_BYTES < META_RESERVE_BYTES);
 const _: () = assert!(CONSUMER_GROUP_BYTES_MAX < GROUP_CHANGE_BYTES);
+
+/// Groups and client-metrics subscriptions that may have configurations; POLICY_VIOLATION beyond it.
+pub const CONFIG_RESOURCES_MAX: usize = 10_000;
+
+/// Names and values of the configurations of one group or client-metrics subscription together, in bytes.
+pub const RESOURCE_CONFIGS_BYTES_MAX: usize = 16 << 10;
+
+const _: () = assert!(RESOURCE_CONFIGS_BYTES_MAX + CONSUMER_GROUP_ID_BYTES_MAX + 16_384 <= META_CHANGE_BYTES);

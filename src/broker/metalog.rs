@@ -19,6 +19,9 @@ pub const BROKER_CONFIG: u8 = 6;
 /// Whether acknowledgements wait for fsync: scope and key empty; value = one byte, 1 when they do not
 /// (broker/recovery.rs). An unclean stop then raises leader epochs.
 pub const LOSSY: u8 = 7;
+/// Configurations of groups and client metrics: scope = kind and name, key = empty; value = all that were set
+/// (broker/configs/resource_configs.rs).
+pub const RESOURCE_CONFIG: u8 = 14;
 /// Finalized feature levels: scope = feature, key = empty; value = level and the epoch of its change (broker/features.rs).
 pub const FEATURE: u8 = 15;
 

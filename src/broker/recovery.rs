@@ -78,6 +78,7 @@ impl Recovering {
             checkpoint: Default::default(),
             broker_configs,
             features: Default::default(),
+            resource_configs: Default::default(),
             timers: Default::default(),
             rolling: None,
             next_job: 0,
@@ -126,6 +127,7 @@ impl Recovering {
             metalog::LOSSY => self.broker.lossy = entry.value.as_ref().is_some_and(|value| value[..] == [1]),
             metalog::PRODUCER_IDS => self.broker.producer_ids.apply(entry)?,
             metalog::BROKER_CONFIG => self.broker.broker_configs.apply(entry)?,
+            metalog::RESOURCE_CONFIG => self.broker.resource_configs.apply(entry)?,
             metalog::FEATURE => self.broker.features.apply(entry)?,
             table => return Err(format!("metadata of kind {table} is unknown to this program")),
         }
