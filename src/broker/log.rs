@@ -75,6 +75,14 @@ impl PartitionLog {
         unstable.min(self.high_watermark)
     }
 
+    /// The end of what a reader may see.
+    pub fn readable_end(&self, read_committed: bool) -> i64 {
+        match read_committed {
+            true => self.last_stable_offset(),
+            false => self.high_watermark,
+        }
+    }
+
     /// Notes a data batch that got its offset, or that was found at recovery. Times are wall clock, ms.
     pub fn batch_appended(&mut self, header: &BatchHeader, base_offset: i64, append_time_ms: i64, now_ms: i64) {
         if self.producers.appended(header, base_offset, append_time_ms, now_ms) {

@@ -152,18 +152,22 @@ impl Broker {
         let mut partitions = Vec::with_capacity(written.runs.len());
         for run in &written.runs {
             if let Some(partition) = self.topics.partition_mut(run.id) {
-                if partition.log.durable(*run) {
+                let log = &mut partition.log;
+                let stable_before = log.last_stable_offset();
+                let first_in_segment = log.durable(*run);
+                let stable_moved = log.last_stable_offset() > stable_before;
+                if first_in_segment {
                     self.segments.add_live(run.segment, run.id);
                     self.schedule_retention_of(now, run.id);
                 }
-                partitions.push((run.id, run.len));
+                partitions.push((run.id, run.len, stable_moved));
             }
         }
-        self.keep_in_ring(&written, &partitions);
+        self.keep_in_ring(&written, partitions.iter().map(|(id, ..)| *id).collect());
         self.follow_segments(now, &written);
         self.conns.durable(self.durable, &mut self.effects);
-        for (id, len) in partitions {
-            self.wake_fetches(now, id, len);
+        for (id, len, stable_moved) in partitions {
+            self.wake_fetches(now, id, len, stable_moved);
         }
         self.remove_segments();
         self.checkpoint_if_due(now);
@@ -363,13 +367,13 @@ impl Broker {
     }
 
     /// Keeps a written group in memory, and forgets runs that have left it.
-    fn keep_in_ring(&mut self, written: &wal::Written, partitions: &[(PartitionId, u32)]) {
+    fn keep_in_ring(&mut self, written: &wal::Written, partitions: Vec<PartitionId>) {
         if written.buf.is_empty() {
             return;
         }
         let at = LogPosition { segment: written.handle.segment, position: written.position };
         self.ring.push(at.segment, at.position, written.buf.clone());
-        self.ring_groups.push_back((at, partitions.iter().map(|(id, _)| *id).collect()));
+        self.ring_groups.push_back((at, partitions));
         self.handles.insert(at.segment, written.handle.clone());
         let (start, unsealed) = (self.ring.start(), self.segments.unsealed());
         self.handles.retain(|segment, _| *segment >= start.0);
