@@ -51,7 +51,8 @@ pub fn compare(
     allowed: &Allowed,
     used: &mut BTreeMap<String, usize>,
 ) -> Vec<StepDifference> {
-    let mut comparison = Comparison { allowed, aliases: BTreeMap::new(), back: BTreeMap::new(), marked: &[], used, found: Vec::new() };
+    let mut comparison =
+        Comparison { allowed, aliases: BTreeMap::new(), back: BTreeMap::new(), marked: &[], used, found: Vec::new() };
     let mut steps = Vec::new();
     for (step, (theirs, ours)) in kafka.iter().zip(chronik).enumerate() {
         comparison.marked = &theirs.allow;
@@ -104,9 +105,7 @@ impl Comparison<'_> {
             Some((How::Alias, rule)) if self.is_alias(kafka, chronik) => return self.count(rule),
             Some((How::AtLeast, rule)) if kafka.int() < chronik.int() => return self.count(rule),
             Some((How::AtMost, rule)) if kafka.int() > chronik.int() => return self.count(rule),
-            Some((How::Pair(theirs, ours), rule))
-                if kafka.to_string() == *theirs && chronik.to_string() == *ours =>
-            {
+            Some((How::Pair(theirs, ours), rule)) if kafka.to_string() == *theirs && chronik.to_string() == *ours => {
                 return self.count(rule)
             }
             _ => {}

@@ -272,10 +272,8 @@ mod tests {
     #[test]
     fn what_cannot_be_honoured_is_refused_with_a_sentence() {
         let config = Config::default();
-        for (name, value) in [("compression.type", "lz4")] {
-            let why = find(name).unwrap().check(&config, value).unwrap_err();
-            assert_eq!(why, format!("{name}={value} is not available in this version"));
-        }
+        let why = find("compression.type").unwrap().check(&config, "lz4").unwrap_err();
+        assert_eq!(why, "compression.type=lz4 is not available in this version");
         let never = Config { fsync: Fsync::Never, ..Config::default() };
         let flush = find("flush.messages").unwrap();
         assert!(flush.check(&config, "1").is_ok());
