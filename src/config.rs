@@ -5,6 +5,7 @@
 //! table of options states. Fields end in their unit; times are `i64` milliseconds, as in
 //! Kafka's protocol, and `-1` means "no limit" only where the field says so.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use log::LevelFilter;
@@ -106,6 +107,8 @@ pub struct Config {
     /// Upper bound in bytes for the records of one Fetch response.
     pub fetch_max_bytes: usize,
 
+    /// Defaults of topic configurations that were changed while the broker runs, by the broker's name for them.
+    pub topic_defaults: BTreeMap<&'static str, String>,
     /// Partitions of a topic that is created without a number.
     pub num_partitions: i32,
     /// Create a topic when a client that allows it asks for its metadata.
@@ -180,6 +183,7 @@ impl Default for Config {
             queued_max_request_bytes: 128 << 20,
             fetch_max_bytes: 57_671_680,
 
+            topic_defaults: BTreeMap::new(),
             num_partitions: 1,
             auto_create_topics_enable: true,
             delete_topic_enable: true,

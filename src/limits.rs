@@ -159,3 +159,11 @@ pub const TRANSACTIONAL_IDS_BYTES_MAX: usize = 128 << 20;
 
 /// Transactions that are aborted, and ids that are forgotten, in one turn; the others come with the next.
 pub const TRANSACTIONAL_IDS_PER_TURN_MAX: usize = 100;
+
+/// Groups and client-metrics subscriptions that may have configurations; POLICY_VIOLATION beyond it.
+pub const CONFIG_RESOURCES_MAX: usize = 10_000;
+
+/// Names and values of the configurations of one group or client-metrics subscription together, in bytes.
+pub const RESOURCE_CONFIGS_BYTES_MAX: usize = 16 << 10;
+
+const _: () = assert!(RESOURCE_CONFIGS_BYTES_MAX + CONSUMER_GROUP_ID_BYTES_MAX + 16_384 <= META_CHANGE_BYTES);

@@ -238,6 +238,7 @@ impl Harness {
                     self.checkpoint = Some((job.seq, job.position, job.bytes));
                     self.broker.checkpoint_done(self.now, done);
                 }
+                Effect::LogLevel(_) => {}
                 Effect::Remove(segment) => self.removed.push(segment),
             }
         }

@@ -105,6 +105,7 @@ pub struct Broker {
     checkpoint: checkpoint::Progress,
     broker_configs: configs::BrokerConfigs,
     features: features::Features,
+    resource_configs: configs::ResourceConfigs,
     timers: BTreeSet<(u64, Timer)>,
     /// The segment for which a roll is timed.
     rolling: Option<SegmentId>,

@@ -81,6 +81,7 @@ impl Recovering {
             checkpoint: Default::default(),
             broker_configs,
             features: Default::default(),
+            resource_configs: Default::default(),
             timers: Default::default(),
             rolling: None,
             next_job: 0,
@@ -130,6 +131,7 @@ impl Recovering {
             metalog::TXN => self.broker.txns.apply(entry)?,
             metalog::PRODUCER_IDS => self.broker.producer_ids.apply(entry)?,
             metalog::BROKER_CONFIG => self.broker.broker_configs.apply(entry)?,
+            metalog::RESOURCE_CONFIG => self.broker.resource_configs.apply(entry)?,
             metalog::FEATURE => self.broker.features.apply(entry)?,
             table => return Err(format!("metadata of kind {table} is unknown to this program")),
         }
