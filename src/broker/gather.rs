@@ -81,6 +81,15 @@ impl Gather {
         self.meta_seq
     }
 
+    /// Adds changes of metadata that become durable together, or not at all.
+    pub fn metas(&mut self, entries: Vec<MetaEntry>) -> GroupSeq {
+        let cost = |e: &MetaEntry| e.scope.len() + e.key.len() + e.value.as_ref().map_or(0, |v| v.len()) + 32;
+        let bytes = entries.iter().map(cost).sum();
+        self.room_for(bytes).group.meta.extend(entries);
+        self.meta_seq = self.queue.back().map_or(0, |b| b.group.seq);
+        self.meta_seq
+    }
+
     /// An empty group: asks the log whether there is space again.
     pub fn probe(&mut self) {
         self.room_for(0);

@@ -19,6 +19,9 @@ pub const BROKER_CONFIG: u8 = 6;
 /// Whether acknowledgements wait for fsync: scope and key empty; value = one byte, 1 when they do not
 /// (broker/recovery.rs). An unclean stop then raises leader epochs.
 pub const LOSSY: u8 = 7;
+/// Consumer groups (KIP-848): scope = group id; key = a letter for what it is, and a member id; value = epochs, what members
+/// say, what they are to own and what they own (broker/groups/consumer/persist.rs).
+pub const CONSUMER_GROUP: u8 = 10;
 
 use bytes::Bytes;
 
