@@ -44,7 +44,9 @@ pub trait Outbox {
     /// Appends a change of metadata.
     fn meta(&mut self, entry: MetaEntry);
     /// Appends changes that are durable together, or not at all.
-    fn metas(&mut self, entries: Vec<MetaEntry>);
+    fn metas(&mut self, entries: Vec<MetaEntry>) {
+        entries.into_iter().for_each(|entry| self.meta(entry));
+    }
     /// Has a worker look a regular expression up; answered by `Groups::matched`.
     fn match_topics(&mut self, job: MatchJob);
     /// A random id that was not given before.

@@ -10,6 +10,7 @@ use super::consumer::patterns::Patterns;
 use super::consumer::ConsumerGroup;
 use super::kinds::GroupKind;
 use super::offsets::Offsets;
+use super::txn_offsets::TxnOffsets;
 use crate::wire::msg::{ConsumerProtocolAssignment, ConsumerProtocolSubscription, JoinGroupRequestProtocol};
 use crate::wire::{ErrorCode, Reader, Wire};
 
@@ -140,6 +141,8 @@ pub(super) struct Group {
     pub offsets: Offsets,
     /// Set when this is a consumer group; then nothing of the above but `state_ms` and the offsets is used.
     pub consumer: Option<Box<ConsumerGroup>>,
+    /// Offsets that become the group's when a transaction ends.
+    pub pending_txn: TxnOffsets,
     pub offsets_us: Option<u64>,
     /// The group's value in the log, as last appended.
     pub persisted: Option<Bytes>,
@@ -171,6 +174,7 @@ impl Group {
             state_ms: -1,
             offsets: Offsets::default(),
             consumer: None,
+            pending_txn: TxnOffsets::default(),
             offsets_us: None,
             persisted: None,
             counted_bytes: 0,
@@ -183,7 +187,8 @@ impl Group {
     /// The same group as if it had never had members; its offsets stay. No timer of it may be set.
     pub fn reset(&mut self) {
         let (id, counted_bytes, offsets) = (self.id.clone(), self.counted_bytes, std::mem::take(&mut self.offsets));
-        *self = Group { counted_bytes, offsets, ..Group::new(id) };
+        let pending_txn = std::mem::take(&mut self.pending_txn);
+        *self = Group { counted_bytes, offsets, pending_txn, ..Group::new(id) };
     }
 
     /// Bytes that the group takes, roughly.
@@ -191,7 +196,8 @@ impl Group {
         let pending: usize = self.pending.keys().map(|id| id.len() + 160).sum();
         let persisted = self.persisted.as_ref().map_or(0, |p| p.len());
         let consumer = self.consumer.as_ref().map_or(0, |consumer| consumer.bytes());
-        512 + self.id.len() + self.members_bytes + pending + persisted + self.offsets.bytes() + consumer
+        let offsets = self.offsets.bytes() + self.pending_txn.bytes();
+        512 + self.id.len() + self.members_bytes + pending + persisted + offsets + consumer
     }
 
     pub fn members_bytes(&self) -> usize {
@@ -204,9 +210,10 @@ impl Group {
         self.is_bare() && self.pending.is_empty() && !kept && self.generation == 0
     }
 
-    /// Empty and without offsets.
+    /// Empty and without offsets, also such as are pending.
     pub fn is_bare(&self) -> bool {
-        self.state == GroupState::Empty && !self.has_members() && self.offsets.is_empty()
+        let offsets = !self.offsets.is_empty() || !self.pending_txn.is_empty();
+        self.state == GroupState::Empty && !self.has_members() && !offsets
     }
 
     /// Of which kind it is; shared groups are kept elsewhere.

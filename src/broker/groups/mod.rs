@@ -21,6 +21,7 @@ mod patterns_wait;
 mod persist;
 mod rebalance;
 mod timers;
+mod txn_offsets;
 
 use std::collections::BTreeMap;
 
@@ -43,6 +44,7 @@ use group::{Group, Name};
 pub use kinds::GroupKind;
 use patterns_wait::Waiting;
 use timers::{Timer, Timers, What};
+pub use txn_offsets::Collected;
 
 /// The coordinator's settings, under Kafka's names.
 #[derive(Clone, Debug)]
@@ -219,7 +221,7 @@ impl Groups {
         }
     }
 
-    /// Takes over an entry of the tables GROUP and OFFSET, in the order in which they were appended.
+    /// Takes over an entry of the tables GROUP, OFFSET and TXN_OFFSET, in the order in which they were appended.
     ///
     /// # Errors
     /// An entry that this version can't read, with the group and what is wrong.
@@ -231,6 +233,7 @@ impl Groups {
             metalog::GROUP => apply_group(group, entry),
             metalog::OFFSET => apply_offset(group, entry),
             metalog::CONSUMER_GROUP => apply_consumer(group, entry),
+            metalog::TXN_OFFSET => Groups::apply_txn_offset(group, entry),
             other => Err(format!("table {other} is not one of groups")),
         };
         self.settle(id);
@@ -257,7 +260,7 @@ impl Groups {
         }
     }
 
-    /// The entries that make this state, as far as it was appended: groups, then their offsets.
+    /// The entries that make this state, as far as it was appended: groups, then their offsets and those of transactions.
     pub fn snapshot(&self, out: &mut Vec<MetaEntry>) {
         for group in self.groups.values() {
             if let Some(value) = &group.persisted {
@@ -268,6 +271,7 @@ impl Groups {
             }
             let offsets = group.offsets.iter();
             out.extend(offsets.map(|(topic, p, offset)| persist::offset_entry(&group.id, topic, p, Some(offset))));
+            Groups::snapshot_txn_offsets(group, out);
         }
     }
 
@@ -438,6 +442,7 @@ impl Groups {
             for (topic, partition) in offsets {
                 group.remove_offset(env, &topic, partition);
             }
+            group.forget_all_pending(env, None);
             if group.persisted.is_some() {
                 env.out.meta(persist::group_value_entry(&group.id, None));
             }

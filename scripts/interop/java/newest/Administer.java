@@ -1,0 +1,1 @@
+final class Administer { static void run() {} }
