@@ -139,3 +139,31 @@ pub const GROUP_CHANGE_BYTES: usize = 2 << 20;
 
 const _: () = assert!(META_CHANGE_BYTES < GROUP_CHANGE_BYTES && GROUP_CHANGE_BYTES < META_RESERVE_BYTES);
 const _: () = assert!(CONSUMER_GROUP_BYTES_MAX < GROUP_CHANGE_BYTES);
+
+/// Partitions of one transaction; POLICY_VIOLATION beyond it.
+pub const TXN_PARTITIONS_MAX: usize = 10_000;
+
+/// Upper bound of what the end of one transaction takes of a group of the log: its state, its markers, its offsets. It
+/// comes out of the reserve, so that transactions end on a full disk too.
+pub const TXN_END_BYTES_MAX: usize = 3 << 20;
+
+const _: () = assert!(TXN_PARTITIONS_MAX * 280 < TXN_END_BYTES_MAX && TXN_END_BYTES_MAX < META_RESERVE_BYTES);
+
+/// Aborted transactions that one partition remembers; beyond it none can begin there (POLICY_VIOLATION) until retention
+/// has made room.
+pub const ABORTED_TXNS_PER_PARTITION_MAX: usize = 500_000;
+
+/// Transactional ids that may exist, and their bytes of memory; COORDINATOR_NOT_AVAILABLE for a new one beyond it.
+pub const TRANSACTIONAL_IDS_MAX: usize = 100_000;
+pub const TRANSACTIONAL_IDS_BYTES_MAX: usize = 128 << 20;
+
+/// Transactions that are aborted, and ids that are forgotten, in one turn; the others come with the next.
+pub const TRANSACTIONAL_IDS_PER_TURN_MAX: usize = 100;
+
+/// Groups and client-metrics subscriptions that may have configurations; POLICY_VIOLATION beyond it.
+pub const CONFIG_RESOURCES_MAX: usize = 10_000;
+
+/// Names and values of the configurations of one group or client-metrics subscription together, in bytes.
+pub const RESOURCE_CONFIGS_BYTES_MAX: usize = 16 << 10;
+
+const _: () = assert!(RESOURCE_CONFIGS_BYTES_MAX + CONSUMER_GROUP_ID_BYTES_MAX + 16_384 <= META_CHANGE_BYTES);

@@ -227,6 +227,7 @@ impl Harness {
                     self.checkpoint = Some((job.seq, job.position, job.bytes));
                     self.broker.checkpoint_done(self.now, done);
                 }
+                Effect::LogLevel(_) => {}
                 Effect::Remove(segment) => self.removed.push(segment),
             }
         }
@@ -322,16 +323,36 @@ impl MemLog {
         bytes[position as usize..position as usize + len as usize].to_vec()
     }
 
-    /// Does a reader's work for Fetch: the whole runs of one segment from the one that holds the offset on.
+    /// Does a reader's work for Fetch: the batches of one segment from the one that holds the offset on, up to the end
+    /// that readers may see.
     fn find(&self, job: ReadJob) -> ReadDone {
-        let ReadKind::Fetch { place: Place { segment, .. }, offset, .. } = job.kind else {
+        let ReadKind::Fetch { place: Place { segment, .. }, offset, end_offset, convert, .. } = job.kind else {
             panic!("this log answers reads for Fetch only");
         };
         let runs = self.groups.values().flat_map(|group| &group.runs);
-        let wanted = runs.filter(|run| run.id == job.id && run.segment == segment && run.last_offset >= offset);
         let handle = SegmentHandle { segment, file: self.files[&segment].clone() };
-        let splices = wanted.map(|run| Splice { handle: handle.clone(), position: run.position, len: run.len });
-        ReadDone { job: job.job, id: job.id, result: Ok(ReadFound::Splices(splices.collect())) }
+        let (mut splices, mut bytes, mut next) = (Vec::new(), Vec::new(), offset);
+        for run in runs.filter(|run| run.id == job.id && run.segment == segment && run.last_offset >= offset) {
+            let data = self.read(run.segment, run.position, run.len);
+            let mut position = run.position;
+            for batch in chronik::wire::batch::batches(&data).map(|batch| batch.unwrap()) {
+                let len = batch.bytes.len() as u32;
+                if batch.header.last_offset() >= offset && batch.header.base_offset < end_offset {
+                    next = batch.header.last_offset() + 1;
+                    bytes.extend_from_slice(batch.bytes);
+                    splices.push(Splice { handle: handle.clone(), position, len });
+                }
+                position += u64::from(len);
+            }
+        }
+        let found = match convert {
+            None => ReadFound::Splices(splices, next),
+            Some(convert) => {
+                let set = chronik::wire::legacy::convert_down(&bytes, convert.magic, offset, 1 << 20).unwrap();
+                ReadFound::Converted(set.into(), next)
+            }
+        };
+        ReadDone { job: job.job, id: job.id, result: Ok(found) }
     }
 }
 

@@ -3,6 +3,7 @@
 mod admin;
 mod cli;
 mod codec;
+mod differential;
 mod groups;
 mod harness;
 mod man;

@@ -4,7 +4,7 @@
 mod json;
 mod known_failures;
 mod oracle;
-mod random;
+pub mod random;
 mod robust;
 mod schema;
 

@@ -344,19 +344,23 @@ impl Groups {
             let lookup = ctx.topics;
             let groups = request.groups.iter().map(|asked| OffsetFetchResponseGroup {
                 group_id: asked.group_id,
-                topics: self.fetched_of_group(lookup, to.version, asked),
+                topics: self.fetched_of_group(lookup, to.version, asked, request.require_stable),
                 ..Default::default()
             });
             let groups = groups.collect();
             return send(ctx.out, to, &OffsetFetchResponse { groups, ..Default::default() });
         }
-        let group = self.groups.get(request.group_id);
+        let (group, stable) = (self.groups.get(request.group_id), request.require_stable);
         let topics = match &request.topics {
             Some(topics) => topics
                 .iter()
                 .map(|topic| OffsetFetchResponseTopic {
                     name: topic.name,
-                    partitions: topic.partition_indexes.iter().map(|p| fetched_old(group, topic.name, *p)).collect(),
+                    partitions: topic
+                        .partition_indexes
+                        .iter()
+                        .map(|p| fetched_old(group, topic.name, *p, stable))
+                        .collect(),
                 })
                 .collect(),
             None => group
@@ -364,7 +368,7 @@ impl Groups {
                 .flat_map(|group| group.offsets.topics())
                 .map(|(topic, partitions)| OffsetFetchResponseTopic {
                     name: topic,
-                    partitions: partitions.keys().map(|p| fetched_old(group, topic, *p)).collect(),
+                    partitions: partitions.keys().map(|p| fetched_old(group, topic, *p, stable)).collect(),
                 })
                 .collect(),
         };
@@ -377,6 +381,7 @@ impl Groups {
         lookup: &'a dyn TopicLookup,
         version: i16,
         asked: &OffsetFetchRequestGroup<'a>,
+        stable: bool,
     ) -> Vec<OffsetFetchResponseTopics<'a>> {
         let group = self.groups.get(asked.group_id);
         let by_id = version >= TOPIC_ID_VERSION;
@@ -386,7 +391,7 @@ impl Groups {
                 .filter_map(|(topic, partitions)| {
                     // By id, what is for a topic that is no longer there can't be named.
                     let topic_id = if by_id { lookup.id_of(topic)? } else { Default::default() };
-                    let partitions = partitions.keys().map(|p| fetched(group, topic, *p)).collect();
+                    let partitions = partitions.keys().map(|p| fetched(group, topic, *p, stable)).collect();
                     Some(OffsetFetchResponseTopics { name: topic, topic_id, partitions })
                 })
                 .collect();
@@ -394,10 +399,11 @@ impl Groups {
         let topics = topics.iter().map(|topic| {
             let name = if by_id { lookup.name_of(topic.topic_id) } else { Some(topic.name) };
             let partitions = topic.partition_indexes.iter().map(|p| match name {
-                Some(name) => fetched(group, name, *p),
-                None => {
-                    OffsetFetchResponsePartitions { error_code: ErrorCode::UNKNOWN_TOPIC_ID, ..fetched(None, "", *p) }
-                }
+                Some(name) => fetched(group, name, *p, stable),
+                None => OffsetFetchResponsePartitions {
+                    error_code: ErrorCode::UNKNOWN_TOPIC_ID,
+                    ..fetched(None, "", *p, false)
+                },
             });
             let partitions = partitions.collect();
             OffsetFetchResponseTopics { name: topic.name, topic_id: topic.topic_id, partitions }
@@ -478,7 +484,20 @@ fn commit_one(
     ErrorCode::NONE
 }
 
-fn fetched<'a>(group: Option<&'a Group>, topic: &str, partition_index: i32) -> OffsetFetchResponsePartitions<'a> {
+/// One offset. Who asks for stable ones only is told to wait while a transaction may still change it (KIP-447).
+fn fetched<'a>(
+    group: Option<&'a Group>,
+    topic: &str,
+    partition_index: i32,
+    stable: bool,
+) -> OffsetFetchResponsePartitions<'a> {
+    let pending = group.map(|group| &group.pending_txn).filter(|pending| stable && !pending.is_empty());
+    if pending.is_some_and(|pending| pending.holds(topic, partition_index)) {
+        return OffsetFetchResponsePartitions {
+            error_code: ErrorCode::UNSTABLE_OFFSET_COMMIT,
+            ..fetched(None, topic, partition_index, false)
+        };
+    }
     let offset = group.and_then(|group| group.offsets.get(topic, partition_index));
     OffsetFetchResponsePartitions {
         partition_index,
@@ -490,8 +509,13 @@ fn fetched<'a>(group: Option<&'a Group>, topic: &str, partition_index: i32) -> O
 }
 
 /// The same in the shape of a request for one group.
-fn fetched_old<'a>(group: Option<&'a Group>, topic: &str, partition_index: i32) -> OffsetFetchResponsePartition<'a> {
-    let f = fetched(group, topic, partition_index);
+fn fetched_old<'a>(
+    group: Option<&'a Group>,
+    topic: &str,
+    partition_index: i32,
+    stable: bool,
+) -> OffsetFetchResponsePartition<'a> {
+    let f = fetched(group, topic, partition_index, stable);
     OffsetFetchResponsePartition {
         partition_index,
         committed_offset: f.committed_offset,
@@ -535,8 +559,7 @@ fn described(group: &Group, with_operations: bool) -> DescribeGroupsDescribedGro
 /// Every group's coordinator is this broker.
 fn find_coordinator(ctx: &mut Ctx<'_>, to: ReplyTo, request: &FindCoordinatorRequest<'_>) {
     let refused = match request.key_type {
-        KEY_TYPE_GROUP => None,
-        KEY_TYPE_TRANSACTION => Some("Transactions are not available in this version."),
+        KEY_TYPE_GROUP | KEY_TYPE_TRANSACTION => None,
         KEY_TYPE_SHARE => Some("Share groups are not available in this version."),
         _ => Some("The key type is not one that exists."),
     };

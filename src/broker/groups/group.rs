@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::super::reply::ReplyTo;
 use super::offsets::Offsets;
+use super::txn_offsets::TxnOffsets;
 use crate::wire::msg::{ConsumerProtocolSubscription, JoinGroupRequestProtocol};
 use crate::wire::{ErrorCode, Reader, Wire};
 
@@ -135,6 +136,8 @@ pub(super) struct Group {
     /// Wall clock (ms) at which the group became empty or stable; -1 before.
     pub state_ms: i64,
     pub offsets: Offsets,
+    /// Offsets that become the group's when a transaction ends.
+    pub pending_txn: TxnOffsets,
     pub offsets_us: Option<u64>,
     /// The group's value in the log, as last appended.
     pub persisted: Option<Bytes>,
@@ -165,6 +168,7 @@ impl Group {
             subscribed: None,
             state_ms: -1,
             offsets: Offsets::default(),
+            pending_txn: TxnOffsets::default(),
             offsets_us: None,
             persisted: None,
             counted_bytes: 0,
@@ -177,14 +181,15 @@ impl Group {
     /// The same group as if it had never had members; its offsets stay. No timer of it may be set.
     pub fn reset(&mut self) {
         let (id, counted_bytes, offsets) = (self.id.clone(), self.counted_bytes, std::mem::take(&mut self.offsets));
-        *self = Group { counted_bytes, offsets, ..Group::new(id) };
+        let pending_txn = std::mem::take(&mut self.pending_txn);
+        *self = Group { counted_bytes, offsets, pending_txn, ..Group::new(id) };
     }
 
     /// Bytes that the group takes, roughly.
     pub fn bytes(&self) -> usize {
         let pending: usize = self.pending.keys().map(|id| id.len() + 160).sum();
         let persisted = self.persisted.as_ref().map_or(0, |p| p.len());
-        512 + self.id.len() + self.members_bytes + pending + persisted + self.offsets.bytes()
+        512 + self.id.len() + self.members_bytes + pending + persisted + self.offsets.bytes() + self.pending_txn.bytes()
     }
 
     pub fn members_bytes(&self) -> usize {
@@ -196,9 +201,10 @@ impl Group {
         self.is_bare() && self.pending.is_empty() && self.persisted.is_none() && self.generation == 0
     }
 
-    /// Empty and without offsets.
+    /// Empty and without offsets, also such as are pending.
     pub fn is_bare(&self) -> bool {
-        self.state == GroupState::Empty && self.members.is_empty() && self.offsets.is_empty()
+        let offsets = !self.offsets.is_empty() || !self.pending_txn.is_empty();
+        self.state == GroupState::Empty && self.members.is_empty() && !offsets
     }
 
     pub fn is_leader(&self, member_id: &str) -> bool {

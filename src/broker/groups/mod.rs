@@ -12,10 +12,12 @@
 mod api;
 mod ctx;
 mod group;
+mod kinds;
 mod offsets;
 mod persist;
 mod rebalance;
 mod timers;
+mod txn_offsets;
 
 use std::collections::BTreeMap;
 
@@ -30,7 +32,9 @@ pub use api::GROUP_APIS;
 pub use ctx::{Client, Ctx, Node, Outbox, TopicLookup};
 pub use group::GroupState;
 use group::{Group, Name};
+pub use kinds::GroupKind;
 use timers::{Timer, Timers, What};
+pub use txn_offsets::Collected;
 
 /// The coordinator's settings, under Kafka's names.
 #[derive(Clone, Debug)]
@@ -115,6 +119,8 @@ type Parked = BTreeMap<(ConnId, u64), (Name, Name)>;
 pub struct Groups {
     settings: GroupSettings,
     groups: BTreeMap<Name, Group>,
+    /// Ids of groups that other rooms keep.
+    claimed: BTreeMap<Name, GroupKind>,
     timers: Timers,
     parked: Parked,
     /// Sum of the groups' `counted_bytes`.
@@ -127,6 +133,7 @@ impl Groups {
         Groups {
             settings,
             groups: BTreeMap::new(),
+            claimed: BTreeMap::new(),
             timers: Timers::default(),
             parked: Parked::new(),
             bytes: 0,
@@ -134,7 +141,7 @@ impl Groups {
         }
     }
 
-    /// Takes over an entry of the tables GROUP and OFFSET, in the order in which they were appended.
+    /// Takes over an entry of the tables GROUP, OFFSET and TXN_OFFSET, in the order in which they were appended.
     ///
     /// # Errors
     /// An entry that this version can't read, with the group and what is wrong.
@@ -145,6 +152,7 @@ impl Groups {
         let result = match entry.table {
             metalog::GROUP => apply_group(group, entry),
             metalog::OFFSET => apply_offset(group, entry),
+            metalog::TXN_OFFSET => Groups::apply_txn_offset(group, entry),
             other => Err(format!("table {other} is not one of groups")),
         };
         self.settle(id);
@@ -168,7 +176,7 @@ impl Groups {
         }
     }
 
-    /// The entries that make this state, as far as it was appended: groups, then their offsets.
+    /// The entries that make this state, as far as it was appended: groups, then their offsets and those of transactions.
     pub fn snapshot(&self, out: &mut Vec<MetaEntry>) {
         for group in self.groups.values() {
             if let Some(value) = &group.persisted {
@@ -176,6 +184,7 @@ impl Groups {
             }
             let offsets = group.offsets.iter();
             out.extend(offsets.map(|(topic, p, offset)| persist::offset_entry(&group.id, topic, p, Some(offset))));
+            Groups::snapshot_txn_offsets(group, out);
         }
     }
 
@@ -325,6 +334,7 @@ impl Groups {
             for (topic, partition) in offsets {
                 group.remove_offset(env, &topic, partition);
             }
+            group.forget_all_pending(env, None);
             if group.persisted.is_some() {
                 env.out.meta(persist::group_value_entry(&group.id, None));
             }
