@@ -150,6 +150,8 @@ pub struct Metrics {
     pub fetch_session_partitions: Gauge,
     /// Fetch sessions that made room for others.
     pub fetch_sessions_evicted: Counter,
+    /// Transactions that are under way.
+    pub transactions_open: Gauge,
     /// Open Kafka connections.
     pub active_connections: Gauge,
     /// Kafka connections accepted.
@@ -186,6 +188,7 @@ impl Metrics {
             fetch_sessions: Gauge::default(),
             fetch_session_partitions: Gauge::default(),
             fetch_sessions_evicted: Counter::default(),
+            transactions_open: Gauge::default(),
             active_connections: Gauge::default(),
             connections_accepted: Counter::default(),
             connections_refused: Counter::default(),
@@ -266,6 +269,7 @@ impl Metrics {
                 "Bytes written in the log's segments; space reserved ahead is not counted.",
                 &self.storage_usage_bytes,
             ),
+            ("chronik_transactions_open", "Transactions that are under way.", &self.transactions_open),
             ("chronik_active_connections", "Open Kafka connections.", &self.active_connections),
             ("chronik_fetch_sessions", "Fetch sessions (KIP-227).", &self.fetch_sessions),
             (

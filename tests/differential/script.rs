@@ -33,6 +33,9 @@ pub enum Step {
         conn: String,
         bytes: Expr,
         length: Option<Expr>,
+        /// The API and version as which the answer is read, otherwise it is compared as bytes.
+        read_as: Option<(String, i16)>,
+        allow: Vec<String>,
         line: u32,
     },
     Receive {
@@ -96,6 +99,9 @@ pub struct Scripts {
     pub sequences: Vec<Sequence>,
     pub defs: BTreeMap<String, Def>,
 }
+
+/// What is captured from an answer (name and path), and which differences are allowed in it.
+type AfterCall = (Vec<(String, String)>, Vec<String>);
 
 impl Scripts {
     /// Reads every `.seq` file, in the order of their names.
@@ -248,6 +254,11 @@ impl<'a> Parser<'a> {
         }
     }
 
+    fn version(&mut self) -> Result<i16, String> {
+        self.expect("/")?;
+        Ok(self.number()? as i16)
+    }
+
     fn step(&mut self) -> Result<Step, String> {
         let line = self.line();
         if self.accept_word("let") {
@@ -275,7 +286,13 @@ impl<'a> Parser<'a> {
         }
         if self.accept_word("raw") {
             let length = if self.accept_word("length") { Some(self.operand()?) } else { None };
-            return Ok(Step::Raw { conn, bytes: self.expr()?, length, line });
+            let read_as = match self.accept_word("as") {
+                true => Some((self.api()?, self.version()?)),
+                false => None,
+            };
+            let bytes = self.expr()?;
+            let (_, allow) = self.after_call()?;
+            return Ok(Step::Raw { conn, bytes, length, read_as, allow, line });
         }
         let next_is_open = matches!(self.tokens.get(self.at + 1).map(|t| &t.token), Some(Token::Sign("(")));
         if next_is_open {
@@ -318,8 +335,8 @@ impl<'a> Parser<'a> {
             }
         }
         call.api = self.api()?;
-        if self.accept("/") {
-            call.version = Some(self.number()? as i16);
+        if matches!(self.peek(), Some(Token::Sign("/"))) {
+            call.version = Some(self.version()?);
         }
         if matches!(self.peek(), Some(Token::Sign("{"))) {
             call.fields = self.expr()?;
@@ -332,7 +349,7 @@ impl<'a> Parser<'a> {
     }
 
     /// `-> name = path, ... ~ allowed, ...`
-    fn after_call(&mut self) -> Result<(Vec<(String, String)>, Vec<String>), String> {
+    fn after_call(&mut self) -> Result<AfterCall, String> {
         let (mut captures, mut allow) = (Vec::new(), Vec::new());
         if self.accept("->") {
             loop {
@@ -429,7 +446,7 @@ pub fn marks(steps: &[Step], into: &mut Vec<String>) {
     for step in steps {
         match step {
             Step::Call(call) => into.extend(call.allow.iter().cloned()),
-            Step::Receive { allow, .. } => into.extend(allow.iter().cloned()),
+            Step::Receive { allow, .. } | Step::Raw { allow, .. } => into.extend(allow.iter().cloned()),
             Step::For { steps, .. } => marks(steps, into),
             _ => {}
         }

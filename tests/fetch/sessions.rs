@@ -89,7 +89,7 @@ fn partitions_that_gave_records_go_to_the_end_so_that_none_starves() {
         let (id, t) = topic(h, version);
         let all = vec![part(0, 1, MUCH), part(1, 0, MUCH), part(2, 0, MUCH)];
         let s = fetch(version).session(0, 0).topic("t", id, all).go(h).session_id;
-        [2, 1, 0].map(|partition| produce(h, "t", partition));
+        (0..3).for_each(|partition| produce(h, "t", partition));
         let next = |h: &mut Harness, epoch| fetch(version).session(s, epoch).max(0).go(h);
         let told = |text: &str| format!("{t}-{text}");
         let first = [told("0 2/2/0 1 batches"), told("1 1/1/0"), told("2 1/1/0")];
