@@ -2,6 +2,8 @@
 
 mod configs;
 mod describe;
+mod features;
+mod resources;
 mod topics;
 
 use chronik::wire::batch::BatchBuilder;
@@ -91,6 +93,7 @@ fn every_version_that_is_served_is_answered() {
     each(&mut h, &ElectLeadersRequest::default());
     each(&mut h, &AlterPartitionReassignmentsRequest { topics: vec![Default::default()], ..Default::default() });
     each(&mut h, &ListPartitionReassignmentsRequest::default());
+    each(&mut h, &UpdateFeaturesRequest::default());
     each(&mut h, &DescribeClusterRequest::default());
     each(&mut h, &ListConfigResourcesRequest::default());
     each(&mut h, &DescribeTopicPartitionsRequest { response_partition_limit: 1, ..Default::default() });

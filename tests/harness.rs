@@ -97,6 +97,17 @@ impl Harness {
         self.restart_with(self.settings.config.clone());
     }
 
+    /// Starts the broker again as after a crash with metadata in files: of the last group of the log, which is lost, the
+    /// metadata that `kept` picks had been written to its files already.
+    pub fn restart_half_way(&mut self, kept: impl Fn(&MetaEntry) -> bool) {
+        let (_, lost) = self.log.groups.pop_last().expect("a group was written");
+        let meta: Vec<MetaEntry> = lost.meta.into_iter().filter(|entry| kept(entry)).collect();
+        // What files hold is applied after the rest of the metadata, as if it stood in a group of its own.
+        let seq = self.log.groups.last_key_value().map_or(0, |(seq, _)| *seq) + 1;
+        self.log.groups.insert(seq, WrittenGroup { meta, runs: Vec::new() });
+        self.restart();
+    }
+
     /// Like `restart`, with other options.
     pub fn restart_with(&mut self, config: Config) {
         self.settings.config = config;
@@ -227,6 +238,7 @@ impl Harness {
                     self.checkpoint = Some((job.seq, job.position, job.bytes));
                     self.broker.checkpoint_done(self.now, done);
                 }
+                Effect::LogLevel(_) => {}
                 Effect::Remove(segment) => self.removed.push(segment),
             }
         }
@@ -322,16 +334,36 @@ impl MemLog {
         bytes[position as usize..position as usize + len as usize].to_vec()
     }
 
-    /// Does a reader's work for Fetch: the whole runs of one segment from the one that holds the offset on.
+    /// Does a reader's work for Fetch: the batches of one segment from the one that holds the offset on, up to the end
+    /// that readers may see.
     fn find(&self, job: ReadJob) -> ReadDone {
-        let ReadKind::Fetch { place: Place { segment, .. }, offset, .. } = job.kind else {
+        let ReadKind::Fetch { place: Place { segment, .. }, offset, end_offset, convert, .. } = job.kind else {
             panic!("this log answers reads for Fetch only");
         };
         let runs = self.groups.values().flat_map(|group| &group.runs);
-        let wanted = runs.filter(|run| run.id == job.id && run.segment == segment && run.last_offset >= offset);
         let handle = SegmentHandle { segment, file: self.files[&segment].clone() };
-        let splices = wanted.map(|run| Splice { handle: handle.clone(), position: run.position, len: run.len });
-        ReadDone { job: job.job, id: job.id, result: Ok(ReadFound::Splices(splices.collect())) }
+        let (mut splices, mut bytes, mut next) = (Vec::new(), Vec::new(), offset);
+        for run in runs.filter(|run| run.id == job.id && run.segment == segment && run.last_offset >= offset) {
+            let data = self.read(run.segment, run.position, run.len);
+            let mut position = run.position;
+            for batch in chronik::wire::batch::batches(&data).map(|batch| batch.unwrap()) {
+                let len = batch.bytes.len() as u32;
+                if batch.header.last_offset() >= offset && batch.header.base_offset < end_offset {
+                    next = batch.header.last_offset() + 1;
+                    bytes.extend_from_slice(batch.bytes);
+                    splices.push(Splice { handle: handle.clone(), position, len });
+                }
+                position += u64::from(len);
+            }
+        }
+        let found = match convert {
+            None => ReadFound::Splices(splices, next),
+            Some(convert) => {
+                let set = chronik::wire::legacy::convert_down(&bytes, convert.magic, offset, 1 << 20).unwrap();
+                ReadFound::Converted(set.into(), next)
+            }
+        };
+        ReadDone { job: job.job, id: job.id, result: Ok(found) }
     }
 }
 

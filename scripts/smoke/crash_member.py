@@ -3,9 +3,11 @@
 Checks by itself: it is assigned its partitions once and they are never taken away (a restart shorter than its session
 starts no rebalance); offsets come without a gap and without a repetition; a commit that was acknowledged is never
 behind again. Writes "partition offset value" of each record, and ends when it has read and committed everything.
+The client's own log goes to standard error: a request that got no answer within 15 s is told of there.
 """
 
 import argparse
+import json
 import signal
 import sys
 import threading
@@ -23,11 +25,12 @@ class Member:
         self.options = options
         self.file = open(options.records, "w", buffering=1)
         self.next, self.committed, self.assignments = {}, {}, 0
-        self.refused, self.errors, self.ends = None, [], {}
+        self.refused, self.errors, self.ends, self.state = None, [], {}, {}
         self.consumer = Consumer({
             "bootstrap.servers": options.bootstrap, "group.id": options.group, "auto.offset.reset": "earliest",
             "enable.auto.commit": False, "session.timeout.ms": 30000, "heartbeat.interval.ms": 500,
-            "reconnect.backoff.max.ms": 500, "check.crcs": True, "log_level": 2})
+            "reconnect.backoff.max.ms": 500, "check.crcs": True, "log_level": 5,
+            "socket.timeout.ms": 15000, "statistics.interval.ms": 2000, "stats_cb": self.note_state})
         self.consumer.subscribe([options.topic], on_assign=self.assigned, on_revoke=self.revoked)
         self.leaving = False
 
@@ -38,6 +41,16 @@ class Member:
 
     def revoked(self, *_):
         check(self.leaving, "the partitions of a member that never left were taken away")
+
+    def note_state(self, statistics):
+        """What the client thinks of its partitions and its coordinator."""
+        told = json.loads(statistics)
+        partitions = told["topics"].get(self.options.topic, {}).get("partitions", {})
+        wanted = ("fetch_state", "next_offset", "app_offset", "fetchq_cnt", "hi_offset", "committed_offset")
+        self.state = {number: [f"{key} {state.get(key)}" for key in wanted] for number, state in partitions.items()}
+        group = told.get("cgrp", {})
+        self.state["group"] = [f"{key} {group.get(key)}" for key in ("state", "join_state", "rebalance_reason")]
+        self.state["brokers"] = [f"{name} {broker['state']}" for name, broker in told["brokers"].items()]
 
     def step(self):
         """One poll and, if it brought something, one commit."""
@@ -102,7 +115,8 @@ def main():
     until = time.monotonic() + SECONDS_TO_FINISH
     while not member.at_end():
         check(time.monotonic() < until, f"the group has not read everything: it is at {member.next}, "
-              f"has committed {member.committed} of {member.ends}, was last refused with {member.refused}, errors: {member.errors}")
+              f"has committed {member.committed} of {member.ends}, was last refused with {member.refused}, "
+              f"errors: {member.errors}, state of the client: {json.dumps(member.state)}")
         member.step()
         member.commit()
     member.check_commits()

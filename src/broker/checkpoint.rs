@@ -8,13 +8,14 @@ use super::log::{PartitionLog, SegmentRange};
 use super::metalog;
 use super::producers::{AppendedBatch, ProducerState};
 use super::topics;
+use super::txn::partition::AbortedTxn;
 use super::{Broker, CheckpointJob, Effect, Now};
 use crate::wal::{MetaEntry, PartitionId};
 use crate::wire::macros::message;
 use crate::wire::{Reader, Uuid, Wire, Writer};
 
-/// Version of the layout below.
-const VERSION: i16 = 0;
+/// Version of the layout below; older ones are read. 1 added transactions.
+const VERSION: i16 = 1;
 
 /// Where checkpointing stands.
 #[derive(Debug, Default)]
@@ -65,6 +66,7 @@ message! {
         epochs: Vec<EpochState> [0..],
         ranges: Vec<RangeState> [0..],
         producers: Vec<ProducerEntry> [0..],
+        aborted: Vec<AbortedState> [1..],
     }
     struct EpochState {
         epoch: i32 [0..],
@@ -82,6 +84,14 @@ message! {
         epoch: i16 [0..],
         last_append_ms: i64 [0..],
         batches: Vec<BatchState> [0..],
+        txn_first_offset: i64 [1..] = -1,
+        coordinator_epoch: i32 [1..] = -1,
+    }
+    struct AbortedState {
+        producer_id: i64 [1..],
+        first_offset: i64 [1..],
+        last_offset: i64 [1..],
+        stable_offset: i64 [1..],
     }
     struct BatchState {
         first_sequence: i32 [0..],
@@ -108,12 +118,15 @@ impl Broker {
     pub fn meta_snapshot(&self) -> Vec<MetaEntry> {
         let mut entries = vec![self.producer_ids.entry(), metalog::lossy_entry(self.lossy)];
         entries.extend(self.broker_configs.entries());
+        entries.extend(self.features.entries());
+        entries.extend(self.resource_configs.entries());
         for topic in self.topics.iter() {
             entries.push(topics::topic_entry(topic.id, &topic.name, topic.partitions.len(), &topic.configs));
             let moved = topic.partitions.iter().map(|partition| &partition.log).filter(|log| log.start_offset > 0);
             entries.extend(moved.map(|log| topics::log_start_entry(log.id, Some(log.start_offset))));
         }
         self.groups.snapshot(&mut entries);
+        self.txns.snapshot(&mut entries);
         entries
     }
 
@@ -149,6 +162,16 @@ fn partition_state(log: &PartitionLog) -> PartitionState {
             .collect(),
         ranges: log.ranges().map(range_state).collect(),
         producers: log.producers.iter().map(|(id, state)| producer_entry(*id, state)).collect(),
+        aborted: log.txns.aborted().map(aborted_state).collect(),
+    }
+}
+
+fn aborted_state(txn: &AbortedTxn) -> AbortedState {
+    AbortedState {
+        producer_id: txn.producer_id,
+        first_offset: txn.first_offset,
+        last_offset: txn.last_offset,
+        stable_offset: txn.stable_offset,
     }
 }
 
@@ -169,7 +192,14 @@ fn producer_entry(producer_id: i64, state: &ProducerState) -> ProducerEntry {
         base_offset: batch.base_offset,
         append_time_ms: batch.append_time_ms,
     });
-    ProducerEntry { producer_id, epoch: state.epoch, last_append_ms: state.last_append_ms, batches: batches.collect() }
+    ProducerEntry {
+        producer_id,
+        epoch: state.epoch,
+        last_append_ms: state.last_append_ms,
+        batches: batches.collect(),
+        txn_first_offset: state.txn_first_offset.unwrap_or(-1),
+        coordinator_epoch: state.coordinator_epoch,
+    }
 }
 
 /// A checkpoint, read back.
@@ -185,7 +215,7 @@ pub fn read(bytes: &[u8]) -> Result<Snapshot, String> {
         [high, low, ..] => i16::from_be_bytes([*high, *low]),
         _ => return Err("the checkpoint is shorter than its version".to_owned()),
     };
-    if version != VERSION {
+    if !(0..=VERSION).contains(&version) {
         return Err(format!("the checkpoint has version {version}, this program knows {VERSION}"));
     }
     let mut reader = Reader::new(&bytes[2..], version, true);
@@ -228,8 +258,21 @@ fn log_of(state: &PartitionState) -> PartitionLog {
             epoch: producer.epoch,
             batches: batches.collect(),
             last_append_ms: producer.last_append_ms,
+            txn_first_offset: Some(producer.txn_first_offset).filter(|offset| *offset >= 0),
+            coordinator_epoch: producer.coordinator_epoch,
         };
+        if let Some(first_offset) = state.txn_first_offset {
+            log.txns.begin(first_offset);
+        }
         log.producers.restore(producer.producer_id, state);
+    }
+    for txn in &state.aborted {
+        log.txns.restore_aborted(AbortedTxn {
+            producer_id: txn.producer_id,
+            first_offset: txn.first_offset,
+            last_offset: txn.last_offset,
+            stable_offset: txn.stable_offset,
+        });
     }
     log
 }

@@ -57,6 +57,14 @@ impl Broker {
             ApiKey::DELETE_RECORDS => self.delete_records(request),
             ApiKey::INIT_PRODUCER_ID => self.init_producer_id(request),
             ApiKey::OFFSET_FOR_LEADER_EPOCH => self.offset_for_leader_epoch(request),
+            ApiKey::ADD_PARTITIONS_TO_TXN => self.add_partitions_to_txn(request),
+            ApiKey::ADD_OFFSETS_TO_TXN => self.add_offsets_to_txn(request),
+            ApiKey::END_TXN => self.end_txn(request),
+            ApiKey::WRITE_TXN_MARKERS => self.write_txn_markers(request),
+            ApiKey::TXN_OFFSET_COMMIT => self.txn_offset_commit(request),
+            ApiKey::DESCRIBE_PRODUCERS => self.describe_producers(request),
+            ApiKey::DESCRIBE_TRANSACTIONS => self.describe_transactions(request),
+            ApiKey::LIST_TRANSACTIONS => self.list_transactions(request),
             key if GROUP_APIS.contains(&key) => self.group_request(request),
             ApiKey::DESCRIBE_CONFIGS => self.describe_configs(request),
             ApiKey::ALTER_CONFIGS => self.alter_configs(request),
@@ -66,6 +74,7 @@ impl Broker {
             ApiKey::INCREMENTAL_ALTER_CONFIGS => self.incremental_alter_configs(request),
             ApiKey::ALTER_PARTITION_REASSIGNMENTS => self.alter_partition_reassignments(request),
             ApiKey::LIST_PARTITION_REASSIGNMENTS => self.list_partition_reassignments(request),
+            ApiKey::UPDATE_FEATURES => self.update_features(request),
             ApiKey::DESCRIBE_CLUSTER => self.describe_cluster(request),
             ApiKey::LIST_CONFIG_RESOURCES => self.list_config_resources(request),
             ApiKey::DESCRIBE_TOPIC_PARTITIONS => self.describe_topic_partitions(request),
@@ -101,11 +110,17 @@ impl Broker {
         };
         let named = request.to.version < 3 || (legal(body.client_software_name) && legal(body.client_software_version));
         let response = if named {
-            ApiVersionsResponse { api_keys: apis::served().map(advertised).collect(), ..Default::default() }
+            ApiVersionsResponse {
+                api_keys: apis::served().map(advertised).collect(),
+                supported_features: Broker::supported_features(request.to.version),
+                finalized_features_epoch: self.features.epoch(),
+                finalized_features: self.finalized_features(),
+                ..Default::default()
+            }
         } else {
             ApiVersionsResponse { error_code: ErrorCode::INVALID_REQUEST, ..Default::default() }
         };
-        self.reply_after(0, request.to, &response);
+        self.reply_after(self.features_seq(), request.to, &response);
         Ok(())
     }
 }

@@ -48,7 +48,7 @@ impl Broker {
         for topic in &request.topics {
             let mut answers = Vec::with_capacity(topic.partitions.len());
             for want in &topic.partitions {
-                match self.list_offset(req.to.version, topic.name, want) {
+                match self.list_offset(req.to.version, request.isolation_level == 1, topic.name, want) {
                     Answer::Known(answer) => answers.push(answer),
                     Answer::Read(id, kind) => {
                         let job = self.job();
@@ -72,7 +72,7 @@ impl Broker {
         Ok(())
     }
 
-    fn list_offset(&self, version: i16, topic: &str, want: &ListOffsetsPartition) -> Answer {
+    fn list_offset(&self, version: i16, committed: bool, topic: &str, want: &ListOffsetsPartition) -> Answer {
         let refused = |error_code| {
             let partition_index = want.partition_index;
             Answer::Known(ListOffsetsPartitionResponse { partition_index, error_code, ..unknown_offset() })
@@ -92,13 +92,14 @@ impl Broker {
             let partition_index = want.partition_index;
             Answer::Known(ListOffsetsPartitionResponse { partition_index, offset, leader_epoch, ..unknown_offset() })
         };
+        let end_offset = log.readable_end(committed);
         match want.timestamp {
-            special::LATEST => known(log.high_watermark, log.epoch_at(log.high_watermark)),
+            special::LATEST => known(end_offset, log.epoch_at(end_offset)),
             special::EARLIEST => known(log.start_offset, log.epoch_at(log.start_offset)),
             special::MAX_TIMESTAMP if version >= 7 => match log.max_timestamp() {
                 None => known(-1, -1),
                 Some(_) => {
-                    let (start_offset, end_offset) = (log.start_offset, log.high_watermark);
+                    let start_offset = log.start_offset;
                     let places = log.places(start_offset, log.max_timestamp_at_least(), limits::READ_PLACES_MAX);
                     Answer::Read(id, ReadKind::MaxTimestamp { places, start_offset, end_offset })
                 }
@@ -109,7 +110,7 @@ impl Broker {
             special::EARLIEST_PENDING_UPLOAD if version >= 11 => known(-1, -1),
             timestamp if timestamp < 0 => refused(ErrorCode::UNSUPPORTED_VERSION),
             timestamp => {
-                let (start_offset, end_offset) = (log.start_offset, log.high_watermark);
+                let start_offset = log.start_offset;
                 let places = log.places(start_offset, timestamp, limits::READ_PLACES_MAX);
                 if places.is_empty() {
                     return known(-1, -1);

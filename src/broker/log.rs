@@ -3,7 +3,10 @@
 use std::collections::VecDeque;
 
 use super::producers::Producers;
+use super::txn::partition::PartitionTxns;
 use crate::wal::{PartitionId, Place, RunRef, SegmentId};
+use crate::wire::batch::BatchHeader;
+use crate::wire::control::EndMarker;
 
 /// A partition's data in one segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,12 +27,13 @@ pub struct PartitionLog {
     pub start_offset: i64,
     /// The offset that the next record gets.
     pub next_offset: i64,
-    /// The end of what is durable: the high watermark, and without transactions the last stable offset too.
+    /// The end of what is durable: the high watermark.
     pub high_watermark: i64,
     pub leader_epoch: i32,
     /// Leader epochs with the offset at which each began, oldest first. Never empty.
     pub epochs: Vec<(i32, i64)>,
     pub producers: Producers,
+    pub txns: PartitionTxns,
     /// Durable data by segment, in offset order.
     ranges: VecDeque<SegmentRange>,
     /// Durable runs that lie in the unsealed segment or in the ring, in offset order.
@@ -48,6 +52,7 @@ impl PartitionLog {
             leader_epoch: 0,
             epochs: vec![(0, 0)],
             producers: Producers::default(),
+            txns: PartitionTxns::default(),
             ranges: VecDeque::new(),
             runs: VecDeque::new(),
             bytes: 0,
@@ -63,11 +68,41 @@ impl PartitionLog {
         self.ranges.iter()
     }
 
+    /// The end of what readers of committed records may see: the first record of the first transaction that has not
+    /// durably ended, else the high watermark. It never goes back.
+    pub fn last_stable_offset(&self) -> i64 {
+        let unstable = self.txns.first_unstable().unwrap_or(i64::MAX).max(self.start_offset);
+        unstable.min(self.high_watermark)
+    }
+
+    /// The end of what a reader may see.
+    pub fn readable_end(&self, read_committed: bool) -> i64 {
+        match read_committed {
+            true => self.last_stable_offset(),
+            false => self.high_watermark,
+        }
+    }
+
+    /// Notes a data batch that got its offset, or that was found at recovery. Times are wall clock, ms.
+    pub fn batch_appended(&mut self, header: &BatchHeader, base_offset: i64, append_time_ms: i64, now_ms: i64) {
+        if self.producers.appended(header, base_offset, append_time_ms, now_ms) {
+            self.txns.begin(base_offset);
+        }
+    }
+
+    /// Notes a transaction's marker that got its offset, or that was found at recovery.
+    pub fn marker_appended(&mut self, marker: &EndMarker, offset: i64, now_ms: i64) {
+        if let Some(first_offset) = self.producers.ended(marker, now_ms) {
+            self.txns.end(marker.producer_id, first_offset, offset, marker.committed);
+        }
+    }
+
     /// A run became durable (or was found at recovery). Runs come in offset order. True when the partition has its
     /// first run in that segment.
     pub fn durable(&mut self, run: RunRef) -> bool {
         self.runs.push_back(run);
         self.high_watermark = run.last_offset + 1;
+        self.txns.durable(self.high_watermark);
         self.next_offset = self.next_offset.max(run.last_offset + 1);
         self.bytes += u64::from(run.len);
         match self.ranges.back_mut() {
@@ -155,6 +190,7 @@ impl PartitionLog {
     /// Moves the start; returns the segments in which the partition has no live data any more.
     pub fn advance_start(&mut self, offset: i64) -> Vec<SegmentId> {
         self.start_offset = self.start_offset.max(offset);
+        self.txns.forget_below(self.start_offset);
         let mut gone = Vec::new();
         while let Some(range) = self.ranges.front() {
             if range.last_offset >= self.start_offset {

@@ -17,6 +17,7 @@ pub mod configs;
 mod coordinator;
 mod dispatch;
 pub mod effect;
+pub mod features;
 mod fetch;
 pub mod gather;
 pub mod groups;
@@ -32,6 +33,7 @@ mod retention;
 pub mod segments;
 pub mod settings;
 pub mod topics;
+pub mod txn;
 pub mod work;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -64,6 +66,8 @@ enum Timer {
     Probe,
     /// Writing a checkpoint failed; try again.
     Checkpoint,
+    /// Ends of transactions are left from recovery, for which the disk had no room.
+    Txns,
 }
 
 /// The broker. See the module's page for its rules.
@@ -93,12 +97,15 @@ pub struct Broker {
     /// Files of the segments that reach into the ring.
     handles: std::collections::BTreeMap<SegmentId, wal::SegmentHandle>,
     groups: groups::Groups,
-    producer_ids: produce::ProducerIds,
+    producer_ids: txn::ProducerIds,
+    txns: txn::Txns,
     fetches: fetch::Fetches,
     list_offsets: StableMap<u64, list_offsets::Listing>,
     produces: StableMap<u64, produce::PendingProduce>,
     checkpoint: checkpoint::Progress,
     broker_configs: configs::BrokerConfigs,
+    features: features::Features,
+    resource_configs: configs::ResourceConfigs,
     timers: BTreeSet<(u64, Timer)>,
     /// The segment for which a roll is timed.
     rolling: Option<SegmentId>,
@@ -148,18 +155,22 @@ impl Broker {
         let mut partitions = Vec::with_capacity(written.runs.len());
         for run in &written.runs {
             if let Some(partition) = self.topics.partition_mut(run.id) {
-                if partition.log.durable(*run) {
+                let log = &mut partition.log;
+                let stable_before = log.last_stable_offset();
+                let first_in_segment = log.durable(*run);
+                let stable_moved = log.last_stable_offset() > stable_before;
+                if first_in_segment {
                     self.segments.add_live(run.segment, run.id);
                     self.schedule_retention_of(now, run.id);
                 }
-                partitions.push((run.id, run.len));
+                partitions.push((run.id, run.len, stable_moved));
             }
         }
-        self.keep_in_ring(&written, &partitions);
+        self.keep_in_ring(&written, partitions.iter().map(|(id, ..)| *id).collect());
         self.follow_segments(now, &written);
         self.conns.durable(self.durable, &mut self.effects);
-        for (id, len) in partitions {
-            self.wake_fetches(now, id, len);
+        for (id, len, stable_moved) in partitions {
+            self.wake_fetches(now, id, len, stable_moved);
         }
         self.remove_segments();
         self.checkpoint_if_due(now);
@@ -176,7 +187,10 @@ impl Broker {
 
     /// A worker has an answer.
     pub fn work_done(&mut self, now: Now, done: work::WorkDone) {
-        self.produce_work_done(now, done);
+        match done {
+            work::WorkDone::Produce { job, parts } => self.produce_work_done(now, job, parts),
+            work::WorkDone::Match(done) => self.group_topics_matched(now, done),
+        }
     }
 
     /// A checkpoint was written, or could not be.
@@ -214,8 +228,10 @@ impl Broker {
                 Timer::Roll(_) => {}
                 Timer::Probe => self.gather.probe(),
                 Timer::Checkpoint => self.checkpoint.want(),
+                Timer::Txns => self.finish_txns(now),
             }
         }
+        self.expire_txns(now);
         if self.has_space_for_groups() {
             self.expire_groups(now);
         }
@@ -226,7 +242,7 @@ impl Broker {
     pub fn deadline_us(&self) -> Option<u64> {
         let groups = if self.has_space_for_groups() { self.groups.deadline_us() } else { None };
         let timer = self.timers.first().map(|(at, _)| *at);
-        timer.into_iter().chain(groups).min()
+        timer.into_iter().chain(groups).chain(self.txns.deadline_us()).min()
     }
 
     /// The next group to write, if there is anything. Called only while no group is in flight.
@@ -359,13 +375,13 @@ impl Broker {
     }
 
     /// Keeps a written group in memory, and forgets runs that have left it.
-    fn keep_in_ring(&mut self, written: &wal::Written, partitions: &[(PartitionId, u32)]) {
+    fn keep_in_ring(&mut self, written: &wal::Written, partitions: Vec<PartitionId>) {
         if written.buf.is_empty() {
             return;
         }
         let at = LogPosition { segment: written.handle.segment, position: written.position };
         self.ring.push(at.segment, at.position, written.buf.clone());
-        self.ring_groups.push_back((at, partitions.iter().map(|(id, _)| *id).collect()));
+        self.ring_groups.push_back((at, partitions));
         self.handles.insert(at.segment, written.handle.clone());
         let (start, unsealed) = (self.ring.start(), self.segments.unsealed());
         self.handles.retain(|segment, _| *segment >= start.0);

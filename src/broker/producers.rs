@@ -1,12 +1,14 @@
 //! Owns idempotence: what is known of each producer in one partition, and the verdict on a batch's sequence numbers.
 //!
 //! The rules are Kafka's (KIP-98, ProducerStateManager): the last five batches are remembered, a batch that repeats one of
-//! them is a duplicate, one that continues is accepted, anything else is out of order.
+//! them is a duplicate, one that continues is accepted, anything else is out of order. A producer's open transaction is
+//! known by its first offset; a marker ends it, and may raise the epoch.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::limits;
 use crate::wire::batch::BatchHeader;
+use crate::wire::control::EndMarker;
 
 /// How many batches of a producer are remembered per partition; clients have at most this many in flight.
 pub const BATCHES_REMEMBERED: usize = 5;
@@ -29,6 +31,10 @@ pub struct ProducerState {
     pub batches: VecDeque<AppendedBatch>,
     /// Wall clock of the last append, ms; decides about expiry.
     pub last_append_ms: i64,
+    /// Offset of the first batch of the transaction that is open.
+    pub txn_first_offset: Option<i64>,
+    /// Epoch of the coordinator that wrote the last marker; -1 before the first.
+    pub coordinator_epoch: i32,
 }
 
 /// What to do with a batch of an idempotent producer.
@@ -40,6 +46,8 @@ pub enum Verdict {
     OutOfOrderSequence,
     /// The producer id was taken over by a newer epoch.
     InvalidProducerEpoch,
+    /// A batch outside of the transaction while the producer's transaction is open.
+    InvalidTxnState,
 }
 
 /// All producers of one partition. Empty tables allocate nothing.
@@ -70,30 +78,34 @@ impl Producers {
         if let Some(batch) = duplicate {
             return Verdict::Duplicate(*batch);
         }
-        match state.batches.back() {
-            Some(last) if !follows(last.last_sequence, header.base_sequence) => Verdict::OutOfOrderSequence,
-            _ => Verdict::Append,
+        // After a marker that raised the epoch nothing of this epoch is there yet: it begins at 0.
+        let in_order = match state.batches.back() {
+            Some(last) => follows(last.last_sequence, header.base_sequence),
+            None => header.base_sequence == 0,
+        };
+        match in_order {
+            false => Verdict::OutOfOrderSequence,
+            true if state.txn_first_offset.is_some() && !header.is_transactional() => Verdict::InvalidTxnState,
+            true => Verdict::Append,
         }
     }
 
-    /// Records a batch that was appended (or is found in the log at recovery).
-    pub fn appended(&mut self, header: &BatchHeader, base_offset: i64, append_time_ms: i64, now_ms: i64) {
+    /// What is known of a producer.
+    pub fn get(&self, producer_id: i64) -> Option<&ProducerState> {
+        self.by_id.get(&producer_id)
+    }
+
+    /// Whether the producer's transaction is open in this partition, in this epoch.
+    pub fn has_open_txn(&self, producer_id: i64, epoch: i16) -> bool {
+        self.by_id.get(&producer_id).is_some_and(|state| state.epoch == epoch && state.txn_first_offset.is_some())
+    }
+
+    /// Records a batch that was appended (or is found in the log at recovery). True when it begins a transaction.
+    pub fn appended(&mut self, header: &BatchHeader, base_offset: i64, append_time_ms: i64, now_ms: i64) -> bool {
         if header.producer_id < 0 {
-            return;
+            return false;
         }
-        if self.by_id.len() >= limits::PRODUCERS_PER_PARTITION_MAX && !self.by_id.contains_key(&header.producer_id) {
-            self.make_room();
-        }
-        let state = self.by_id.entry(header.producer_id).or_insert_with(|| ProducerState {
-            epoch: header.producer_epoch,
-            batches: VecDeque::new(),
-            last_append_ms: now_ms,
-        });
-        if state.epoch != header.producer_epoch {
-            state.epoch = header.producer_epoch;
-            state.batches.clear();
-        }
-        state.last_append_ms = now_ms;
+        let state = self.state_of(header.producer_id, header.producer_epoch, now_ms);
         if state.batches.len() == BATCHES_REMEMBERED {
             state.batches.pop_front();
         }
@@ -103,20 +115,54 @@ impl Producers {
             base_offset,
             append_time_ms,
         });
+        let begins = header.is_transactional() && state.txn_first_offset.is_none();
+        if begins {
+            state.txn_first_offset = Some(base_offset);
+        }
+        begins
     }
 
-    /// Forgets producers that have not appended since `before_ms` (`producer.id.expiration.ms`).
+    /// Records a marker; the first offset of the transaction that it ends, if one was open.
+    pub fn ended(&mut self, marker: &EndMarker, now_ms: i64) -> Option<i64> {
+        let state = self.state_of(marker.producer_id, marker.producer_epoch, now_ms);
+        state.coordinator_epoch = marker.coordinator_epoch;
+        state.txn_first_offset.take()
+    }
+
+    /// The producer's state in this epoch; a new epoch starts without batches.
+    fn state_of(&mut self, producer_id: i64, epoch: i16, now_ms: i64) -> &mut ProducerState {
+        if self.by_id.len() >= limits::PRODUCERS_PER_PARTITION_MAX && !self.by_id.contains_key(&producer_id) {
+            self.make_room();
+        }
+        let state = self.by_id.entry(producer_id).or_insert_with(|| ProducerState {
+            epoch,
+            batches: VecDeque::new(),
+            last_append_ms: now_ms,
+            txn_first_offset: None,
+            coordinator_epoch: -1,
+        });
+        if state.epoch != epoch {
+            state.epoch = epoch;
+            state.batches.clear();
+        }
+        state.last_append_ms = now_ms;
+        state
+    }
+
+    /// Forgets producers that have not appended since `before_ms` (`producer.id.expiration.ms`), but none whose
+    /// transaction is open: its end could not be told any more.
     pub fn expire(&mut self, before_ms: i64) {
-        self.by_id.retain(|_, state| state.last_append_ms >= before_ms);
+        self.by_id.retain(|_, state| state.last_append_ms >= before_ms || state.txn_first_offset.is_some());
     }
 
-    /// Forgets the eighth of the producers that were silent for longest (more when several share that time).
+    /// Forgets the eighth of the producers that were silent for longest (more when several share that time), but none
+    /// whose transaction is open.
     fn make_room(&mut self) {
         let mut times: Vec<i64> = self.by_id.values().map(|state| state.last_append_ms).collect();
         let eighth = times.len() / 8;
         let (_, cut, _) = times.select_nth_unstable(eighth);
         let cut = *cut;
-        self.by_id.retain(|_, state| state.last_append_ms > cut);
+        self.by_id.retain(|_, state| state.last_append_ms > cut || state.txn_first_offset.is_some());
     }
 
     /// No producer has appended later than now: what replay could not know is set to the time of recovery.
@@ -218,6 +264,44 @@ mod tests {
         assert_eq!(producers.check(&header(9, 1, 5, 1)), Verdict::OutOfOrderSequence);
         assert_eq!(append(&mut producers, &header(9, 1, 0, 1), 1), Verdict::Append);
         assert_eq!(producers.check(&header(9, 0, 1, 1)), Verdict::InvalidProducerEpoch);
+    }
+
+    fn transactional(header: BatchHeader) -> BatchHeader {
+        BatchHeader { attributes: 1 << 4, ..header }
+    }
+
+    fn marker(producer_epoch: i16) -> EndMarker {
+        EndMarker { producer_id: 9, producer_epoch, coordinator_epoch: 0, committed: true }
+    }
+
+    #[test]
+    fn a_transaction_is_open_from_its_first_batch_to_its_marker() {
+        let mut producers = Producers::default();
+        assert!(producers.appended(&transactional(header(9, 0, 0, 2)), 50, -1, 1000));
+        assert!(!producers.appended(&transactional(header(9, 0, 2, 2)), 52, -1, 1000));
+        assert!(producers.has_open_txn(9, 0) && !producers.has_open_txn(9, 1));
+        assert_eq!(producers.check(&header(9, 0, 4, 1)), Verdict::InvalidTxnState);
+        producers.expire(i64::MAX);
+        assert_eq!(producers.ended(&marker(0), 1000), Some(50));
+        assert!(!producers.has_open_txn(9, 0));
+        // The same epoch goes on counting.
+        assert_eq!(producers.check(&transactional(header(9, 0, 4, 1))), Verdict::Append);
+        producers.expire(i64::MAX);
+        assert!(producers.is_empty());
+    }
+
+    #[test]
+    fn a_marker_with_a_newer_epoch_starts_the_sequences_anew() {
+        let mut producers = Producers::default();
+        producers.appended(&transactional(header(9, 0, 0, 2)), 0, -1, 1000);
+        producers.ended(&marker(1), 1000);
+        assert_eq!(producers.check(&header(9, 0, 2, 1)), Verdict::InvalidProducerEpoch);
+        assert_eq!(producers.check(&header(9, 1, 2, 1)), Verdict::OutOfOrderSequence);
+        assert_eq!(producers.check(&header(9, 1, 0, 1)), Verdict::Append);
+        // A marker where the producer never wrote makes it known all the same.
+        let mut elsewhere = Producers::default();
+        assert_eq!(elsewhere.ended(&marker(4), 1000), None);
+        assert_eq!(elsewhere.check(&header(9, 3, 0, 1)), Verdict::InvalidProducerEpoch);
     }
 
     #[test]

@@ -82,6 +82,10 @@ pub struct MetaEntry {
     pub value: Option<Bytes>,
 }
 
+/// The table of metadata that says what the others come to when a crash leaves a group half done, as it can where metadata
+/// lives in files: its files are written first. Transactional ids: how each transaction has ended (broker/metalog.rs).
+pub const DECIDING_TABLE: u8 = 8;
+
 /// What the wal thread is to make durable next: all of it or nothing.
 #[derive(Debug, Default)]
 pub struct Group {
@@ -196,10 +200,12 @@ pub struct ReadDone {
 
 #[derive(Debug)]
 pub enum ReadFound {
-    /// Adjacent runs are merged into one splice where they touch. Empty when the segment holds nothing in the range.
-    Splices(Vec<Splice>),
-    /// Bytes to be sent in place of file ranges: converted, or gathered from many short runs.
-    Converted(Bytes),
+    /// Adjacent runs are merged into one splice where they touch; with the offset after the last batch. Empty when the
+    /// segment holds nothing in the range.
+    Splices(Vec<Splice>, i64),
+    /// Bytes to be sent in place of file ranges: converted, or gathered from many short runs; with the offset after the
+    /// last batch that was looked at.
+    Converted(Bytes, i64),
     /// Offset, timestamp in ms, leader epoch of the batch.
     Record(Option<(i64, i64, i32)>),
 }

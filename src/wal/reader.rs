@@ -71,14 +71,16 @@ impl Reader {
         range: Offsets,
         bytes_max: u32,
     ) -> Result<ReadFound, ReadError> {
-        let Some(segment) = self.cache.open(place.segment)? else { return Ok(ReadFound::Splices(Vec::new())) };
-        let splices = self.collect(&segment, id, place, range, bytes_max)?;
+        let Some(segment) = self.cache.open(place.segment)? else {
+            return Ok(ReadFound::Splices(Vec::new(), range.0));
+        };
+        let (splices, end) = self.collect(&segment, id, place, range, bytes_max)?;
         let bytes: u64 = splices.iter().map(|splice| u64::from(splice.len)).sum();
         // Many short pieces cost less copied together than sent one by one.
         if splices.len() > limits::GATHER_SPLICES_MIN && bytes / (splices.len() as u64) < limits::GATHER_SPLICE_BYTES {
-            return Ok(ReadFound::Converted(Bytes::from(gather(&segment, &splices)?)));
+            return Ok(ReadFound::Converted(Bytes::from(gather(&segment, &splices)?), end));
         }
-        Ok(ReadFound::Splices(splices))
+        Ok(ReadFound::Splices(splices, end))
     }
 
     fn converted(
@@ -89,25 +91,27 @@ impl Reader {
         bytes_max: u32,
         convert: Convert,
     ) -> Result<ReadFound, ReadError> {
-        let Some(segment) = self.cache.open(place.segment)? else { return Ok(ReadFound::Splices(Vec::new())) };
         let (mut offset, end_offset) = range;
+        let Some(segment) = self.cache.open(place.segment)? else {
+            return Ok(ReadFound::Splices(Vec::new(), offset));
+        };
         loop {
-            let splices = self.collect(&segment, id, place, (offset, end_offset), bytes_max)?;
+            let (splices, end) = self.collect(&segment, id, place, (offset, end_offset), bytes_max)?;
             let batches = gather(&segment, &splices)?;
-            let Some(last) = crate::wire::batch::batches(&batches).filter_map(Result::ok).last() else {
-                return Ok(ReadFound::Converted(Bytes::new()));
-            };
+            if batches.is_empty() {
+                return Ok(ReadFound::Converted(Bytes::new(), offset));
+            }
             let message_set = legacy::convert_down(&batches, convert.magic, range.0, bytes_max as usize)
                 .map_err(|rejected| ReadError::Unsupported(format!("{rejected:?}")))?;
             if !message_set.is_empty() {
-                return Ok(ReadFound::Converted(Bytes::from(message_set)));
+                return Ok(ReadFound::Converted(Bytes::from(message_set), end));
             }
             // There were only transaction markers, which the old formats have no word for.
-            offset = last.header.last_offset() + 1;
+            offset = end;
         }
     }
 
-    /// Whole, checked batches from the one that holds the first offset on.
+    /// Whole, checked batches from the one that holds the first offset on, and the offset after the last of them.
     fn collect(
         &mut self,
         segment: &Arc<OpenSegment>,
@@ -115,9 +119,9 @@ impl Reader {
         place: &Place,
         range: Offsets,
         bytes_max: u32,
-    ) -> Result<Vec<Splice>, ReadError> {
+    ) -> Result<(Vec<Splice>, i64), ReadError> {
         let (offset, end_offset) = range;
-        let mut splices: Vec<Splice> = Vec::new();
+        let (mut splices, mut next): (Vec<Splice>, i64) = (Vec::new(), offset);
         let mut left = u64::from(bytes_max);
         let mut runs = RunSource::new(&self.cache, segment, id, place, offset, i64::MIN)?;
         while let Some(run) = runs.next()?.filter(|run| run.base_offset < end_offset) {
@@ -128,9 +132,10 @@ impl Reader {
                 }
                 let is_first = splices.is_empty();
                 if found.header.base_offset >= end_offset || (u64::from(found.len) > left && !is_first) {
-                    return Ok(splices);
+                    return Ok((splices, next));
                 }
                 cursor.verify(&found)?;
+                next = found.header.last_offset() + 1;
                 left = left.saturating_sub(u64::from(found.len));
                 match splices.last_mut() {
                     Some(last) if last.position + u64::from(last.len) == found.position => last.len += found.len,
@@ -141,7 +146,7 @@ impl Reader {
                 break;
             }
         }
-        Ok(splices)
+        Ok((splices, next))
     }
 
     fn first_at_or_after(

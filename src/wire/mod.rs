@@ -21,6 +21,7 @@ pub mod api;
 pub mod batch;
 mod batch_builder;
 pub mod compress;
+pub mod control;
 mod convert;
 mod error_code;
 pub mod frame;

@@ -23,7 +23,9 @@ pub struct Described {
 pub fn described() -> BTreeMap<&'static str, Described> {
     let messages = every_message();
     let pairs = messages.chunks_exact(2);
-    pairs.map(|pair| (pair[0].api.name, Described { api: pair[0].api, request: pair[0].body, response: pair[1].body })).collect()
+    pairs
+        .map(|pair| (pair[0].api.name, Described { api: pair[0].api, request: pair[0].body, response: pair[1].body }))
+        .collect()
 }
 
 /// Writes a message body. Fields that are not given hold their defaults, tagged ones are then left out; fields that the

@@ -51,7 +51,8 @@ pub fn compare(
     allowed: &Allowed,
     used: &mut BTreeMap<String, usize>,
 ) -> Vec<StepDifference> {
-    let mut comparison = Comparison { allowed, aliases: BTreeMap::new(), back: BTreeMap::new(), marked: &[], used, found: Vec::new() };
+    let mut comparison =
+        Comparison { allowed, aliases: BTreeMap::new(), back: BTreeMap::new(), marked: &[], used, found: Vec::new() };
     let mut steps = Vec::new();
     for (step, (theirs, ours)) in kafka.iter().zip(chronik).enumerate() {
         comparison.marked = &theirs.allow;

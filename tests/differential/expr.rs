@@ -111,7 +111,10 @@ impl Scope {
 fn of_hex(digits: &str) -> Result<Vec<u8>, String> {
     let digits: String = digits.split_whitespace().collect();
     let pairs = (0..digits.len()).step_by(2).map(|i| digits.get(i..i + 2));
-    pairs.map(|pair| pair.and_then(|pair| u8::from_str_radix(pair, 16).ok())).collect::<Option<_>>().ok_or("not hex".into())
+    pairs
+        .map(|pair| pair.and_then(|pair| u8::from_str_radix(pair, 16).ok()))
+        .collect::<Option<_>>()
+        .ok_or("not hex".into())
 }
 
 /// What a consumer puts into JoinGroup: version 0 of the consumer protocol.

@@ -87,7 +87,8 @@ fn quoted(text: &str) -> Result<(Token, &str), String> {
 
 #[test]
 fn tokens_are_told_apart() {
-    let tokens: Vec<Token> = lex("== a b\n$x + -5 @t \"q\\\"\" # c\nwait-all").unwrap().into_iter().map(|l| l.token).collect();
+    let tokens: Vec<Token> =
+        lex("== a b\n$x + -5 @t \"q\\\"\" # c\nwait-all").unwrap().into_iter().map(|l| l.token).collect();
     let wanted = [
         Token::Title("a b".into()),
         Token::Variable("x".into()),

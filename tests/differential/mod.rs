@@ -72,7 +72,9 @@ fn seeds() -> std::ops::Range<u64> {
 #[test]
 fn kafka_and_chronik_answer_alike() {
     let (Some(kafka), Some(chronik)) = (address("DIFFERENTIAL_KAFKA"), address("DIFFERENTIAL_CHRONIK")) else {
-        println!("SKIPPED: DIFFERENTIAL_KAFKA and DIFFERENTIAL_CHRONIK name no servers; scripts/differential starts them");
+        println!(
+            "SKIPPED: DIFFERENTIAL_KAFKA and DIFFERENTIAL_CHRONIK name no servers; scripts/differential starts them"
+        );
         return;
     };
     let apis = described();
@@ -100,7 +102,8 @@ fn every_sequence_can_be_read_and_names_allowed_differences_that_exist() {
     ids.sort();
     assert!(ids.windows(2).all(|pair| pair[0] != pair[1]), "an id stands twice in allowed.txt: {ids:?}");
     let mut named = Vec::new();
-    let steps = scripts.sequences.iter().map(|sequence| &sequence.steps).chain(scripts.defs.values().map(|def| &def.steps));
+    let steps =
+        scripts.sequences.iter().map(|sequence| &sequence.steps).chain(scripts.defs.values().map(|def| &def.steps));
     steps.for_each(|steps| script::marks(steps, &mut named));
     for rule in allowed.rules.iter().filter(|rule| rule.marked_only) {
         assert!(named.contains(&rule.id), "no sequence names the allowed difference {}", rule.id);

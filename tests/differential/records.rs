@@ -35,7 +35,7 @@ fn of_batch(batch: &Batch<'_>) -> Value {
                 .map(|record| match record {
                     Err(error) => Value::Text(format!("unreadable record: {error}")),
                     Ok(record) => {
-                        let headers = record.headers.clone().map(|header| Value::Text(format!("{header:?}"))).collect();
+                        let headers = record.headers.map(|header| Value::Text(format!("{header:?}"))).collect();
                         Value::Struct(vec![
                             int("offset", record.offset(header)),
                             int("timestamp", record.timestamp(header)),

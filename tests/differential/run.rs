@@ -123,7 +123,8 @@ impl Runner<'_> {
     }
 
     fn use_def(&mut self, name: &str, args: &[Expr], line: u32, depth: usize) {
-        let Some(def) = self.plan.defs.get(name).filter(|def| def.params.len() == args.len() && depth < DEPTH_MAX) else {
+        let Some(def) = self.plan.defs.get(name).filter(|def| def.params.len() == args.len() && depth < DEPTH_MAX)
+        else {
             return self.impossible(name.to_string(), line, "no such definition with so many parameters".into());
         };
         for (param, arg) in def.params.iter().zip(args) {

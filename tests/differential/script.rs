@@ -100,6 +100,9 @@ pub struct Scripts {
     pub defs: BTreeMap<String, Def>,
 }
 
+/// What is captured from an answer (name and path), and which differences are allowed in it.
+type AfterCall = (Vec<(String, String)>, Vec<String>);
+
 impl Scripts {
     /// Reads every `.seq` file, in the order of their names.
     pub fn load(folder: &Path, apis: &BTreeMap<&'static str, Described>) -> Result<Scripts, String> {
@@ -346,7 +349,7 @@ impl<'a> Parser<'a> {
     }
 
     /// `-> name = path, ... ~ allowed, ...`
-    fn after_call(&mut self) -> Result<(Vec<(String, String)>, Vec<String>), String> {
+    fn after_call(&mut self) -> Result<AfterCall, String> {
         let (mut captures, mut allow) = (Vec::new(), Vec::new());
         if self.accept("->") {
             loop {

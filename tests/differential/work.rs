@@ -65,7 +65,8 @@ pub fn expand(sequence: &Sequence, shared: &Shared<'_>) -> Vec<Job> {
         pinned = range.map_or(Vec::new(), |(min, max)| (min..=max).map(|v| Some((api.clone(), v))).collect());
     }
     let mut sets: Vec<Vec<(String, Value)>> = vec![Vec::new()];
-    let scope = Scope { prefix: String::new(), now: shared.now, variables: BTreeMap::new(), topic_ids: BTreeMap::new() };
+    let scope =
+        Scope { prefix: String::new(), now: shared.now, variables: BTreeMap::new(), topic_ids: BTreeMap::new() };
     for (name, values) in &sequence.with {
         let values = values.iter().map(|value| scope.eval(value).unwrap_or_else(|e| panic!("{}: {e}", sequence.place)));
         let values: Vec<Value> = values.collect();
@@ -172,7 +173,7 @@ impl<'a> Shared<'a> {
         });
         alone.iter().for_each(|job| self.run_job(job, &report));
         let mut report = report.into_inner().unwrap_or_default();
-        report.failed.sort_by(|a, b| a.order().cmp(&b.order()));
+        report.failed.sort_by_key(|a| a.order());
         report
     }
 

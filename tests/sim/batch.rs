@@ -13,6 +13,9 @@ pub struct Sequence {
     pub first: i32,
 }
 
+/// The attribute by which a batch says whose time it carries.
+const LOG_APPEND_TIME: u8 = 8;
+
 /// What a batch's bytes say.
 #[derive(Clone, Debug)]
 pub struct Batch {
@@ -31,9 +34,18 @@ impl Batch {
         self.last_offset - self.base_offset + 1
     }
 
-    /// Whether two are the same but for what the broker fills in: base offset and leader epoch.
-    pub fn is_same_data(&self, other: &[u8]) -> bool {
-        other.len() == self.bytes.len() && other[8..12] == self.bytes[8..12] && other[16..] == self.bytes[16..]
+    /// Whether the broker put its own time on the records.
+    pub fn is_log_append_time(&self) -> bool {
+        self.bytes[22] & LOG_APPEND_TIME != 0
+    }
+
+    /// Whether two are the same but for what the broker fills in: base offset and leader epoch, and with log-append time
+    /// also checksum, attributes and largest timestamp.
+    pub fn is_same_data(&self, stored: &Batch) -> bool {
+        let (ours, theirs) = (&self.bytes, &stored.bytes);
+        let same = |range: std::ops::Range<usize>| ours.get(range.clone()) == theirs.get(range);
+        let whole = ours.len() == theirs.len() && same(8..12) && same(16..17) && same(23..35) && same(43..ours.len());
+        whole && (stored.is_log_append_time() || (same(17..23) && same(35..43)))
     }
 }
 
@@ -131,6 +143,9 @@ fn parse_one(bytes: Bytes) -> Result<Batch, String> {
     if at != bytes.len() {
         return Err(format!("{} bytes after the last record", bytes.len() - at));
     }
+    if bytes[22] & LOG_APPEND_TIME != 0 {
+        timestamps.fill(i64_at(&bytes, 35)?);
+    }
     let sequence = (producer >= 0).then_some(sequence);
     let last_offset = base_offset + i64::from(last_delta);
     Ok(Batch { base_offset, last_offset, sequence, tag, timestamps, bytes })
@@ -177,7 +192,7 @@ fn a_batch_reads_back_as_it_was_built() {
     assert_eq!(batches.len(), 2);
     assert_eq!((batches[0].tag, batches[0].records(), batches[0].sequence), (0xABCD, 3, sequence));
     assert_eq!(batches[0].timestamps, [1000, 900, 2000]);
-    assert!(batches[0].is_same_data(&bytes) && !batches[0].is_same_data(&batches[1].bytes));
+    assert!(batches[0].is_same_data(&batches[0]) && !batches[0].is_same_data(&batches[1]));
     let mut wrong = bytes.to_vec();
     wrong[70] ^= 1;
     assert!(parse(&wrong.into()).is_err());

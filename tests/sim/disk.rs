@@ -97,6 +97,8 @@ struct State {
     /// What removed files left on the medium, newest last.
     graveyard: Vec<Image>,
     plans: Vec<Plan>,
+    /// Calls that claim to have made something durable and have not.
+    lies: Vec<Op>,
     counts: BTreeMap<Op, u64>,
     crashes: u64,
     trace: Option<Vec<String>>,
@@ -130,6 +132,7 @@ impl SimDisk {
             dirs: BTreeSet::from([String::new()]),
             graveyard: Vec::new(),
             plans: Vec::new(),
+            lies: Vec::new(),
             counts: BTreeMap::new(),
             crashes: 0,
             trace: None,
@@ -145,6 +148,11 @@ impl SimDisk {
     pub fn plan(&self, ops: &[Op], path_part: &str, nth: u64, trouble: Trouble) {
         let plan = Plan { ops: ops.to_vec(), path_part: path_part.to_string(), left: nth, trouble };
         self.state().plans.push(plan);
+    }
+
+    /// From now on `op` (Sync, SyncDir or Replace) succeeds without making anything durable.
+    pub fn lie(&self, op: Op) {
+        self.state().lies.push(op);
     }
 
     /// Forgets what was planned and did not happen.
@@ -439,7 +447,8 @@ impl Disk for SimDisk {
         let image = Image::of_bytes(bytes);
         // Where trouble strikes: before anything, after writing, after the fsync, after the rename, after all.
         let step = if trouble.is_some() { state.rng.below(5) } else { 5 };
-        let inode = if step > 1 { Inode::durable(image) } else { Inode::unsynced(image) };
+        let lies = state.lies.contains(&Op::Replace);
+        let inode = if step > 1 && !lies { Inode::durable(image) } else { Inode::unsynced(image) };
         let file: File = Arc::new(Mutex::new(inode));
         let temporary = format!("{path}.tmp");
         if step >= 1 {
@@ -448,7 +457,7 @@ impl Disk for SimDisk {
         if step >= 3 {
             state.change_names(vec![(temporary, None), (path.to_string(), Some(file))]);
         }
-        if step >= 4 {
+        if step >= 4 && !lies {
             state.sync_names(parent(path));
         }
         if trouble.is_some() {
@@ -508,7 +517,7 @@ impl Disk for SimDisk {
         if !state.dirs.contains(folder(dir)) {
             return Err(Error::new(ErrorKind::NotFound, format!("{dir}: no such folder")));
         }
-        if trouble.is_none() || state.rng.chance(50) {
+        if (trouble.is_none() || state.rng.chance(50)) && !state.lies.contains(&Op::SyncDir) {
             state.sync_names(folder(dir));
         }
         trouble.map_or(Ok(()), |_| Err(failed(Op::SyncDir, dir)))
@@ -561,6 +570,7 @@ impl DiskFile for SimFile {
         let (mut state, trouble) = self.disk.enter(Op::Sync, &self.path)?;
         let mut inode = lock(&self.file);
         match trouble {
+            None if state.lies.contains(&Op::Sync) => return Ok(()),
             None => {
                 inode.sync();
                 return Ok(());

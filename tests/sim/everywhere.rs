@@ -1,7 +1,8 @@
 //! Owns what is tried one by one instead of by chance: a crash at every call that changes the disk, and damage to every
 //! kind of file.
 
-use super::disk::{Faults, Trouble, CHANGES};
+use super::disk::{Faults, Op, Trouble, CHANGES};
+use super::fate;
 use super::model::Excuses;
 use super::regressions::{calm, go_on, started};
 use super::scenario::Scenario;
@@ -53,6 +54,21 @@ fn a_power_cut_at_every_change_loses_nothing_with_metadata_in_files() {
 #[test]
 fn a_kill_at_every_change_of_the_disk_loses_nothing() {
     crash_at_every_call(false, Trouble::Kill);
+}
+
+/// What the simulation would say of a log that forgets to make something durable. If it found nothing, its faults would
+/// prove nothing.
+#[test]
+fn a_disk_that_lies_is_found_out() {
+    for lie in [Op::Sync, Op::SyncDir, Op::Replace] {
+        let found = (1..40).find_map(|seed| {
+            let faults = Faults { length: false, ..Faults::ALL };
+            let scenario = Scenario { faults, lie: Some(lie), misfortune_events: 60, events: 1500, ..calm(seed) };
+            fate::run(scenario, false).0.err()
+        });
+        let why = found.unwrap_or_else(|| panic!("nobody noticed that {lie:?} does nothing"));
+        println!("{lie:?} does nothing: {why}");
+    }
 }
 
 /// Files that are whole and are not written to any more: checkpoints, and sealed segments.

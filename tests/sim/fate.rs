@@ -30,6 +30,9 @@ impl World {
         if trace {
             disk.start_trace();
         }
+        if let Some(op) = scenario.lie {
+            disk.lie(op);
+        }
         let clients = scenario.clients(&mut rng);
         let mut clock = Clock::new(&mut rng);
         for client in 1..clients.len() {

@@ -9,7 +9,7 @@ use chronik::metrics::Metrics;
 use chronik::wal::settings::{Entropy, FsyncMode, LogOptions, MetadataStore};
 
 use super::actors::{Actor, Admin, Checker, Consumer, Member, Offsets, Producer};
-use super::disk::Faults;
+use super::disk::{Faults, Op};
 use super::model::Excuses;
 use super::rng::Rng;
 
@@ -34,6 +34,8 @@ pub struct Scenario {
     pub clock_jumps: bool,
     pub file_metadata: bool,
     pub fsync: Fsync,
+    /// A call of the disk that lies: such a run must fail.
+    pub lie: Option<Op>,
     pub delete_records: bool,
     pub producers: u64,
     pub consumers: u64,
@@ -72,6 +74,7 @@ impl Scenario {
             clock_jumps: rng.chance(30),
             file_metadata: rng.chance(25),
             fsync,
+            lie: None,
             delete_records: rng.chance(60),
             producers: rng.range(1, 5),
             consumers: rng.range(1, 4),

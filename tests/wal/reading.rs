@@ -48,8 +48,8 @@ fn content(splices: &[Splice]) -> Vec<u8> {
 
 fn bytes_of(found: ReadFound) -> Vec<u8> {
     match found {
-        ReadFound::Splices(splices) => content(&splices),
-        ReadFound::Converted(bytes) => bytes.to_vec(),
+        ReadFound::Splices(splices, _) => content(&splices),
+        ReadFound::Converted(bytes, _) => bytes.to_vec(),
         ReadFound::Record(_) => panic!("a record for a fetch"),
     }
 }
@@ -159,7 +159,7 @@ fn many_short_runs_are_gathered_into_one_piece() {
         written.iter().flat_map(|w| &w.runs).filter(|r| r.id == id && r.segment == 1).copied().collect();
     let mut reader = Reader::new(Arc::new(disk));
     let found = read(&mut reader, id, fetch(1, Some(runs.clone()), 0, i64::MAX, 1 << 20)).unwrap();
-    assert!(matches!(found, ReadFound::Converted(_)));
+    assert!(matches!(found, ReadFound::Converted(..)));
     assert_eq!(offsets(&bytes_of(found)).len(), 2 * runs.len());
 }
 

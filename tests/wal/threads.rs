@@ -61,7 +61,7 @@ fn write_and_read(name: &str, writing: Writing, fsync: FsyncMode) {
         let done = found.recv().unwrap();
         let run = &seen.runs[done.job as usize];
         match done.result.unwrap() {
-            ReadFound::Splices(splices) => {
+            ReadFound::Splices(splices, _) => {
                 assert_eq!((splices.len(), splices[0].position, splices[0].len), (1, run.position, run.len));
                 assert!(splices[0].handle.file.sendfile_fd().is_some());
             }

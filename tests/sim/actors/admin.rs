@@ -49,9 +49,13 @@ impl Admin {
             .with_name(topic_name(&name))
             .with_num_partitions(partitions)
             .with_replication_factor(1);
-        if turn.rng.chance(30) {
-            let config = CreatableTopicConfig::default().with_name(text(HARMLESS)).with_value(Some(text("1000000")));
-            topic.configs.push(config);
+        for (name, value, percent) in
+            [(HARMLESS, "1000000", 30), ("message.timestamp.type", "LogAppendTime", 25), ("retention.ms", "300", 20)]
+        {
+            if turn.rng.chance(percent) {
+                let config = CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)));
+                topic.configs.push(config);
+            }
         }
         let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
         let version = turn.rng.range(2, 7) as i16;

@@ -24,6 +24,8 @@ pub struct TopicState {
     pub id: Option<Uuid>,
     /// Created for certain and never asked to be deleted.
     pub steady: bool,
+    /// It was once created with a retention that is short.
+    expires: bool,
     pub partitions_min: i32,
     pub partitions_max: i32,
     /// Whether it might have existed when the last creation was handed in.
@@ -43,6 +45,11 @@ impl Model {
         self.topics.get(topic).is_none_or(|t| !settled(t) || partition >= t.partitions_min)
     }
 
+    /// Whether retention moves the log start of a topic by itself.
+    pub(super) fn expires(&self, topic: &str) -> bool {
+        self.topics.get(topic).is_some_and(|topic| topic.expires)
+    }
+
     /// The id that a name stands for, if nobody has been changing that since the request.
     pub(super) fn settled_id(&self, topic: &str, call: &Call) -> Option<Uuid> {
         let topic = self.topics.get(topic).filter(|t| !t.may_be_absent && t.may_exist)?;
@@ -60,6 +67,7 @@ impl Model {
                     known.existed_before = known.may_exist;
                     known.may_exist = true;
                     known.changed = call.order;
+                    known.expires |= topic.configs.iter().any(|config| *config.name == *"retention.ms");
                     if !known.existed_before {
                         (known.partitions_min, known.partitions_max) = (topic.num_partitions, topic.num_partitions);
                         known.configs = initial_configs(topic);
@@ -107,7 +115,7 @@ impl Model {
                 };
                 for (_, log) in self.logs.iter_mut().filter(|(id, _)| of_name(id)) {
                     let offset = if part.offset < 0 { log.end() } else { part.offset.min(log.end()) };
-                    log.start_max = log.start_max.max(offset);
+                    log.deleted_max = log.deleted_max.max(offset);
                 }
             }
         }
@@ -280,11 +288,12 @@ impl Model {
                 let part = told.partitions.iter().find(|p| p.partition_index == index).ok_or("no answer")?;
                 let unknown =
                     part.error_code == UNKNOWN_TOPIC_OR_PARTITION && self.may_be_unknown(call, &topic.name, index);
+                let expires = self.expires(topic.name.as_str());
                 let log = self.logs.entry(PartitionId { topic: id, partition: index }).or_default();
+                let start_max = log.start_max(expires);
                 let at = format!("delete records of {}/{index} to {}", topic.name.as_str(), asked.offset);
                 let end = log.end_at(call.durable);
-                let beyond =
-                    part.error_code == OFFSET_OUT_OF_RANGE && (asked.offset > end || asked.offset < log.start_max);
+                let beyond = part.error_code == OFFSET_OUT_OF_RANGE && (asked.offset > end || asked.offset < start_max);
                 let full = part.error_code == KAFKA_STORAGE_ERROR && self.excuses.disk_full;
                 hold!(part.error_code == NONE || unknown || beyond || full, "{at}: error {}", part.error_code);
                 if part.error_code == NONE {

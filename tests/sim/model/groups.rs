@@ -35,8 +35,8 @@ struct Membership {
     generation: i32,
     /// The start of the broker in which the generation was first heard of.
     life: u32,
-    /// The last generation of which somebody was given an assignment.
-    settled: i32,
+    /// The last generation before this one of which somebody was given an assignment.
+    before: Option<Box<Membership>>,
     leader: String,
     members: BTreeSet<String>,
     assignments: BTreeMap<String, Bytes>,
@@ -175,16 +175,25 @@ impl Groups {
             code => return Err(format!("{name}: join refused with {code}")),
         }
         let generation = response.generation_id;
-        // A generation that nobody was given an assignment of is not kept over a restart; its number may be used again.
+        // A generation that nobody was given an assignment of is not kept over a restart: the one before it goes on, and
+        // its number may be used again.
         let forgotten = group.life < call.life && group.synced.is_empty();
-        let (known, settled) = (group.generation, group.settled);
+        let (known, settled) = (group.generation, group.before.as_ref().map_or(0, |before| before.generation));
         hold!(
-            generation >= known || forgotten && generation > settled,
+            generation >= known || forgotten && generation >= settled,
             "{name}: generation {generation} after {known}"
         );
-        if generation > known || forgotten {
-            let (leader, life) = (response.leader.to_string(), call.life);
-            *group = Membership { generation, leader, life, settled, ..Membership::default() };
+        let goes_on = generation == known && *response.leader == *group.leader;
+        if !goes_on && (generation > known || forgotten) {
+            let old = std::mem::take(group);
+            let before = if old.synced.is_empty() { old.before } else { Some(Box::new(old)) };
+            match before {
+                Some(before) if before.generation == generation => *group = Membership { life: call.life, ..*before },
+                before => {
+                    let (leader, life) = (response.leader.to_string(), call.life);
+                    *group = Membership { generation, leader, life, before, ..Membership::default() };
+                }
+            }
         }
         hold!(*response.leader == *group.leader, "{name}: two leaders in generation {generation}");
         group.members.insert(response.member_id.to_string());
@@ -214,7 +223,6 @@ impl Groups {
             response.assignment
         );
         group.synced.insert(member);
-        group.settled = request.generation_id;
         Ok(())
     }
 

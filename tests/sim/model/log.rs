@@ -19,8 +19,8 @@ pub struct Log {
     placed: Vec<Placed>,
     /// Log start offsets that were acknowledged, each with how many requests had been handed in by then.
     pub start_acked: Vec<(u64, i64)>,
-    /// The log start offset is at most this: nobody asked for more.
-    pub start_max: i64,
+    /// Nobody asked for more to be deleted than what lies below this offset.
+    pub deleted_max: i64,
 }
 
 impl Log {
@@ -43,6 +43,15 @@ impl Log {
     pub fn start_min(&self, order: u64) -> i64 {
         let known = self.start_acked.iter().filter(|(acked, _)| *acked < order);
         known.map(|(_, start)| *start).max().unwrap_or(0)
+    }
+
+    /// The log start offset is at most this.
+    pub fn start_max(&self, expires: bool) -> i64 {
+        if expires {
+            self.end()
+        } else {
+            self.deleted_max
+        }
     }
 
     pub fn place(&mut self, batch: Batch, seq: GroupSeq) -> Verdict {

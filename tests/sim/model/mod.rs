@@ -165,7 +165,7 @@ impl Model {
 
     fn check_placement(&mut self, id: PartitionId, batch: &Batch) -> Verdict {
         let sent = self.sent.get(&batch.tag).ok_or_else(|| format!("batch {} was never sent", batch.tag))?;
-        hold!(sent.batch.is_same_data(&batch.bytes), "batch {} is not as it was sent", batch.tag);
+        hold!(sent.batch.is_same_data(batch), "batch {} is not as it was sent", batch.tag);
         hold!(sent.partition == id.partition, "batch {} was meant for partition {}", batch.tag, sent.partition);
         hold!(!sent.refused, "batch {} was refused and is stored nevertheless", batch.tag);
         if let Some(name) = self.names.get(&id.topic) {

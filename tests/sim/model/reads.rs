@@ -70,9 +70,11 @@ impl Model {
         }
         let durable = self.durable;
         let logs = self.logs_for(call, &want.topic, want.id, want.partition);
+        let name = want.id.and_then(|id| self.names.get(&id)).unwrap_or(&want.topic);
+        let expires = self.expires(name);
         let mut why = Ok(false);
         for log in logs {
-            why = check_data(log, call, want.offset, part, durable);
+            why = check_data(log, call, want.offset, part, (durable, expires));
             if why.is_ok() {
                 break;
             }
@@ -118,8 +120,10 @@ impl Model {
                 let durable = self.durable;
                 let found = (part.offset, part.timestamp);
                 let logs = self.logs_for(call, &topic.name, None, index);
-                let fits = logs.iter().any(|log| is_offset_right(log, call, asked.timestamp, found, durable));
-                let (start, end) = logs.first().map_or((0, 0), |log| (log.start_max, log.end_at(durable)));
+                let expires = self.expires(&topic.name);
+                let fits =
+                    logs.iter().any(|log| is_offset_right(log, call, asked.timestamp, found, (durable, expires)));
+                let (start, end) = logs.first().map_or((0, 0), |log| (log.start_max(expires), log.end_at(durable)));
                 let best = logs
                     .first()
                     .map(|log| (log.max_timestamp(start, end), log.first_at_or_after(start, end, asked.timestamp)));
@@ -149,17 +153,20 @@ fn first_batch_len(part: &PartitionData) -> usize {
     12 + len as usize
 }
 
-fn check_data(log: &Log, call: &Call, offset: i64, part: &PartitionData, durable: u64) -> Result<bool, String> {
+/// `state` is what is durable, and whether retention moves the log start by itself.
+fn check_data(log: &Log, call: &Call, offset: i64, part: &PartitionData, state: (u64, bool)) -> Result<bool, String> {
+    let (durable, expires) = state;
+    let start_max = log.start_max(expires);
     let (low, high) = (log.end_at(call.durable), log.end_at(durable));
     if part.error_code == OFFSET_OUT_OF_RANGE {
-        hold!(offset < log.start_max || offset > low, "out of range, but {}..{low} is there", log.start_max);
+        hold!(offset < start_max || offset > low, "out of range, but {start_max}..{low} is there");
         return Ok(false);
     }
     hold!(part.error_code == NONE, "error {}", part.error_code);
     let (hw, start) = (part.high_watermark, part.log_start_offset);
     hold!((low..=high).contains(&hw), "high watermark {hw}, but {low} were durable before and {high} are now");
     if call.version >= 5 {
-        let (start_min, start_max) = (log.start_min(call.order), log.start_max);
+        let start_min = log.start_min(call.order);
         hold!(start <= start_max, "log start {start}, but nobody moved it beyond {start_max}");
         hold!(start >= start_min, "log start {start} went back behind {start_min}");
     }
@@ -176,9 +183,10 @@ fn check_data(log: &Log, call: &Call, offset: i64, part: &PartitionData, durable
     Ok(low > offset)
 }
 
-fn is_offset_right(log: &Log, call: &Call, asked: i64, found: (i64, i64), durable: u64) -> bool {
+fn is_offset_right(log: &Log, call: &Call, asked: i64, found: (i64, i64), state: (u64, bool)) -> bool {
+    let (durable, expires) = state;
     let (low, high) = (log.end_at(call.durable), log.end_at(durable));
-    let (start_min, start_max) = (log.start_min(call.order), log.start_max);
+    let (start_min, start_max) = (log.start_min(call.order), log.start_max(expires));
     let search = |start: i64, end: i64| match asked {
         -3 => log.max_timestamp(start, end),
         _ => log.first_at_or_after(start, end, asked),

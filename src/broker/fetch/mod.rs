@@ -17,7 +17,8 @@ use crate::limits;
 use crate::wal::{Convert, PartitionId, Place, ReadDone, ReadError, ReadFound, ReadJob, ReadKind, Splice};
 use crate::wire::batch;
 use crate::wire::msg::{
-    FetchEpochEndOffset, FetchPartition, FetchPartitionData, FetchRequest, FetchResponse, FetchableTopicResponse,
+    AbortedTransaction, FetchEpochEndOffset, FetchPartition, FetchPartitionData, FetchRequest, FetchResponse,
+    FetchableTopicResponse,
 };
 use crate::wire::{self, frame, DecodeError, ErrorCode, RecordSet, Uuid};
 
@@ -63,14 +64,29 @@ struct Part {
     read: Option<Result<ReadFound, ReadError>>,
 }
 
+impl Part {
+    /// Goes on behind what was read when nothing of it could be told to the client.
+    fn pass_markers(&mut self) -> Option<()> {
+        match &self.read {
+            Some(Ok(ReadFound::Converted(bytes, end))) if bytes.is_empty() && *end > self.want.fetch_offset => {
+                self.want.fetch_offset = *end;
+                self.read = None;
+                Some(())
+            }
+            _ => None,
+        }
+    }
+}
+
 /// What a partition gives at this moment.
 enum Found {
     Refused(ErrorCode),
     /// The client's log went another way than ours from here on (KIP-320).
     Diverged(i32, i64),
     Nothing,
-    Splices(Vec<Splice>, usize),
-    Converted(Bytes),
+    /// Places in the log, their bytes, and the offset after the last of their batches.
+    Splices(Vec<Splice>, usize, i64),
+    Converted(Bytes, i64),
     /// A reader has to look.
     Cold(Place),
 }
@@ -78,8 +94,8 @@ enum Found {
 impl Found {
     fn bytes(&self) -> usize {
         match self {
-            Found::Splices(_, bytes) => *bytes,
-            Found::Converted(bytes) => bytes.len(),
+            Found::Splices(_, bytes, _) => *bytes,
+            Found::Converted(bytes, _) => bytes.len(),
             _ => 0,
         }
     }
@@ -158,7 +174,7 @@ impl Broker {
         let mut first = true;
         let mut found = Vec::with_capacity(fetch.parts.len());
         for part in &fetch.parts {
-            let one = self.look_at(fetch.to.version, part, left, first);
+            let one = self.look_at(fetch, part, left, first);
             let one = match one {
                 Found::Cold(_) if reads == limits::FETCH_READS_MAX => Found::Nothing,
                 // A reader gives at least one whole batch; only the first partition with data may exceed what is left.
@@ -181,7 +197,8 @@ impl Broker {
         found
     }
 
-    fn look_at(&self, version: i16, part: &Part, left: usize, first: bool) -> Found {
+    fn look_at(&self, fetch: &Fetch, part: &Part, left: usize, first: bool) -> Found {
+        let version = fetch.to.version;
         let id = match part.id {
             Ok(id) => id,
             Err(error) => return Found::Refused(error),
@@ -198,44 +215,53 @@ impl Broker {
             return Found::Diverged(epoch, end);
         }
         match &part.read {
-            Some(Ok(ReadFound::Splices(splices))) => {
+            Some(Ok(ReadFound::Splices(splices, end))) => {
                 let bytes = splices.iter().map(|splice| splice.len as usize).sum();
-                return Found::Splices(splices.clone(), bytes);
+                return Found::Splices(splices.clone(), bytes, *end);
             }
-            Some(Ok(ReadFound::Converted(bytes))) => return Found::Converted(bytes.clone()),
+            Some(Ok(ReadFound::Converted(bytes, end))) => return Found::Converted(bytes.clone(), *end),
             Some(Ok(ReadFound::Record(_))) => return Found::Refused(ErrorCode::UNKNOWN_SERVER_ERROR),
             Some(Err(error)) => return Found::Refused(read_error_code(error)),
             None => {}
         }
-        if offset == log.high_watermark || (left == 0 && !first) {
+        let end = log.readable_end(fetch.read_committed);
+        if offset >= end || (left == 0 && !first) {
             return Found::Nothing;
         }
         let budget = bytes_max_of(&part.want).min(left);
         if convert_for(version).is_none() {
-            if let Some((splices, bytes)) = self.in_memory(log, offset, budget, first) {
-                return if splices.is_empty() { Found::Nothing } else { Found::Splices(splices, bytes) };
+            if let Some((splices, bytes, end)) = self.in_memory(log, (offset, end), budget, first) {
+                return if splices.is_empty() { Found::Nothing } else { Found::Splices(splices, bytes, end) };
             }
         }
         log.place(offset, limits::READ_RUNS_MAX).map_or(Found::Nothing, Found::Cold)
     }
 
-    /// Whole batches from the ring: from the one that holds `offset`, as many as fit, at least one if `first`.
-    /// `None` when the ring does not hold that batch.
-    fn in_memory(&self, log: &PartitionLog, offset: i64, budget: usize, first: bool) -> Option<(Vec<Splice>, usize)> {
+    /// Whole batches from the ring: from the one that holds `offset`, as many as fit, at least one if `first`, none that
+    /// begins at or above `end`; their bytes, and the offset after them. `None` when the ring does not hold that batch.
+    fn in_memory(
+        &self,
+        log: &PartitionLog,
+        (offset, end): (i64, i64),
+        budget: usize,
+        first: bool,
+    ) -> Option<(Vec<Splice>, usize, i64)> {
         if !log.knows_run(offset) {
             return None;
         }
         let mut splices: Vec<Splice> = Vec::new();
-        let mut bytes = 0;
-        for run in log.runs_from(offset) {
+        let (mut bytes, mut next) = (0, offset);
+        for run in log.runs_from(offset).take_while(|run| run.base_offset < end) {
             let Some(data) = self.ring.get(run.segment, run.position, run.len) else {
                 if splices.is_empty() {
                     return None;
                 }
                 break;
             };
-            let (skip, take) = batches_within(&data, offset, budget.saturating_sub(bytes), first && bytes == 0);
+            let left = budget.saturating_sub(bytes);
+            let (skip, take, after) = batches_within(&data, (offset, end), left, first && bytes == 0);
             if take > 0 {
+                next = after;
                 let handle = self.handles.get(&run.segment)?.clone();
                 splices.push(Splice { handle, position: run.position + skip as u64, len: take as u32 });
                 bytes += take;
@@ -244,7 +270,7 @@ impl Broker {
                 break;
             }
         }
-        Some((splices, bytes))
+        Some((splices, bytes, next))
     }
 
     fn send_readers(&mut self, fetch: &mut Fetch, found: Vec<Found>) {
@@ -262,7 +288,7 @@ impl Broker {
             let kind = ReadKind::Fetch {
                 place: place.clone(),
                 offset: part.want.fetch_offset,
-                end_offset: self.topics.partition(partition).map_or(0, |p| p.log.high_watermark),
+                end_offset: self.topics.partition(partition).map_or(0, |p| p.log.readable_end(fetch.read_committed)),
                 bytes_max: u32::try_from(bytes_max).unwrap_or(u32::MAX),
                 convert: convert_for(fetch.to.version),
             };
@@ -289,8 +315,12 @@ impl Broker {
             return;
         }
         if let Some(mut fetch) = self.take_fetch(id) {
-            // What was read is the answer, however little it is.
-            fetch.bytes_min = 0;
+            // What was read is the answer, however little it is; but where there were only transaction markers, which the
+            // old formats have no word for, the client could not get past them by itself.
+            let passed = fetch.parts.iter_mut().filter_map(Part::pass_markers).count();
+            if passed == 0 {
+                fetch.bytes_min = 0;
+            }
             self.serve(now, fetch);
         }
     }
@@ -307,13 +337,15 @@ impl Broker {
         self.fetches.by_id.insert(id, fetch);
     }
 
-    /// A partition has `len` more durable bytes: fetches that now have enough are answered.
-    pub(super) fn wake_fetches(&mut self, now: Now, id: PartitionId, len: u32) {
+    /// A partition has `len` more durable bytes, or its last stable offset has moved: fetches that now have enough are
+    /// answered.
+    pub(super) fn wake_fetches(&mut self, now: Now, id: PartitionId, len: u32, stable_moved: bool) {
         let Some(partition) = self.topics.partition(id).filter(|p| !p.fetches.is_empty()) else { return };
         for fetch_id in partition.fetches.clone() {
             let Some(fetch) = self.fetches.by_id.get_mut(&fetch_id) else { continue };
-            fetch.found_bytes += len as usize;
-            if fetch.found_bytes >= fetch.bytes_min {
+            // How much a moved last stable offset opens to a reader of committed records is found by looking.
+            fetch.found_bytes += if fetch.read_committed { 0 } else { len as usize };
+            if fetch.found_bytes >= fetch.bytes_min || (fetch.read_committed && stable_moved) {
                 if let Some(fetch) = self.take_fetch(fetch_id) {
                     self.serve(now, fetch);
                 }
@@ -374,7 +406,7 @@ impl Broker {
         for (part, found) in fetch.parts.iter().zip(&found) {
             let mut data = self.partition_data(part, found, &mut splices);
             if fetch.read_committed {
-                data.aborted_transactions = Some(Vec::new());
+                data.aborted_transactions = Some(self.aborted_in(part, found));
             }
             match responses.last_mut() {
                 Some(topic) if topic.topic == part.name && topic.topic_id == part.topic_id => {
@@ -407,7 +439,7 @@ impl Broker {
         let log = part.id.ok().and_then(|id| self.topics.partition(id)).map(|partition| &partition.log);
         if let Some(log) = log.filter(|_| !matches!(found, Found::Refused(_))) {
             data.high_watermark = log.high_watermark;
-            data.last_stable_offset = log.high_watermark;
+            data.last_stable_offset = log.last_stable_offset();
             data.log_start_offset = log.start_offset;
         }
         match found {
@@ -418,14 +450,26 @@ impl Broker {
             Found::Diverged(epoch, end_offset) => {
                 data.diverging_epoch = FetchEpochEndOffset { epoch: *epoch, end_offset: *end_offset };
             }
-            Found::Splices(list, bytes) => {
+            Found::Splices(list, bytes, _) => {
                 data.records = RecordSet::External { tag: splices.len() as u32, len: *bytes as u32 };
                 splices.push(list.clone());
             }
-            Found::Converted(bytes) => data.records = RecordSet::Bytes(bytes),
+            Found::Converted(bytes, _) => data.records = RecordSet::Bytes(bytes),
             Found::Nothing | Found::Cold(_) => {}
         }
         data
+    }
+}
+
+impl Broker {
+    /// The aborted transactions that have batches among what was found.
+    fn aborted_in(&self, part: &Part, found: &Found) -> Vec<AbortedTransaction> {
+        let (Found::Splices(_, _, end) | Found::Converted(_, end)) = found else { return Vec::new() };
+        let log = part.id.ok().and_then(|id| self.topics.partition(id)).map(|partition| &partition.log);
+        let aborted = log.into_iter().flat_map(|log| log.txns.aborted_in(part.want.fetch_offset, *end));
+        let aborted =
+            aborted.map(|txn| AbortedTransaction { producer_id: txn.producer_id, first_offset: txn.first_offset });
+        aborted.collect()
     }
 }
 
@@ -473,19 +517,23 @@ pub(super) fn read_error_code(error: &ReadError) -> ErrorCode {
 }
 
 /// Within a run: how many bytes lie before the batch that holds `offset` (or the first after it), and how many bytes of
-/// whole batches from there fit into `budget`. The first batch is taken whatever its size if `first`.
-fn batches_within(data: &[u8], offset: i64, budget: usize, first: bool) -> (usize, usize) {
-    let (mut skip, mut take) = (0, 0);
+/// whole batches from there fit into `budget`, none that begins at or above `end`; and the offset after the last of them.
+/// The first batch is taken whatever its size if `first`.
+fn batches_within(data: &[u8], (offset, end): (i64, i64), budget: usize, first: bool) -> (usize, usize, i64) {
+    let (mut skip, mut take, mut next) = (0, 0, offset);
     for item in batch::batches(data) {
         let Ok(batch) = item else { break };
         let len = batch.bytes.len();
-        if batch.header.last_offset() < offset {
+        if batch.header.base_offset >= end {
+            break;
+        } else if batch.header.last_offset() < offset {
             skip += len;
         } else if take + len <= budget || (first && take == 0) {
             take += len;
+            next = batch.header.last_offset() + 1;
         } else {
             break;
         }
     }
-    (skip, take)
+    (skip, take, next)
 }
