@@ -60,7 +60,7 @@ impl Broker {
         let request: ListOffsetsRequest<'_> = wire::decode_request(req.body, req.to.version)?;
         let mut listing = Listing { to: req.to, topics: Vec::new(), reads: Vec::new() };
         let mut times = times_named(&request);
-        for topic in &request.topics {
+        for topic in request.topics.iter().filter(|topic| !topic.partitions.is_empty()) {
             let mut answers = Vec::with_capacity(topic.partitions.len());
             for want in &topic.partitions {
                 // As in Kafka, what is named more than once is refused, and told once.
@@ -82,7 +82,9 @@ impl Broker {
                     }
                 }
             }
-            listing.topics.push((topic.name.to_owned(), answers));
+            if !answers.is_empty() {
+                listing.topics.push((topic.name.to_owned(), answers));
+            }
         }
         match listing.reads.first() {
             None => self.answer_listing(listing),

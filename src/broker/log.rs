@@ -256,6 +256,7 @@ impl PartitionLog {
         let end = self.epochs.get(next).map_or(self.high_watermark, |(_, start)| *start);
         match next.checked_sub(1).and_then(|at| self.epochs.get(at)) {
             Some((known, _)) if next == self.epochs.len() || end > self.start_offset => Some((*known, end)),
+            None if self.next_offset == 0 => None,
             _ => Some((epoch, end.max(self.start_offset))),
         }
     }
