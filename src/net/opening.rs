@@ -21,7 +21,7 @@ use crate::sys::disk::Disk;
 use crate::sys::lock::DirLock;
 use crate::sys::real_disk::{RealDisk, Writing};
 use crate::wal::marker::Marker;
-use crate::wal::recovery::{recover, Recovered, Replay};
+use crate::wal::recovery::{recover, Recovered, Replay, NEW_DIRECTORY};
 use crate::wal::settings::{Entropy, FsyncMode, LogOptions, MetadataStore};
 use crate::wal::{convert, MetaEntry, RecoverError, RunRef, SegmentId};
 
@@ -56,7 +56,8 @@ pub fn recover_broker(
     let mut replayed = Replayed(Recovering::new(settings));
     let log = recover(disk, log_options(config), &mut replayed).map_err(cannot_open)?;
     for note in &log.notes {
-        log::info!("{note}");
+        let level = if note == NEW_DIRECTORY { log::Level::Info } else { log::Level::Warn };
+        log::log!(level, "{note}");
     }
     let Replayed(mut recovering) = replayed;
     recovering.cluster_id(config.cluster_id.clone().unwrap_or_else(|| log.cluster_id.clone()));
