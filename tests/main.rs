@@ -9,6 +9,7 @@ mod harness;
 mod man;
 mod net;
 mod records;
+mod share;
 mod sim;
 mod tidy;
 mod wal;

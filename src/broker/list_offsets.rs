@@ -232,6 +232,7 @@ impl Broker {
             self.segments.remove_live(segment, seq);
         }
         self.wake_all_fetches_of(now, waiting);
+        self.share_log_start_moved(now, id, offset);
         if self.segments.wants_checkpoint() {
             self.checkpoint.want();
         }

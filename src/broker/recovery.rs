@@ -14,6 +14,8 @@ use super::groups::Groups;
 use super::log::PartitionLog;
 use super::metalog;
 use super::settings::{Rng, Settings};
+use super::share::settings::ShareSettings;
+use super::share::ShareGroups;
 use super::topics::{StableMap, TopicChange};
 use super::{topics, Broker, Now};
 use crate::config::Fsync;
@@ -53,6 +55,7 @@ impl Recovering {
     pub fn new(settings: Settings) -> Recovering {
         let seed = settings.seed;
         let groups = Groups::new(group_settings(&settings.config));
+        let share = ShareGroups::new(ShareSettings::of(&settings.config));
         let broker_configs = BrokerConfigs::new(settings.config.clone());
         let broker = Broker {
             settings: Arc::new(settings),
@@ -71,6 +74,7 @@ impl Recovering {
             ring_groups: VecDeque::new(),
             handles: BTreeMap::new(),
             groups,
+            share,
             producer_ids: Default::default(),
             fetches: Default::default(),
             list_offsets: Default::default(),
@@ -123,6 +127,7 @@ impl Recovering {
         match entry.table {
             metalog::TOPIC | metalog::LOG_START => self.topic_change(topics::read_entry(entry)?),
             metalog::GROUP | metalog::OFFSET => self.broker.groups.apply(entry)?,
+            metalog::SHARE_GROUP | metalog::SHARE_STATE => self.broker.share.apply(entry)?,
             metalog::LOSSY => self.broker.lossy = entry.value.as_ref().is_some_and(|value| value[..] == [1]),
             metalog::PRODUCER_IDS => self.broker.producer_ids.apply(entry)?,
             metalog::BROKER_CONFIG => self.broker.broker_configs.apply(entry)?,
@@ -232,6 +237,7 @@ impl Recovering {
         broker.remove_segments();
         broker.schedule_retention(now);
         broker.groups.recovered(now);
+        broker.share_recovered(now);
         // No request is let in while one is due, and nothing else may happen that would take it.
         broker.checkpoint_if_due(now);
         Ok(self.broker)

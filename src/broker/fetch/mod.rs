@@ -220,7 +220,9 @@ impl Broker {
                 return Found::Splices(splices.clone(), bytes, *end);
             }
             Some(Ok(ReadFound::Converted(bytes, end))) => return Found::Converted(bytes.clone(), *end),
-            Some(Ok(ReadFound::Record(_))) => return Found::Refused(ErrorCode::UNKNOWN_SERVER_ERROR),
+            Some(Ok(ReadFound::Record(_) | ReadFound::Batches(..))) => {
+                return Found::Refused(ErrorCode::UNKNOWN_SERVER_ERROR)
+            }
             Some(Err(error)) => return Found::Refused(read_error_code(error)),
             None => {}
         }
