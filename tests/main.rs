@@ -12,4 +12,5 @@ mod records;
 mod share;
 mod sim;
 mod tidy;
+mod txn;
 mod wal;

@@ -88,6 +88,7 @@ impl Broker {
         let settings = TopicSettings::resolve(&self.settings.config, &configs);
         self.append_meta(topics::topic_entry(id, name, partitions, &configs));
         self.topics.put(id, name, partitions, configs, settings);
+        self.topics_have_changed();
         id
     }
 

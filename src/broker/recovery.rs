@@ -17,6 +17,7 @@ use super::settings::{Rng, Settings};
 use super::share::settings::ShareSettings;
 use super::share::ShareGroups;
 use super::topics::{StableMap, TopicChange};
+use super::txn::Txns;
 use super::{topics, Broker, Now};
 use crate::config::Fsync;
 use crate::limits;
@@ -56,6 +57,7 @@ impl Recovering {
         let seed = settings.seed;
         let groups = Groups::new(group_settings(&settings.config));
         let share = ShareGroups::new(ShareSettings::of(&settings.config));
+        let txns = Txns::new(&settings.config);
         let broker_configs = BrokerConfigs::new(settings.config.clone());
         let broker = Broker {
             settings: Arc::new(settings),
@@ -76,12 +78,14 @@ impl Recovering {
             groups,
             share,
             producer_ids: Default::default(),
+            txns,
             fetches: Default::default(),
             list_offsets: Default::default(),
             produces: Default::default(),
             checkpoint: Default::default(),
             broker_configs,
             features: Default::default(),
+            resource_configs: Default::default(),
             timers: Default::default(),
             rolling: None,
             next_job: 0,
@@ -126,11 +130,15 @@ impl Recovering {
     pub fn meta(&mut self, entry: &MetaEntry) -> Result<(), String> {
         match entry.table {
             metalog::TOPIC | metalog::LOG_START => self.topic_change(topics::read_entry(entry)?),
-            metalog::GROUP | metalog::OFFSET => self.broker.groups.apply(entry)?,
             metalog::SHARE_GROUP | metalog::SHARE_STATE => self.broker.share.apply(entry)?,
+            metalog::GROUP | metalog::OFFSET | metalog::CONSUMER_GROUP | metalog::TXN_OFFSET => {
+                self.broker.groups.apply(entry)?
+            }
             metalog::LOSSY => self.broker.lossy = entry.value.as_ref().is_some_and(|value| value[..] == [1]),
+            metalog::TXN => self.broker.txns.apply(entry)?,
             metalog::PRODUCER_IDS => self.broker.producer_ids.apply(entry)?,
             metalog::BROKER_CONFIG => self.broker.broker_configs.apply(entry)?,
+            metalog::RESOURCE_CONFIG => self.broker.resource_configs.apply(entry)?,
             metalog::FEATURE => self.broker.features.apply(entry)?,
             table => return Err(format!("metadata of kind {table} is unknown to this program")),
         }
@@ -238,6 +246,7 @@ impl Recovering {
         broker.schedule_retention(now);
         broker.groups.recovered(now);
         broker.share_recovered(now);
+        broker.recover_txns(now);
         // No request is let in while one is due, and nothing else may happen that would take it.
         broker.checkpoint_if_due(now);
         Ok(self.broker)

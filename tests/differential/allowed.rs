@@ -5,12 +5,15 @@
 pub enum How {
     /// In any way.
     Any,
-    /// Both have a value, or both have none.
-    Presence,
+    /// Another text; where Kafka says nothing we may say something, but not the other way round.
+    Text,
     /// Made up by the server: values stand for each other one to one.
     Alias,
     /// A list whose order means nothing.
     Unordered,
+    /// A number that is at least, or at most, Kafka's.
+    AtLeast,
+    AtMost,
     /// Kafka says the first, we say the second.
     Pair(String, String),
 }
@@ -50,9 +53,11 @@ impl Allowed {
             };
             let how = match how.as_str() {
                 "any" => How::Any,
-                "presence" => How::Presence,
+                "text" => How::Text,
                 "alias" => How::Alias,
                 "unordered" => How::Unordered,
+                "at least" => How::AtLeast,
+                "at most" => How::AtMost,
                 pair => match pair.split_once(" here ") {
                     Some((kafka, chronik)) => How::Pair(kafka.trim().into(), chronik.trim().into()),
                     None => return Err(format!("no such way to differ: {pair}")),
@@ -77,9 +82,11 @@ impl Allowed {
         for rule in &self.rules {
             let how = match &rule.how {
                 How::Any => "any value".to_string(),
-                How::Presence => "another text".to_string(),
+                How::Text => "another text".to_string(),
                 How::Alias => "another value, used alike".to_string(),
                 How::Unordered => "another order".to_string(),
+                How::AtLeast => "more than Kafka's".to_string(),
+                How::AtMost => "less than Kafka's".to_string(),
                 How::Pair(kafka, chronik) => format!("Kafka {kafka}, here {chronik}"),
             };
             let paths: Vec<String> = rule.paths.iter().map(|path| format!("`{path}`")).collect();

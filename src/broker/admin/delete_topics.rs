@@ -103,6 +103,7 @@ impl Broker {
         self.wake_all_fetches_of(now, waiting.into_iter().collect());
         self.topic_was_deleted(now, &topic.name);
         self.share_topic_deleted(now, topic.id);
+        self.topics_have_changed();
         if self.segments.wants_checkpoint() {
             self.checkpoint.want();
         }
