@@ -76,6 +76,10 @@ pub struct ShareConfig {
     pub record_lock_duration_ms: i64,
     pub min_record_lock_duration_ms: i64,
     pub max_record_lock_duration_ms: i64,
+    /// How long an assignment holds at least before the next is made, in milliseconds.
+    pub assignment_interval_ms: i64,
+    pub min_assignment_interval_ms: i64,
+    pub max_assignment_interval_ms: i64,
     /// How often a record is handed out at most.
     pub delivery_count_limit: i64,
     pub min_delivery_count_limit: i64,
@@ -103,6 +107,9 @@ impl Default for ShareConfig {
             record_lock_duration_ms: 30_000,
             min_record_lock_duration_ms: 15_000,
             max_record_lock_duration_ms: 60_000,
+            assignment_interval_ms: 1_000,
+            min_assignment_interval_ms: 0,
+            max_assignment_interval_ms: 15_000,
             delivery_count_limit: 5,
             min_delivery_count_limit: 2,
             max_delivery_count_limit: 10,

@@ -375,6 +375,12 @@ fn check_share(share: &ShareConfig) -> Result<(), UsageError> {
             s.record_lock_duration_ms,
             s.max_record_lock_duration_ms,
         ),
+        (
+            "assignment-interval-ms",
+            s.min_assignment_interval_ms,
+            s.assignment_interval_ms,
+            s.max_assignment_interval_ms,
+        ),
         ("delivery-count-limit", s.min_delivery_count_limit, s.delivery_count_limit, s.max_delivery_count_limit),
         (
             "partition-max-record-locks",

@@ -116,19 +116,14 @@ fn renewing_has_to_be_announced_and_can_be_forbidden() {
     assert_eq!(acknowledge(&mut w, 1, false, &mut a), REQUEST);
     assert_eq!(acknowledge(&mut w, 2, false, &mut a), REQUEST);
     assert_eq!(acknowledge(&mut w, 2, true, &mut a), OK);
-    w.override_group(G, ShareOverrides { renew_acknowledge: Some(false), ..Default::default() });
+    w.configure(G, "share.renew.acknowledge.enable", "false");
     assert_eq!(acknowledge(&mut w, 2, true, &mut a), REQUEST);
 }
 
 #[test]
 fn what_was_delivered_too_often_is_archived() {
     let (mut w, mut a) = World::with_member();
-    let own = ShareOverrides {
-        delivery_count_limit: Some(2),
-        auto_offset_reset: Some(OffsetReset::Earliest),
-        ..Default::default()
-    };
-    w.override_group(G, own);
+    w.configure(G, "share.delivery.count.limit", "2");
     w.produce("t", 3);
     w.fetch(&mut a, WANT);
     w.h.pass_ms(LOCK_MS);

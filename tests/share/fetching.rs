@@ -128,8 +128,7 @@ fn a_group_may_start_at_a_time() {
     w.h.pass_ms(3_600_000);
     w.produce("t", 2);
     w.h.pass_ms(60_000);
-    let auto_offset_reset = Some(OffsetReset::parse("by_duration:PT10M").unwrap());
-    w.override_group(G, ShareOverrides { auto_offset_reset, ..Default::default() });
+    w.configure(G, "share.auto.offset.reset", "by_duration:PT10M");
     let mut a = w.join("a", &["t"]);
     assert_eq!(w.fetch(&mut a, WANT).acquired(), [(3, 4, 1)]);
 }

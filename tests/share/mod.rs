@@ -13,9 +13,8 @@ mod states;
 
 use std::collections::BTreeMap;
 
-use chronik::broker::share::settings::{OffsetReset, ShareOverrides};
 use chronik::broker::ConnId;
-use chronik::config::Config;
+use chronik::config::{Config, ShareConfig};
 use chronik::wire::batch::{self, BatchBuilder};
 use chronik::wire::msg::*;
 use chronik::wire::{ErrorCode, RecordSet, Uuid};
@@ -91,7 +90,6 @@ pub const RENEW: i8 = 4;
 pub struct World {
     pub h: Harness,
     pub topics: BTreeMap<String, Uuid>,
-    overrides: BTreeMap<String, ShareOverrides>,
 }
 
 impl World {
@@ -100,7 +98,13 @@ impl World {
     }
 
     pub fn with(config: Config) -> World {
-        World { h: Harness::with(config), topics: BTreeMap::new(), overrides: BTreeMap::new() }
+        World {
+            h: Harness::with(Config {
+                share: ShareConfig { assignment_interval_ms: 0, ..config.share.clone() },
+                ..config
+            }),
+            topics: BTreeMap::new(),
+        }
     }
 
     /// A group `G` that starts at the beginning of `t`, which has one partition, with one member.
@@ -126,22 +130,22 @@ impl World {
         self.topics[topic]
     }
 
-    pub fn override_group(&mut self, group: &str, overrides: ShareOverrides) {
-        self.h.broker.share_groups().set_overrides(group, overrides.clone());
-        self.overrides.insert(group.to_owned(), overrides);
+    /// Sets a configuration of a group.
+    pub fn configure(&mut self, group: &str, name: &str, value: &str) {
+        let configs = vec![IncrementalAlterConfigsAlterableConfig { name, config_operation: 0, value: Some(value) }];
+        let resources = vec![IncrementalAlterConfigsResource { resource_type: 32, resource_name: group, configs }];
+        let answer = self.h.call(1, &IncrementalAlterConfigsRequest { resources, validate_only: false });
+        let response: IncrementalAlterConfigsResponse<'_> = answer.decode();
+        assert_eq!(response.responses[0].error_code, ErrorCode::NONE, "{:?}", response.responses[0].error_message);
     }
 
     pub fn from_the_start(&mut self, group: &str) {
-        let auto_offset_reset = Some(OffsetReset::Earliest);
-        self.override_group(group, ShareOverrides { auto_offset_reset, ..Default::default() });
+        self.configure(group, "share.auto.offset.reset", "earliest");
     }
 
     /// As after a crash.
     pub fn restart(&mut self) {
         self.h.restart();
-        for (group, overrides) in &self.overrides {
-            self.h.broker.share_groups().set_overrides(group, overrides.clone());
-        }
     }
 
     /// One batch of so many records, to partition 0.

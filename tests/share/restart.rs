@@ -28,7 +28,6 @@ fn a_checkpoint_holds_the_same() {
     w.fetch(&mut a, WANT);
     w.ack(&mut a, &[(2, 3, &[ACCEPT]), (8, 9, &[RELEASE])]);
     w.h.checkpoint();
-    w.from_the_start(G);
     assert_eq!(w.described(G).3, ["m"]);
     assert_eq!(w.start_and_lag("t", 0), (0, 8));
     let mut b = w.join("b", &["t"]);

@@ -88,6 +88,8 @@ pub(super) struct ShareGroup {
     subscribed: BTreeMap<Uuid, i32>,
     /// The change of topics up to which `subscribed` was looked at.
     pub seen: u64,
+    /// When the last assignment was made, in monotonic µs.
+    pub assigned_us: Option<u64>,
     /// What is counted of this group in the sum of bytes.
     pub counted_bytes: usize,
 }
@@ -104,6 +106,7 @@ impl ShareGroup {
             partitions: BTreeMap::new(),
             subscribed: BTreeMap::new(),
             seen: 0,
+            assigned_us: None,
             counted_bytes: 0,
         }
     }

@@ -108,6 +108,7 @@ impl Broker {
         let client_host = format!("/{}", peer.unwrap_or_default());
         let changes = self.topics.changes();
         let max_size = self.share.settings.max_size;
+        let interval_us = self.share.of_group(&name).assignment_interval_ms.unsigned_abs().saturating_mul(1000);
         let Some(group) = self.share.groups.get_mut(&name) else {
             return refused(ErrorCode::GROUP_ID_NOT_FOUND, "");
         };
@@ -141,7 +142,13 @@ impl Broker {
                 (is_new || told.topics || group.seen != changes) && group.follow_topics(&self.topics, changes);
             let bumped = is_new || told.topics || topics_changed;
             group.epoch += i32::from(bumped);
-            let grown = group.assignment_epoch < group.epoch && group.assign(&self.topics);
+            // Several changes that come together make one assignment.
+            let settled = group.assigned_us.is_none_or(|at| now.mono_us >= at.saturating_add(interval_us));
+            let assigns = group.assignment_epoch < group.epoch && settled;
+            let grown = assigns && group.assign(&self.topics);
+            if assigns {
+                group.assigned_us = Some(now.mono_us);
+            }
             changed |= group.reconcile(&id);
             let group_entry = (bumped || grown).then(|| persist::group_entry(group));
             let member_entry = changed.then(|| persist::member_entry(&name, &id, group.members.get(&id)));

@@ -34,7 +34,7 @@ use self::partition::{Change, SharePartition};
 use self::persist::ShareChange;
 use self::runs::Name;
 use self::session::Sessions;
-use self::settings::{GroupSettings, ShareOverrides, ShareSettings};
+use self::settings::{GroupSettings, ShareSettings};
 use super::dispatch::Request;
 use super::groups::GroupKind;
 use super::{Broker, ConnId, Now};
@@ -77,7 +77,8 @@ enum Timer {
 pub struct ShareGroups {
     settings: ShareSettings,
     groups: BTreeMap<Name, ShareGroup>,
-    overrides: BTreeMap<Name, ShareOverrides>,
+    /// Of groups that have set something for themselves.
+    own_settings: BTreeMap<Name, GroupSettings>,
     sessions: Sessions,
     fetches: Fetches,
     timers: BTreeSet<(u64, Timer)>,
@@ -90,7 +91,7 @@ impl ShareGroups {
         ShareGroups {
             settings,
             groups: BTreeMap::new(),
-            overrides: BTreeMap::new(),
+            own_settings: BTreeMap::new(),
             sessions: Sessions::default(),
             fetches: Fetches::default(),
             timers: BTreeSet::new(),
@@ -98,13 +99,13 @@ impl ShareGroups {
         }
     }
 
-    /// What a group sets for itself, whether or not it is there yet. It holds from its next event on.
-    pub fn set_overrides(&mut self, group: &str, overrides: ShareOverrides) {
-        if overrides == ShareOverrides::default() {
-            self.overrides.remove(group);
-        } else {
-            self.overrides.insert(group.into(), overrides);
-        }
+    /// What holds for a group that has set something for itself, whether or not it is there yet; `None` when it has not.
+    /// It holds from the group's next event on.
+    pub fn set_overrides(&mut self, group: &str, settings: Option<GroupSettings>) {
+        match settings {
+            Some(settings) => self.own_settings.insert(group.into(), settings),
+            None => self.own_settings.remove(group),
+        };
     }
 
     /// Each group's name, state and number of members, in the order of names.
@@ -165,10 +166,7 @@ impl ShareGroups {
     }
 
     fn of_group(&self, group: &str) -> GroupSettings {
-        match self.overrides.get(group) {
-            Some(own) => self.settings.of_group(own),
-            None => self.settings.of_group(&ShareOverrides::default()),
-        }
+        self.own_settings.get(group).copied().unwrap_or(self.settings.defaults)
     }
 
     fn partition_mut(&mut self, group: &str, id: PartitionId) -> Option<&mut SharePartition> {
@@ -231,11 +229,6 @@ impl ShareGroups {
 
 /// What the rooms of share groups share.
 impl Broker {
-    /// The share groups, for whoever keeps what groups set for themselves.
-    pub fn share_groups(&mut self) -> &mut ShareGroups {
-        &mut self.share
-    }
-
     pub(super) fn share_request(&mut self, key: ApiKey, request: &Request<'_>) -> Result<(), DecodeError> {
         match key {
             ApiKey::SHARE_GROUP_HEARTBEAT => self.share_group_heartbeat(request),

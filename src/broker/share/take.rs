@@ -6,7 +6,8 @@ use bytes::Bytes;
 use super::fetch::ShareFetch;
 use super::partition::{Acquire, Acquired, Change, SharePartition, Stretch};
 use super::persist;
-use super::settings::{GroupSettings, OffsetReset};
+use super::settings::GroupSettings;
+use crate::broker::configs::group_table::ShareOffsetReset;
 use crate::broker::fetch::read_error_code;
 use crate::broker::log::PartitionLog;
 use crate::broker::txn::partition::AbortedTxn;
@@ -139,9 +140,9 @@ impl Broker {
     ) -> Option<ReadKind> {
         let log = &self.topics.partition(id)?.log;
         let start = match settings.auto_offset_reset {
-            OffsetReset::Earliest => log.start_offset,
-            OffsetReset::Latest => log.high_watermark,
-            OffsetReset::ByDuration(ms) => {
+            ShareOffsetReset::Earliest => log.start_offset,
+            ShareOffsetReset::Latest => log.high_watermark,
+            ShareOffsetReset::ByDurationMs(ms) => {
                 let timestamp = now.wall_ms.saturating_sub(ms);
                 let places = log.places(log.start_offset, timestamp, limits::READ_PLACES_MAX);
                 if !places.is_empty() {
