@@ -255,6 +255,7 @@ impl Broker {
             self.segments.remove_live(segment, seq);
         }
         self.start_moved(now, id);
+        self.share_log_start_moved(now, id, offset);
         if self.segments.wants_checkpoint() {
             self.checkpoint.want();
         }

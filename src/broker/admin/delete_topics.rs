@@ -100,6 +100,7 @@ impl Broker {
         ::log::info!("topic {} ({}) is deleted", topic.name, topic.id);
         self.topic_gone(now, &topic.partitions);
         self.topic_was_deleted(now, &topic.name);
+        self.share_topic_deleted(now, topic.id);
         self.topics_have_changed();
         if self.segments.wants_checkpoint() {
             self.checkpoint.want();
