@@ -55,7 +55,17 @@ fn transactions_are_listed_by_state_producer_and_age() {
     h.pass_ms(5000);
     // One that never began is older than anything, as in Kafka.
     assert_eq!(list(&mut h, &filter(4999)), [done_, fresh.clone(), open_]);
-    assert_eq!(list(&mut h, &filter(5000)), [fresh]);
+    assert_eq!(list(&mut h, &filter(5000)), [fresh.clone()]);
+    let by_pattern = |h: &mut Harness, pattern| {
+        list(h, &ListTransactionsRequest { transactional_id_pattern: Some(pattern), ..filter(-1) })
+    };
+    assert_eq!(by_pattern(&mut h, "f.*h|o"), [fresh]);
+    assert_eq!(by_pattern(&mut h, "nothing").len(), 0);
+    assert_eq!(by_pattern(&mut h, "").len(), 3);
+    let wrong = ListTransactionsRequest { transactional_id_pattern: Some("("), ..filter(-1) };
+    let answer = h.call(2, &wrong);
+    let error = answer.decode::<ListTransactionsResponse<'_>>().error_code;
+    assert_eq!(error, ErrorCode::INVALID_REGULAR_EXPRESSION);
     for version in 0..=2 {
         let request = ListTransactionsRequest { state_filters: vec!["Ongoing", "What"], ..filter(-1) };
         let answer = h.call(version, &request);
