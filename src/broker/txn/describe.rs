@@ -18,6 +18,9 @@ use crate::wire::msg::{
 };
 use crate::wire::{self, DecodeError, ErrorCode};
 
+/// What DescribeProducers says of topics that are not there, beside the error.
+const NO_SUCH_TOPIC: &str = "This server does not host this topic-partition.";
+
 impl Broker {
     pub(in crate::broker) fn describe_transactions(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
         let request: DescribeTransactionsRequest<'_> = wire::decode_request(req.body, req.to.version)?;
@@ -120,7 +123,8 @@ impl Broker {
             let topic_id = self.topics.id_of(topic.name);
             let partitions = topic.partition_indexes.iter().map(|index| {
                 let id = topic_id.map(|topic| PartitionId { topic, partition: *index });
-                let described = PartitionResponse { partition_index: *index, ..Default::default() };
+                let error_message = topic_id.is_none().then_some(NO_SUCH_TOPIC);
+                let described = PartitionResponse { partition_index: *index, error_message, ..Default::default() };
                 match id.and_then(|id| self.topics.partition(id)) {
                     None => PartitionResponse { error_code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, ..described },
                     Some(partition) => {

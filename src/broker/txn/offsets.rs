@@ -17,7 +17,7 @@ const TOPIC_ID_VERSION: i16 = 6;
 /// First version that makes the group part of the transaction by itself (KIP-890).
 const ADDS_GROUP_VERSION: i16 = 5;
 /// First version whose clients know TRANSACTION_ABORTABLE.
-const ABORTABLE_VERSION: i16 = 3;
+const ABORTABLE_VERSION: i16 = 4;
 /// What one more offset counts towards the end of its transaction, beside its names and metadata.
 const OFFSET_COST: usize = 512;
 
