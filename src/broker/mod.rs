@@ -196,6 +196,7 @@ impl Broker {
         match done {
             work::WorkDone::Produce { job, parts } => self.produce_work_done(now, job, parts),
             work::WorkDone::Match(done) => self.group_topics_matched(now, done),
+            work::WorkDone::MatchTransactions(done) => self.transactions_matched(now, done),
         }
     }
 
