@@ -239,6 +239,7 @@ impl Recovering {
         }
         broker.remove_segments();
         broker.schedule_retention(now);
+        broker.override_groups();
         broker.groups.recovered(now);
         broker.recover_txns(now);
         // No request is let in while one is due, and nothing else may happen that would take it.

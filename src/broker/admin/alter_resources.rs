@@ -73,7 +73,9 @@ impl Broker {
     }
 
     /// Tells whoever keeps a group's configurations that they have changed.
-    fn group_configs_changed(&mut self, _now: Now, _group: &str) {}
+    fn group_configs_changed(&mut self, _now: Now, group: &str) {
+        self.override_group(group);
+    }
 }
 
 /// A resource's configurations with a change; `check` checks one value and gives its one way of writing.
