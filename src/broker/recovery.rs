@@ -244,6 +244,7 @@ impl Recovering {
         }
         broker.remove_segments();
         broker.schedule_retention(now);
+        broker.override_groups();
         broker.groups.recovered(now);
         broker.group_configs_recovered(now);
         broker.share_recovered(now);

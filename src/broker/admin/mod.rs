@@ -25,7 +25,7 @@ use crate::limits;
 use crate::wire::ErrorCode;
 
 /// Kafka's numbers for kinds of resources.
-mod resource {
+pub(super) mod resource {
     pub const TOPIC: i8 = 2;
     pub const BROKER: i8 = 4;
     pub const BROKER_LOGGER: i8 = 8;

@@ -203,6 +203,41 @@ pub static BROKER_CONFIGS: &[BrokerConfig] = &[
     fact("default.replication.factor", int(1), Never, |_| "1".into(), ONE_NODE),
     option("delete.topic.enable", Kind::Bool, Never, |c| c.delete_topic_enable.to_string()),
     option("fetch.max.bytes", int(1024), Never, |c| c.fetch_max_bytes.to_string()),
+    option("group.consumer.assignment.interval.ms", int(0), Never, |c| {
+        c.group_consumer_assignment_interval_ms.to_string()
+    }),
+    option("group.consumer.assignors", Kind::List(&["uniform", "range"]), Never, |c| {
+        c.group_consumer_assignors.to_string()
+    }),
+    option("group.consumer.heartbeat.interval.ms", int(1), Never, |c| {
+        c.group_consumer_heartbeat_interval_ms.to_string()
+    }),
+    option("group.consumer.max.assignment.interval.ms", int(0), Never, |c| {
+        c.group_consumer_max_assignment_interval_ms.to_string()
+    }),
+    option("group.consumer.max.heartbeat.interval.ms", int(1), Never, |c| {
+        c.group_consumer_max_heartbeat_interval_ms.to_string()
+    }),
+    option("group.consumer.max.session.timeout.ms", int(1), Never, |c| {
+        c.group_consumer_max_session_timeout_ms.to_string()
+    }),
+    option("group.consumer.max.size", int(1), Never, |c| c.group_consumer_max_size.to_string()),
+    option(
+        "group.consumer.migration.policy",
+        Kind::Choice(&["bidirectional", "upgrade", "downgrade", "disabled"]),
+        Never,
+        |c| c.group_consumer_migration_policy.to_string(),
+    ),
+    option("group.consumer.min.assignment.interval.ms", int(0), Never, |c| {
+        c.group_consumer_min_assignment_interval_ms.to_string()
+    }),
+    option("group.consumer.min.heartbeat.interval.ms", int(1), Never, |c| {
+        c.group_consumer_min_heartbeat_interval_ms.to_string()
+    }),
+    option("group.consumer.min.session.timeout.ms", int(1), Never, |c| {
+        c.group_consumer_min_session_timeout_ms.to_string()
+    }),
+    option("group.consumer.session.timeout.ms", int(1), Never, |c| c.group_consumer_session_timeout_ms.to_string()),
     fact(
         "group.coordinator.rebalance.protocols",
         Kind::Texts,
