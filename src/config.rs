@@ -180,6 +180,8 @@ pub struct Config {
     pub delete_topic_enable: bool,
     /// Largest record batch, in bytes (a topic's `max.message.bytes` overrides it).
     pub message_max_bytes: usize,
+    /// How batches are stored, by Kafka's name for it; `producer` leaves them as they come.
+    pub compression_type: &'static str,
     /// Whose time a record carries.
     pub log_message_timestamp_type: TimestampType,
     /// How far a CreateTime may lie in the past, in milliseconds; `i64::MAX` is no limit.
@@ -278,6 +280,7 @@ impl Default for Config {
             auto_create_topics_enable: true,
             delete_topic_enable: true,
             message_max_bytes: 1_048_588,
+            compression_type: "producer",
             log_message_timestamp_type: TimestampType::CreateTime,
             log_message_timestamp_before_max_ms: i64::MAX,
             log_message_timestamp_after_max_ms: 3_600_000,

@@ -544,6 +544,19 @@ pub static OPTIONS: &[Opt] = &[
     .kafka(),
     opt(
         Group::Topics,
+        "compression-type",
+        "TYPE",
+        "producer",
+        "How batches are stored: as the producer compressed them, with a codec of the broker's choice, or uncompressed.",
+        Kind::Choice {
+            names: &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"],
+            refused: &[],
+            set: |d, v| d.config.compression_type = v,
+        },
+    )
+    .kafka(),
+    opt(
+        Group::Topics,
         "log-message-timestamp-type",
         "TYPE",
         "CreateTime",

@@ -197,7 +197,7 @@ pub static BROKER_CONFIGS: &[BrokerConfig] = &[
     fact_or_null("broker.rack", Kind::Text, |_| String::new(), "None: one node is in no rack."),
     default("compression.gzip.level", Kind::GzipLevel, |_| "-1".into()),
     default("compression.lz4.level", Kind::Int { min: 1, max: 17 }, |_| "9".into()),
-    default("compression.type", Kind::Choice(COMPRESSIONS), |_| "producer".into()),
+    option("compression.type", Kind::Choice(COMPRESSIONS), Change::TopicDefault, |c| c.compression_type.into()),
     default("compression.zstd.level", Kind::Int { min: -131_072, max: 22 }, |_| "3".into()),
     option("connections.max.idle.ms", long(1), Never, |c| c.connections_max_idle_ms.to_string()),
     fact("default.replication.factor", int(1), Never, |_| "1".into(), ONE_NODE),
