@@ -202,6 +202,9 @@ impl<'a> Shared<'a> {
             let (kafka, chronik) = self.on_both(&plan);
             let mut used = BTreeMap::new();
             let differences = compare(&kafka, &chronik, &prefix, self.allowed, &mut used);
+            if std::env::var_os("DIFFERENTIAL_TRACE").is_some() {
+                trace(job, &kafka, &chronik);
+            }
             last = (kafka.len(), differences, used, attempt + 1);
             if last.1.is_empty() {
                 break;
@@ -216,6 +219,17 @@ impl<'a> Shared<'a> {
             let chronik = run(plan, self.chronik);
             (kafka.join().unwrap_or_default(), chronik)
         })
+    }
+}
+
+/// Shows every step of a run, for a person who wonders how a difference came about.
+fn trace(job: &Job, kafka: &[Done], chronik: &[Done]) {
+    println!("\n{} {}", job.place, job.title);
+    for (theirs, ours) in kafka.iter().zip(chronik) {
+        println!(
+            "  line {}: {}\n    Kafka    {}\n    Chronik  {}",
+            theirs.line, theirs.label, theirs.outcome, ours.outcome
+        );
     }
 }
 
