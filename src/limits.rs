@@ -91,6 +91,9 @@ pub const PARTITIONS_MAX: usize = 200_000;
 /// Partitions of one fetch that are read from disk at the same time; the others come with the next one.
 pub const FETCH_READS_MAX: usize = 64;
 
+/// Partitions that all fetch sessions together remember, some 300 bytes each. A session that would go beyond it is not granted.
+pub const FETCH_SESSION_PARTITIONS_MAX: usize = 500_000;
+
 /// Runs that are handed to a reader for one look-up.
 pub const READ_RUNS_MAX: usize = 1024;
 
