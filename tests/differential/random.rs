@@ -13,8 +13,12 @@ const STEPS: usize = 14;
 /// The sequence of a seed.
 pub fn job(seed: u64, apis: &BTreeMap<&'static str, Described>) -> Job {
     let text = World { random: Random(seed.wrapping_mul(0x9e37_79b9).wrapping_add(7)) }.sequence(seed);
+    of_text(seed, &text, apis)
+}
+
+fn of_text(seed: u64, text: &str, apis: &BTreeMap<&'static str, Described>) -> Job {
     let mut scripts = Scripts::default();
-    scripts.read("random", &text, apis).unwrap_or_else(|error| panic!("seed {seed}: {error}\n{text}"));
+    scripts.read("random", text, apis).unwrap_or_else(|error| panic!("seed {seed}: {error}\n{text}"));
     let sequence = scripts.sequences.remove(0);
     Job {
         title: sequence.title,
@@ -23,8 +27,27 @@ pub fn job(seed: u64, apis: &BTreeMap<&'static str, Described>) -> Job {
         parameters: Vec::new(),
         alone: false,
         steps: sequence.steps,
-        text: Some(text),
+        text: Some(text.to_string()),
+        seed: Some(seed),
     }
+}
+
+/// The same sequence without what can be left out, so that `still_fails` goes on to say so. Lines go one by one, the last
+/// ones first; the title and what follows from it stay as they are.
+pub fn shrink(job: &Job, apis: &BTreeMap<&'static str, Described>, mut still_fails: impl FnMut(&Job) -> bool) -> Job {
+    let (Some(seed), Some(text)) = (job.seed, &job.text) else { return job.clone() };
+    let mut lines: Vec<String> = text.lines().map(str::to_string).collect();
+    let mut smallest = job.clone();
+    for at in (1..lines.len()).rev() {
+        let mut fewer = lines.clone();
+        fewer.remove(at);
+        let candidate = of_text(seed, &(fewer.join("\n") + "\n"), apis);
+        if still_fails(&candidate) {
+            lines = fewer;
+            smallest = candidate;
+        }
+    }
+    smallest
 }
 
 /// Three topics, of which one is not there at first, three groups, two idempotent producers and a transactional one.
