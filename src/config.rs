@@ -106,6 +106,8 @@ pub struct Config {
     pub queued_max_request_bytes: usize,
     /// Upper bound in bytes for the records of one Fetch response.
     pub fetch_max_bytes: usize,
+    /// Fetch sessions that may exist; 0 grants none.
+    pub max_incremental_fetch_session_cache_slots: usize,
 
     /// Defaults of topic configurations that were changed while the broker runs, by the broker's name for them.
     pub topic_defaults: BTreeMap<&'static str, String>,
@@ -182,6 +184,7 @@ impl Default for Config {
             socket_request_max_bytes: 104_857_600,
             queued_max_request_bytes: 128 << 20,
             fetch_max_bytes: 57_671_680,
+            max_incremental_fetch_session_cache_slots: 1000,
 
             topic_defaults: BTreeMap::new(),
             num_partitions: 1,

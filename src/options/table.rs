@@ -695,6 +695,15 @@ pub static OPTIONS: &[Opt] = &[
     )
     .kafka(),
     opt(
+        Group::Limits,
+        "max-incremental-fetch-session-cache-slots",
+        "N",
+        "1000",
+        "Consumers whose fetches are remembered, so that they need not name all their partitions each time; 0 for none.",
+        int(0, I32_MAX, |d, v| d.config.max_incremental_fetch_session_cache_slots = v as usize),
+    )
+    .kafka(),
+    opt(
         Group::Later,
         "enable-search",
         "",

@@ -283,6 +283,9 @@ pub static BROKER_CONFIGS: &[BrokerConfig] = &[
     default("log.segment.delete.delay.ms", long(0), |_| "0".into()),
     option("max.connections", int(0), NotHere, |c| c.max_connections.to_string()),
     option("max.connections.per.ip", int(0), NotHere, |c| c.max_connections_per_ip.to_string()),
+    option("max.incremental.fetch.session.cache.slots", int(0), Never, |c| {
+        c.max_incremental_fetch_session_cache_slots.to_string()
+    }),
     fact(
         "max.request.partition.size.limit",
         int(1),
