@@ -42,7 +42,7 @@ finish() {
   eventually 130 gone "$1" || fail "$1 did not come to an end"
   wait "${pids[$1]}" || status=$?
   unset "pids[$1]"
-  [ "$status" = 0 ] || { tail -n 20 "$work/$1.log" >&2; fail "$1 ended with status $status"; }
+  [ "$status" = 0 ] || { tail -n 40 "$work/$1.log" >&2; fail "$1 ended with status $status"; }
 }
 
 for producer in "idem confluent" "plain kafka-python"; do
@@ -82,6 +82,8 @@ for round in $(seq 1 "$rounds"); do
 done
 eventually 60 grown || fail "after the last restart: no progress"
 for role in "${roles[@]}"; do finish "$role"; done
+# librdkafka gives up a request on a connection that stays open: the server has swallowed it.
+if [ -s "$work/member.log" ] && grep -E 'Timed out [1-9][0-9]* in-flight' "$work/member.log" >&2; then fail "a request of the member was never answered"; fi
 
 verify() {
   bounded 150 "$python" "$smoke/crash_verify.py" --bootstrap "$BOOTSTRAP" --topic "$topic" --acks "$work/idem.acks" \

@@ -5,6 +5,7 @@
 //! table of options states. Fields end in their unit; times are `i64` milliseconds, as in
 //! Kafka's protocol, and `-1` means "no limit" only where the field says so.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use log::LevelFilter;
@@ -106,6 +107,8 @@ pub struct Config {
     /// Upper bound in bytes for the records of one Fetch response.
     pub fetch_max_bytes: usize,
 
+    /// Defaults of topic configurations that were changed while the broker runs, by the broker's name for them.
+    pub topic_defaults: BTreeMap<&'static str, String>,
     /// Partitions of a topic that is created without a number.
     pub num_partitions: i32,
     /// Create a topic when a client that allows it asks for its metadata.
@@ -148,6 +151,10 @@ pub struct Config {
     pub offset_metadata_max_bytes: usize,
     /// An idle producer id is forgotten after this many milliseconds.
     pub producer_id_expiration_ms: i64,
+    /// A transactional id without a transaction is forgotten after this many milliseconds.
+    pub transactional_id_expiration_ms: i64,
+    /// Longest timeout that a transactional producer may ask for, in milliseconds.
+    pub transaction_max_timeout_ms: i64,
 }
 
 impl Default for Config {
@@ -176,6 +183,7 @@ impl Default for Config {
             queued_max_request_bytes: 128 << 20,
             fetch_max_bytes: 57_671_680,
 
+            topic_defaults: BTreeMap::new(),
             num_partitions: 1,
             auto_create_topics_enable: true,
             delete_topic_enable: true,
@@ -198,6 +206,8 @@ impl Default for Config {
             offsets_retention_ms: 7 * DAY_MS,
             offset_metadata_max_bytes: 4096,
             producer_id_expiration_ms: DAY_MS,
+            transactional_id_expiration_ms: 7 * DAY_MS,
+            transaction_max_timeout_ms: 900_000,
         }
     }
 }

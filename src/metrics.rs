@@ -145,6 +145,8 @@ pub struct Metrics {
     pub wal_group_bytes: Histogram,
     /// Bytes that the data directory holds.
     pub storage_usage_bytes: Gauge,
+    /// Transactions that are under way.
+    pub transactions_open: Gauge,
     /// Open Kafka connections.
     pub active_connections: Gauge,
     /// Kafka connections accepted.
@@ -178,6 +180,7 @@ impl Metrics {
             wal_fsync_latency: Histogram::latency(),
             wal_group_bytes: Histogram::new(GROUP_BYTES, 1.0),
             storage_usage_bytes: Gauge::default(),
+            transactions_open: Gauge::default(),
             active_connections: Gauge::default(),
             connections_accepted: Counter::default(),
             connections_refused: Counter::default(),
@@ -253,6 +256,7 @@ impl Metrics {
                 "Bytes written in the log's segments; space reserved ahead is not counted.",
                 &self.storage_usage_bytes,
             ),
+            ("chronik_transactions_open", "Transactions that are under way.", &self.transactions_open),
             ("chronik_active_connections", "Open Kafka connections.", &self.active_connections),
         ] {
             text.gauge(name, help, gauge.get());

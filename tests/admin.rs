@@ -3,6 +3,7 @@
 mod configs;
 mod describe;
 mod features;
+mod resources;
 mod topics;
 
 use chronik::wire::batch::BatchBuilder;

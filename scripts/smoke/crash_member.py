@@ -3,6 +3,7 @@
 Checks by itself: it is assigned its partitions once and they are never taken away (a restart shorter than its session
 starts no rebalance); offsets come without a gap and without a repetition; a commit that was acknowledged is never
 behind again. Writes "partition offset value" of each record, and ends when it has read and committed everything.
+The client's own log goes to standard error: a request that got no answer within 15 s is told of there.
 """
 
 import argparse
@@ -28,8 +29,8 @@ class Member:
         self.consumer = Consumer({
             "bootstrap.servers": options.bootstrap, "group.id": options.group, "auto.offset.reset": "earliest",
             "enable.auto.commit": False, "session.timeout.ms": 30000, "heartbeat.interval.ms": 500,
-            "reconnect.backoff.max.ms": 500, "check.crcs": True, "log_level": 2,
-            "statistics.interval.ms": 2000, "stats_cb": self.note_state})
+            "reconnect.backoff.max.ms": 500, "check.crcs": True, "log_level": 5,
+            "socket.timeout.ms": 15000, "statistics.interval.ms": 2000, "stats_cb": self.note_state})
         self.consumer.subscribe([options.topic], on_assign=self.assigned, on_revoke=self.revoked)
         self.leaving = False
 

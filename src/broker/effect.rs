@@ -56,6 +56,8 @@ pub enum Effect {
     Checkpoint(CheckpointJob),
     /// Unlink a segment that nobody needs any more (housekeeper); no answer.
     Remove(SegmentId),
+    /// Log this much for people from now on; no answer.
+    LogLevel(log::LevelFilter),
 }
 
 /// A snapshot of the state as of the end of group `seq`, which is durable.

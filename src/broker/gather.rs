@@ -15,6 +15,8 @@ struct Building {
     group: Group,
     run_of: HashMap<PartitionId, usize>,
     bytes: usize,
+    /// Up to here everything that is added stays in this group, even beyond `GROUP_BYTES_MAX`.
+    reserved: usize,
 }
 
 /// Groups in order of their numbers; the first is the next to be written.
@@ -72,12 +74,38 @@ impl Gather {
         building.group.seq
     }
 
+    /// What a change of metadata counts inside a group.
+    pub fn meta_cost(entry: &MetaEntry) -> usize {
+        entry.scope.len() + entry.key.len() + entry.value.as_ref().map_or(0, |v| v.len()) + 32
+    }
+
+    /// What a batch of a partition that is not in the group yet counts inside a group.
+    pub fn run_cost(batch_bytes: usize) -> usize {
+        batch_bytes + RUN_OVERHEAD_BYTES
+    }
+
+    /// What is added next, up to this many bytes (as `meta_cost` and `run_cost` count them), stands in one group: all of it
+    /// becomes durable or nothing.
+    pub fn reserve(&mut self, bytes: usize) {
+        let building = self.open_for(bytes);
+        building.reserved = building.reserved.max(building.bytes + bytes);
+    }
+
     /// Adds a change of metadata; the number of its group.
     pub fn meta(&mut self, entry: MetaEntry) -> GroupSeq {
-        let bytes = entry.scope.len() + entry.key.len() + entry.value.as_ref().map_or(0, |v| v.len()) + 32;
+        let bytes = Gather::meta_cost(&entry);
         let building = self.room_for(bytes);
         building.group.meta.push(entry);
         self.meta_seq = self.queue.back().map_or(0, |b| b.group.seq);
+        self.meta_seq
+    }
+
+    /// Adds changes of metadata that become durable together, or not at all.
+    pub fn metas(&mut self, entries: Vec<MetaEntry>) -> GroupSeq {
+        self.reserve(entries.iter().map(Gather::meta_cost).sum());
+        for entry in entries {
+            self.meta(entry);
+        }
         self.meta_seq
     }
 
@@ -99,20 +127,26 @@ impl Gather {
     }
 
     fn room_for(&mut self, bytes: usize) -> &mut Building {
-        let full = self
-            .queue
-            .back()
-            .is_none_or(|b| b.bytes > GROUP_OVERHEAD_BYTES && b.bytes + bytes > limits::GROUP_BYTES_MAX);
+        self.open_for(bytes);
+        self.bytes += bytes;
+        let building = self.queue.back_mut().expect("one was just made if there was none");
+        building.bytes += bytes;
+        building
+    }
+
+    /// The last group if this many bytes fit, else a new one.
+    fn open_for(&mut self, bytes: usize) -> &mut Building {
+        let full = self.queue.back().is_none_or(|b| {
+            let bytes_max = limits::GROUP_BYTES_MAX.max(b.reserved);
+            b.bytes > GROUP_OVERHEAD_BYTES && b.bytes + bytes > bytes_max
+        });
         if full {
             let group = Group { seq: self.next_seq, ..Group::default() };
             self.next_seq += 1;
-            self.queue.push_back(Building { group, run_of: HashMap::new(), bytes: GROUP_OVERHEAD_BYTES });
+            self.queue.push_back(Building { group, run_of: HashMap::new(), bytes: GROUP_OVERHEAD_BYTES, reserved: 0 });
             self.bytes += GROUP_OVERHEAD_BYTES;
         }
-        let building = self.queue.back_mut().expect("one was just made if there was none");
-        building.bytes += bytes;
-        self.bytes += bytes;
-        building
+        self.queue.back_mut().expect("one was just made if there was none")
     }
 }
 
@@ -150,5 +184,18 @@ mod tests {
         assert_eq!(gather.batch(id, batch(1, half), 1, 0), 2);
         assert_eq!(gather.batch(id, batch(2, limits::GROUP_BYTES_MAX * 2), 2, 0), 3);
         assert_eq!(gather.batch(id, batch(3, 1), 3, 0), 4);
+    }
+
+    #[test]
+    fn what_was_reserved_together_stands_in_one_group() {
+        let id = |n: i32| PartitionId { topic: Uuid([1; 16]), partition: n };
+        let half = limits::GROUP_BYTES_MAX / 2;
+        let mut gather = Gather::new(1);
+        assert_eq!(gather.batch(id(0), batch(0, half), 0, 0), 1);
+        let cost = Gather::run_cost(half);
+        gather.reserve(4 * cost);
+        let seqs: Vec<GroupSeq> = (1..5).map(|n| gather.batch(id(n), batch(0, half), 0, 0)).collect();
+        assert_eq!(seqs, [2, 2, 2, 2]);
+        assert_eq!(gather.batch(id(9), batch(0, half), 0, 0), 3);
     }
 }

@@ -6,7 +6,7 @@
 pub const TOPIC: u8 = 1;
 /// Log start offsets: scope = topic id, key = partition; value = offset (broker/topics.rs).
 pub const LOG_START: u8 = 2;
-/// Producer ids: scope and key empty; value = first id that is not handed out yet (broker/producers.rs).
+/// Producer ids: scope and key empty; value = first id that is not handed out yet (broker/txn/init.rs).
 pub const PRODUCER_IDS: u8 = 3;
 /// Consumer groups: scope = group id, key = empty; value = generation, members, assignment (broker/groups).
 pub const GROUP: u8 = 4;
@@ -19,8 +19,20 @@ pub const BROKER_CONFIG: u8 = 6;
 /// Whether acknowledgements wait for fsync: scope and key empty; value = one byte, 1 when they do not
 /// (broker/recovery.rs). An unclean stop then raises leader epochs.
 pub const LOSSY: u8 = 7;
+/// Transactional ids: scope = the id, key empty; value = producer, epoch, state, what is part of the transaction
+/// (broker/txn/persist.rs).
+pub const TXN: u8 = crate::wal::DECIDING_TABLE;
+/// Offsets that wait for the end of a transaction: scope = group id, key = producer id, partition and topic; value = order
+/// and offset (broker/groups/txn_offsets.rs).
+pub const TXN_OFFSET: u8 = 9;
+/// Configurations of groups and client metrics: scope = kind and name, key = empty; value = all that were set
+/// (broker/configs/resource_configs.rs).
+pub const RESOURCE_CONFIG: u8 = 14;
 /// Finalized feature levels: scope = feature, key = empty; value = level and the epoch of its change (broker/features.rs).
 pub const FEATURE: u8 = 15;
+/// Consumer groups (KIP-848): scope = group id; key = a letter for what it is, and a member id; value = epochs, what members
+/// say, what they are to own and what they own (broker/groups/consumer/persist.rs).
+pub const CONSUMER_GROUP: u8 = 10;
 
 use bytes::Bytes;
 

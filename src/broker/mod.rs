@@ -66,6 +66,8 @@ enum Timer {
     Probe,
     /// Writing a checkpoint failed; try again.
     Checkpoint,
+    /// Ends of transactions are left from recovery, for which the disk had no room.
+    Txns,
 }
 
 /// The broker. See the module's page for its rules.
@@ -95,13 +97,15 @@ pub struct Broker {
     /// Files of the segments that reach into the ring.
     handles: std::collections::BTreeMap<SegmentId, wal::SegmentHandle>,
     groups: groups::Groups,
-    producer_ids: produce::ProducerIds,
+    producer_ids: txn::ProducerIds,
+    txns: txn::Txns,
     fetches: fetch::Fetches,
     list_offsets: StableMap<u64, list_offsets::Listing>,
     produces: StableMap<u64, produce::PendingProduce>,
     checkpoint: checkpoint::Progress,
     broker_configs: configs::BrokerConfigs,
     features: features::Features,
+    resource_configs: configs::ResourceConfigs,
     timers: BTreeSet<(u64, Timer)>,
     /// The segment for which a roll is timed.
     rolling: Option<SegmentId>,
@@ -183,7 +187,10 @@ impl Broker {
 
     /// A worker has an answer.
     pub fn work_done(&mut self, now: Now, done: work::WorkDone) {
-        self.produce_work_done(now, done);
+        match done {
+            work::WorkDone::Produce { job, parts } => self.produce_work_done(now, job, parts),
+            work::WorkDone::Match(done) => self.group_topics_matched(now, done),
+        }
     }
 
     /// A checkpoint was written, or could not be.
@@ -221,8 +228,10 @@ impl Broker {
                 Timer::Roll(_) => {}
                 Timer::Probe => self.gather.probe(),
                 Timer::Checkpoint => self.checkpoint.want(),
+                Timer::Txns => self.finish_txns(now),
             }
         }
+        self.expire_txns(now);
         if self.has_space_for_groups() {
             self.expire_groups(now);
         }
@@ -233,7 +242,7 @@ impl Broker {
     pub fn deadline_us(&self) -> Option<u64> {
         let groups = if self.has_space_for_groups() { self.groups.deadline_us() } else { None };
         let timer = self.timers.first().map(|(at, _)| *at);
-        timer.into_iter().chain(groups).min()
+        timer.into_iter().chain(groups).chain(self.txns.deadline_us()).min()
     }
 
     /// The next group to write, if there is anything. Called only while no group is in flight.

@@ -1,4 +1,4 @@
-//! Owns Produce and InitProducerId: from a client's batches to offsets.
+//! Owns Produce: from a client's batches to offsets.
 //!
 //! The hot path looks at batch headers only. What headers cannot settle (old message sets, log-append time, keys of
 //! compacted topics, a bound on every timestamp) goes to a worker first, and holds its connection meanwhile, so that the
@@ -8,81 +8,24 @@ use bytes::Bytes;
 
 use super::dispatch::Request;
 use super::gather::Gather;
-use super::metalog;
 use super::producers::Verdict;
 use super::reply::ReplyTo;
 use super::topics::Topic;
-use super::work::{WorkDone, WorkJob, WorkPart};
+use super::work::{WorkJob, WorkPart};
 use super::{Broker, Now};
-use crate::wal::{GroupSeq, MetaEntry, PartitionId, PlannedBatch};
+use crate::wal::{GroupSeq, PartitionId, PlannedBatch};
 use crate::wire::batch::{self, BatchHeader, ProduceChecks, RecordError, Rejected, TimestampPolicy};
-use crate::wire::macros::message;
 use crate::wire::msg::{
-    BatchIndexAndErrorMessage, InitProducerIdRequest, InitProducerIdResponse, PartitionProduceResponse, ProduceRequest,
-    ProduceResponse, TopicProduceResponse,
+    BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
 };
 use crate::wire::{self, DecodeError, ErrorCode, Uuid};
-
-/// Producer ids are reserved in the log this many at a time, so that most InitProducerId requests cost no write.
-const PRODUCER_ID_BLOCK: i64 = 1000;
-
-/// Which producer ids may be handed out.
-#[derive(Debug, Default)]
-pub struct ProducerIds {
-    next: i64,
-    /// Ids below this one are reserved in the log.
-    end: i64,
-}
-
-message! {
-    /// Value of `metalog::PRODUCER_IDS`.
-    struct ProducerIdsValue {
-        next: i64 [0..],
-    }
-}
-
-impl ProducerIds {
-    /// Reads the reservation back: what was reserved before a restart is never handed out again.
-    pub fn apply(&mut self, entry: &MetaEntry) -> Result<(), String> {
-        if let Some(value) = &entry.value {
-            let value: ProducerIdsValue = metalog::decode(0, value)?;
-            self.next = value.next;
-            self.end = value.next;
-        }
-        Ok(())
-    }
-
-    /// The reservation as an entry for a snapshot.
-    pub fn entry(&self) -> MetaEntry {
-        MetaEntry {
-            table: metalog::PRODUCER_IDS,
-            scope: Bytes::new(),
-            key: Bytes::new(),
-            value: Some(metalog::encode(0, &ProducerIdsValue { next: self.end })),
-        }
-    }
-
-    /// Whether the next id begins a new block, which is reserved in the log.
-    fn needs_block(&self) -> bool {
-        self.next >= self.end
-    }
-
-    /// A fresh id; with it the entry to append when it is the first of a new block.
-    fn take(&mut self) -> (i64, Option<MetaEntry>) {
-        let reserve = self.needs_block();
-        if reserve {
-            self.end = self.next + PRODUCER_ID_BLOCK;
-        }
-        self.next += 1;
-        (self.next - 1, reserve.then(|| self.entry()))
-    }
-}
 
 /// A Produce request that waits for a worker.
 #[derive(Debug)]
 pub struct PendingProduce {
     to: ReplyTo,
     acks: i16,
+    transactional_id: Option<Box<str>>,
     topics: Vec<TopicPlan>,
 }
 
@@ -157,18 +100,19 @@ impl Broker {
             let partitions = data.partition_data.iter().map(plan).collect();
             topics.push(TopicPlan { name: data.name.to_owned(), id: data.topic_id, partitions });
         }
-        let pending = PendingProduce { to: req.to, acks: request.acks, topics };
+        let transactional_id = request.transactional_id.map(Box::from);
+        let pending = PendingProduce { to: req.to, acks: request.acks, transactional_id, topics };
         self.begin_produce(req.now, pending);
         Ok(())
     }
 
     /// What is wrong with the request as a whole.
     fn refuse_whole(&self, request: &ProduceRequest<'_>) -> Option<ErrorCode> {
-        if !(-1..=1).contains(&request.acks) {
-            return Some(ErrorCode::INVALID_REQUIRED_ACKS);
+        let mut records = request.topic_data.iter().flat_map(|topic| &topic.partition_data).map(|part| &part.records);
+        if request.transactional_id.is_none() && records.any(|records| is_transactional(records.bytes())) {
+            return Some(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
         }
-        // Transactions are not available in this version, so no transaction can be under way.
-        request.transactional_id.map(|_| ErrorCode::INVALID_TXN_STATE)
+        (!(-1..=1).contains(&request.acks)).then_some(ErrorCode::INVALID_REQUIRED_ACKS)
     }
 
     /// Appends at once, or sends what needs a worker there first.
@@ -184,12 +128,12 @@ impl Broker {
         }
         let job = self.job();
         self.produces.insert(job, pending);
-        self.effects.push_back(super::Effect::Work(WorkJob { job, parts }));
+        self.effects.push_back(super::Effect::Work(WorkJob::Produce { job, parts }));
     }
 
-    pub(super) fn produce_work_done(&mut self, now: Now, done: WorkDone) {
-        let Some(mut pending) = self.produces.remove(&done.job) else { return };
-        let mut results = done.parts.into_iter();
+    pub(super) fn produce_work_done(&mut self, now: Now, job: u64, parts: Vec<Result<Bytes, Rejected>>) {
+        let Some(mut pending) = self.produces.remove(&job) else { return };
+        let mut results = parts.into_iter();
         for partition in pending.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
             if let Step::Working(id, _) = partition.step {
                 partition.step = match results.next() {
@@ -202,8 +146,30 @@ impl Broker {
         self.finish_produce(now, pending);
     }
 
+    /// Refuses transactional batches that are part of no transaction.
+    fn check_transactions(&mut self, now: Now, pending: &mut PendingProduce) {
+        let Some(transactional_id) = pending.transactional_id.take() else { return };
+        let steps = pending.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| &partition.step);
+        let batches = steps.filter_map(|step| match step {
+            Step::Ready(id, bytes) => Some((*id, BatchHeader::parse(bytes).ok()?)),
+            _ => None,
+        });
+        let batches: Vec<_> = batches.filter(|(_, header)| header.is_transactional()).collect();
+        let mut refused = self.refuse_transactional(now, pending.to.version, &transactional_id, &batches);
+        for partition in pending.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+            let refusal = match &partition.step {
+                Step::Ready(id, _) => refused.remove(id),
+                _ => None,
+            };
+            if let Some(refusal) = refusal {
+                partition.step = Step::Refused(refusal);
+            }
+        }
+    }
+
     /// Appends what is ready, builds the answer, and holds it back until all of it is durable.
-    fn finish_produce(&mut self, now: Now, pending: PendingProduce) {
+    fn finish_produce(&mut self, now: Now, mut pending: PendingProduce) {
+        self.check_transactions(now, &mut pending);
         let mut wait = 0;
         let mut results = Vec::new();
         for partition in pending.topics.iter().flat_map(|topic| &topic.partitions) {
@@ -315,38 +281,11 @@ impl Broker {
             seq: partition.last_seq,
         })
     }
+}
 
-    pub(super) fn init_producer_id(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
-        let request: InitProducerIdRequest<'_> = wire::decode_request(req.body, req.to.version)?;
-        let response = match request.transactional_id {
-            // Transactions are not available in this version; this error is final for every client.
-            Some(_) => InitProducerIdResponse {
-                error_code: ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-                producer_id: -1,
-                producer_epoch: -1,
-                ..Default::default()
-            },
-            // A new block of ids has to be reserved in the log, which is full: the client tries again.
-            None if self.producer_ids.needs_block() && !self.has_space_for_metadata() => {
-                self.met_full_disk(req.now);
-                InitProducerIdResponse {
-                    error_code: ErrorCode::COORDINATOR_NOT_AVAILABLE,
-                    producer_id: -1,
-                    producer_epoch: -1,
-                    ..Default::default()
-                }
-            }
-            None => {
-                let (producer_id, entry) = self.producer_ids.take();
-                if let Some(entry) = entry {
-                    self.append_meta(entry);
-                }
-                InitProducerIdResponse { producer_id, producer_epoch: 0, ..Default::default() }
-            }
-        };
-        self.reply(req.to, &response);
-        Ok(())
-    }
+/// Whether records are a transactional batch, as far as their header says.
+fn is_transactional(records: &[u8]) -> bool {
+    BatchHeader::parse(records).is_ok_and(|header| header.is_transactional())
 }
 
 /// Checks one partition's data by its headers, and decides whether a worker has to look deeper.
@@ -379,7 +318,6 @@ fn plan_partition(req: &Request<'_>, topic: &Topic, index: i32, records: &[u8]) 
     }
     match batch::validate_produced(records, &checks) {
         Err(rejected) => Step::Refused(rejected.into()),
-        Ok(batch) if batch.header.is_transactional() => Step::Refused(ErrorCode::INVALID_TXN_STATE.into()),
         Ok(_) => {
             let each_timestamp = !settings.log_append_time && settings.timestamp_before_max_ms != i64::MAX;
             if settings.compact || settings.log_append_time || each_timestamp {

@@ -90,14 +90,9 @@ impl Producers {
         }
     }
 
-    /// Whether the partition has batches of this producer, of whatever epoch, that the next must follow.
-    pub fn knows(&self, producer_id: i64) -> bool {
-        self.by_id.contains_key(&producer_id)
-    }
-
-    /// The producer's epoch, once it has written to the partition.
-    pub fn epoch_of(&self, producer_id: i64) -> Option<i16> {
-        self.by_id.get(&producer_id).map(|state| state.epoch)
+    /// What is known of a producer.
+    pub fn get(&self, producer_id: i64) -> Option<&ProducerState> {
+        self.by_id.get(&producer_id)
     }
 
     /// Whether the producer's transaction is open in this partition, in this epoch.

@@ -15,6 +15,7 @@ use super::log::PartitionLog;
 use super::metalog;
 use super::settings::{Rng, Settings};
 use super::topics::{StableMap, TopicChange};
+use super::txn::Txns;
 use super::{topics, Broker, Now};
 use crate::config::Fsync;
 use crate::limits;
@@ -53,6 +54,7 @@ impl Recovering {
     pub fn new(settings: Settings) -> Recovering {
         let seed = settings.seed;
         let groups = Groups::new(group_settings(&settings.config));
+        let txns = Txns::new(&settings.config);
         let broker_configs = BrokerConfigs::new(settings.config.clone());
         let broker = Broker {
             settings: Arc::new(settings),
@@ -72,12 +74,14 @@ impl Recovering {
             handles: BTreeMap::new(),
             groups,
             producer_ids: Default::default(),
+            txns,
             fetches: Default::default(),
             list_offsets: Default::default(),
             produces: Default::default(),
             checkpoint: Default::default(),
             broker_configs,
             features: Default::default(),
+            resource_configs: Default::default(),
             timers: Default::default(),
             rolling: None,
             next_job: 0,
@@ -122,10 +126,14 @@ impl Recovering {
     pub fn meta(&mut self, entry: &MetaEntry) -> Result<(), String> {
         match entry.table {
             metalog::TOPIC | metalog::LOG_START => self.topic_change(topics::read_entry(entry)?),
-            metalog::GROUP | metalog::OFFSET => self.broker.groups.apply(entry)?,
+            metalog::GROUP | metalog::OFFSET | metalog::CONSUMER_GROUP | metalog::TXN_OFFSET => {
+                self.broker.groups.apply(entry)?
+            }
             metalog::LOSSY => self.broker.lossy = entry.value.as_ref().is_some_and(|value| value[..] == [1]),
+            metalog::TXN => self.broker.txns.apply(entry)?,
             metalog::PRODUCER_IDS => self.broker.producer_ids.apply(entry)?,
             metalog::BROKER_CONFIG => self.broker.broker_configs.apply(entry)?,
+            metalog::RESOURCE_CONFIG => self.broker.resource_configs.apply(entry)?,
             metalog::FEATURE => self.broker.features.apply(entry)?,
             table => return Err(format!("metadata of kind {table} is unknown to this program")),
         }
@@ -232,6 +240,7 @@ impl Recovering {
         broker.remove_segments();
         broker.schedule_retention(now);
         broker.groups.recovered(now);
+        broker.recover_txns(now);
         // No request is let in while one is due, and nothing else may happen that would take it.
         broker.checkpoint_if_due(now);
         Ok(self.broker)

@@ -560,6 +560,10 @@ impl<C: Core + 'static> Reactor<C> {
                 Effect::Work(job) => (self.outlets.work)(job),
                 Effect::Checkpoint(job) => (self.outlets.checkpoint)(job),
                 Effect::Remove(segment) => (self.outlets.remove)(segment),
+                Effect::LogLevel(level) => {
+                    log::warn!("a client sets the log level to {level}");
+                    log::set_max_level(level);
+                }
             }
         }
     }

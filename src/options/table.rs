@@ -622,6 +622,24 @@ pub static OPTIONS: &[Opt] = &[
     )
     .kafka(),
     opt(
+        Group::Groups,
+        "transaction-max-timeout-ms",
+        "TIME",
+        "15m",
+        "Longest time that a transactional producer may give a transaction before it is aborted.",
+        millis(1, i32::MAX as i64, |d, v| d.config.transaction_max_timeout_ms = v),
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "transactional-id-expiration-ms",
+        "TIME",
+        "7d",
+        "Forget a transactional id that has been idle this long.",
+        millis(1, CENTURY_MS, |d, v| d.config.transactional_id_expiration_ms = v),
+    )
+    .kafka(),
+    opt(
         Group::Limits,
         "max-connections",
         "NUMBER",

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use byteorder::{BigEndian, ByteOrder};
 use bytes::Bytes;
 
-use super::{ballast, MetaEntry, RecoverError};
+use super::{ballast, MetaEntry, RecoverError, DECIDING_TABLE};
 use crate::limits;
 use crate::sys::disk::Disk;
 
@@ -112,12 +112,15 @@ impl MetaFiles {
 
 type Keys = BTreeMap<Bytes, Option<Bytes>>;
 
-fn by_file(entries: &[MetaEntry]) -> BTreeMap<(u8, Bytes), Keys> {
+/// The entries by their files, the deciding table first: what recovery carries out by it may still be missing then.
+fn by_file(entries: &[MetaEntry]) -> Vec<((u8, Bytes), Keys)> {
     let mut files: BTreeMap<(u8, Bytes), Keys> = BTreeMap::new();
     for entry in entries {
         let keys = files.entry((entry.table, entry.scope.clone())).or_default();
         keys.insert(entry.key.clone(), entry.value.clone());
     }
+    let mut files: Vec<_> = files.into_iter().collect();
+    files.sort_by_key(|((table, _), _)| *table != DECIDING_TABLE);
     files
 }
 
@@ -274,6 +277,20 @@ mod tests {
         assert!(file_name(3, &long, 0).len() < 200);
         assert_ne!(file_name(3, &long, 0), file_name(3, &long, 1));
         assert_ne!(file_name(3, &long, 0), file_name(3, &long[1..], 0));
+    }
+
+    #[test]
+    fn files_of_the_deciding_table_are_written_before_the_others() {
+        let entry = |table: u8, scope: &'static str| MetaEntry {
+            table,
+            scope: Bytes::from_static(scope.as_bytes()),
+            key: Bytes::new(),
+            value: Some(Bytes::new()),
+        };
+        let entries = [entry(5, "b"), entry(DECIDING_TABLE, "z"), entry(1, "c"), entry(DECIDING_TABLE, "a")];
+        let order: Vec<(u8, Bytes)> = by_file(&entries).into_iter().map(|(file, _)| file).collect();
+        let named: Vec<(u8, &[u8])> = order.iter().map(|(table, scope)| (*table, &scope[..])).collect();
+        assert_eq!(named, [(DECIDING_TABLE, &b"a"[..]), (DECIDING_TABLE, b"z"), (1, b"c"), (5, b"b")]);
     }
 
     #[test]

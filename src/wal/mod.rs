@@ -82,6 +82,10 @@ pub struct MetaEntry {
     pub value: Option<Bytes>,
 }
 
+/// The table of metadata that says what the others come to when a crash leaves a group half done, as it can where metadata
+/// lives in files: its files are written first. Transactional ids: how each transaction has ended (broker/metalog.rs).
+pub const DECIDING_TABLE: u8 = 8;
+
 /// What the wal thread is to make durable next: all of it or nothing.
 #[derive(Debug, Default)]
 pub struct Group {

@@ -12,9 +12,9 @@ const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
 /// Operation, key and value.
-type Alteration<'a> = (i8, &'a str, Option<&'a str>);
+pub(super) type Alteration<'a> = (i8, &'a str, Option<&'a str>);
 
-fn alter<'a>(
+pub(super) fn alter<'a>(
     h: &mut Harness,
     resource_type: i8,
     resource_name: &'a str,
@@ -23,7 +23,7 @@ fn alter<'a>(
     alter_or_check(h, resource_type, resource_name, changes, false)
 }
 
-fn alter_or_check<'a>(
+pub(super) fn alter_or_check<'a>(
     h: &mut Harness,
     resource_type: i8,
     resource_name: &'a str,
@@ -116,7 +116,10 @@ fn unknown_resources_are_refused_each_by_itself() {
         resource(TOPIC, "a/b"),
         resource(BROKER, "2"),
         resource(BROKER, "one"),
-        resource(16, "metrics"),
+        resource(8, "2"),
+        resource(8, ""),
+        resource(16, ""),
+        resource(32, ""),
         resource(77, "x"),
         resource(TOPIC, "t"),
     ];
@@ -128,6 +131,9 @@ fn unknown_resources_are_refused_each_by_itself() {
         [
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             ErrorCode::INVALID_TOPIC_EXCEPTION,
+            ErrorCode::INVALID_REQUEST,
+            ErrorCode::INVALID_REQUEST,
+            ErrorCode::INVALID_REQUEST,
             ErrorCode::INVALID_REQUEST,
             ErrorCode::INVALID_REQUEST,
             ErrorCode::INVALID_REQUEST,
@@ -176,7 +182,7 @@ fn a_change_is_made_whole_or_not_at_all() {
     assert_eq!(checked.0, ErrorCode::NONE);
     assert_eq!(described(&mut h, TOPIC, "t", "retention.ms").1, 5);
     assert_eq!(alter(&mut h, TOPIC, "none", &[]).0, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
-    assert_eq!(alter(&mut h, 32, "group", &[]).0, ErrorCode::INVALID_REQUEST);
+    assert_eq!(alter(&mut h, 77, "x", &[]).0, ErrorCode::INVALID_REQUEST);
 }
 
 #[test]
@@ -193,15 +199,14 @@ fn a_list_never_grows_beyond_what_one_entry_may_hold() {
 fn settings_that_are_not_enforced_are_not_accepted() {
     let mut h = Harness::new();
     must_create(&mut h, topic("t"));
-    for (name, value) in [
-        ("compression.type", "zstd"),
-        ("remote.storage.enable", "true"),
-        ("unclean.leader.election.enable", "true"),
-        ("local.retention.bytes", "100"),
-    ] {
+    for (name, value) in [("compression.type", "zstd"), ("remote.storage.enable", "true")] {
         let (error, why) = alter(&mut h, TOPIC, "t", &[(SET, name, Some(value))]);
         assert_eq!(error, ErrorCode::INVALID_CONFIG);
-        assert_eq!(why, format!("{name}={value} is not available in this version"));
+        let tiers =
+            "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log \
+                     storage.";
+        let expected = format!("{name}={value} is not available in this version");
+        assert_eq!(why, if name == "remote.storage.enable" { tiers } else { &expected });
         let wanted = CreatableTopic { configs: vec![config(name, value)], ..topic("u") };
         assert_eq!(created(&create(&mut h, 7, vec![wanted]))[0].1, ErrorCode::INVALID_CONFIG);
         let default = described(&mut h, TOPIC, "t", name).0;

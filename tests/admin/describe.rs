@@ -138,7 +138,7 @@ fn config_resources_are_listed() {
         (response.error_code, each.map(|r| (r.resource_type, r.resource_name.to_owned())).collect::<Vec<_>>())
     };
     let all = h.call(1, &ListConfigResourcesRequest { resource_types: Vec::new() });
-    assert_eq!(names(&all), (ErrorCode::NONE, vec![(2, "t".to_owned()), (4, "1".to_owned())]));
+    assert_eq!(names(&all), (ErrorCode::NONE, vec![(8, "1".to_owned()), (4, "1".to_owned()), (2, "t".to_owned())]));
     let topics = h.call(1, &ListConfigResourcesRequest { resource_types: vec![2] });
     assert_eq!(names(&topics).1, [(2, "t".to_owned())]);
     let unknown = h.call(1, &ListConfigResourcesRequest { resource_types: vec![3] });

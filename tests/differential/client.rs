@@ -69,9 +69,11 @@ impl Client {
         self.send_frame(&frame, frame.len() as i64)
     }
 
-    /// Sends a frame as it is; its answer is read as bytes.
-    pub fn send_raw(&mut self, frame: &[u8], length: i64) -> bool {
-        self.pending.push_back(Pending { described: None, version: 0, correlation_id: 0 });
+    /// Sends a frame as it is; its answer is read as that of this API and version, otherwise as bytes. The frame's
+    /// correlation id must be 1.
+    pub fn send_raw(&mut self, frame: &[u8], length: i64, read_as: Option<(Described, i16)>) -> bool {
+        let (described, version) = read_as.map_or((None, 0), |(described, version)| (Some(described), version));
+        self.pending.push_back(Pending { described, version, correlation_id: 1 });
         self.send_frame(frame, length)
     }
 

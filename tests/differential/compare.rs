@@ -8,6 +8,9 @@ use super::client::Outcome;
 use super::run::Done;
 use super::value::Value;
 
+/// How many differences of one step are shown.
+const SHOWN_MAX: usize = 6;
+
 /// One place where the answers differ.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Difference {
@@ -29,8 +32,12 @@ pub struct StepDifference {
 impl fmt::Display for StepDifference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "  step {} (line {}): {}", self.step + 1, self.line, self.label)?;
-        for Difference { path, kafka, chronik } in &self.differences {
+        for Difference { path, kafka, chronik } in self.differences.iter().take(SHOWN_MAX) {
             writeln!(f, "    {path}\n      Kafka    {kafka}\n      Chronik  {chronik}")?;
+        }
+        match self.differences.len().saturating_sub(SHOWN_MAX) {
+            0 => {}
+            more => writeln!(f, "    and {more} more")?,
         }
         Ok(())
     }
@@ -88,18 +95,8 @@ impl Comparison<'_> {
 
     /// `place` is the path with indexes, for people; `path` is without, for rules.
     fn value(&mut self, path: &str, place: &str, kafka: &Value, chronik: &Value) {
-        let allowed = self.allowed;
-        let rule = allowed.rule(path, self.marked);
-        match rule.map(|rule| (&rule.how, rule)) {
-            Some((How::Any, rule)) if kafka != chronik => return self.count(rule),
-            Some((How::Presence, rule)) if kafka != chronik && is_absent(kafka) == is_absent(chronik) => {
-                return self.count(rule)
-            }
-            Some((How::Alias, rule)) if self.is_alias(kafka, chronik) => return self.count(rule),
-            Some((How::Pair(theirs, ours), rule)) if kafka.to_string() == *theirs && chronik.to_string() == *ours => {
-                return self.count(rule)
-            }
-            _ => {}
+        if kafka != chronik && self.is_allowed(path, kafka, chronik) {
+            return;
         }
         match (kafka, chronik) {
             (Value::Struct(theirs), Value::Struct(ours)) => {
@@ -108,18 +105,26 @@ impl Comparison<'_> {
                     let at = if place.is_empty() { name.clone() } else { format!("{place}.{name}") };
                     let other = ours.iter().find(|(other, _)| other == name).map(|(_, value)| value);
                     self.value(&inner, &at, value, other.unwrap_or(&Value::Null));
+                    if name == "error_code" && other != Some(value) {
+                        self.explain(theirs, ours);
+                    }
                 }
             }
             (Value::List(theirs), Value::List(ours)) if theirs.len() == ours.len() => {
-                let unordered = rule.is_some_and(|rule| matches!(rule.how, How::Unordered));
+                let unordered = self.allowed.rules(path, self.marked).any(|rule| matches!(rule.how, How::Unordered));
                 let (mut theirs, mut ours) = (theirs.clone(), ours.clone());
                 if unordered {
                     theirs.sort_by_key(|item| self.key(path, item, true));
                     ours.sort_by_key(|item| self.key(path, item, false));
                 }
                 for (i, (theirs, ours)) in theirs.iter().zip(&ours).enumerate() {
-                    self.value(path, &format!("{place}[{i}]"), theirs, ours);
+                    let name = theirs.get("name").or(theirs.get("key")).and_then(Value::text);
+                    let at = name.map_or_else(|| format!("{place}[{i}]"), |name| format!("{place}[{i} {name}]"));
+                    self.value(&element(path, name), &at, theirs, ours);
                 }
+            }
+            (Value::List(theirs), Value::List(ours)) if have_identities(theirs) && have_identities(ours) => {
+                self.aligned(path, place, theirs, ours);
             }
             (Value::Id(_), Value::Id(_)) if self.is_alias(kafka, chronik) => {}
             (kafka, chronik) if kafka == chronik => {}
@@ -130,19 +135,73 @@ impl Comparison<'_> {
         }
     }
 
+    /// Compares lists of different lengths by what their elements are called.
+    fn aligned(&mut self, path: &str, place: &str, kafka: &[Value], chronik: &[Value]) {
+        let same = |a: &Value, b: &Value| identity(a) == identity(b);
+        for theirs in kafka {
+            let name = identity(theirs).unwrap_or_default();
+            let at = format!("{place}[{name}]");
+            let path = element(path, Some(&name));
+            match chronik.iter().find(|ours| same(theirs, ours)) {
+                Some(ours) => self.value(&path, &at, theirs, ours),
+                None => self.differ(&path, &at, theirs.to_string(), "nothing".into()),
+            }
+        }
+        for ours in chronik.iter().filter(|ours| !kafka.iter().any(|theirs| same(theirs, ours))) {
+            let name = identity(ours).unwrap_or_default();
+            let at = format!("{place}[{name}]");
+            self.differ(&element(path, Some(&name)), &at, "nothing".into(), ours.to_string());
+        }
+    }
+
+    /// Adds to a difference of error codes what the servers say in words.
+    fn explain(&mut self, theirs: &[(String, Value)], ours: &[(String, Value)]) {
+        let words = |fields: &[(String, Value)]| {
+            let message = fields.iter().find(|(name, _)| name == "error_message");
+            message.and_then(|(_, text)| text.text()).map_or_else(String::new, |text| format!(": {text}"))
+        };
+        if let Some(last) = self.found.last_mut().filter(|last| last.path.ends_with("error_code")) {
+            last.kafka.push_str(&words(theirs));
+            last.chronik.push_str(&words(ours));
+        }
+    }
+
     fn count(&mut self, rule: &Rule) {
         *self.used.entry(rule.id.clone()).or_default() += 1;
     }
 
     fn differ(&mut self, path: &str, place: &str, kafka: String, chronik: String) {
         let allowed = self.allowed;
-        if let Some(rule) = allowed.rule(path, self.marked) {
-            let is_pair = matches!(&rule.how, How::Pair(theirs, ours) if *theirs == kafka && *ours == chronik);
-            if matches!(rule.how, How::Any) || is_pair {
-                return self.count(rule);
-            }
+        let fits = |rule: &&Rule| match &rule.how {
+            How::Any => true,
+            How::Pair(theirs, ours) => *theirs == kafka && *ours == chronik,
+            _ => false,
+        };
+        if let Some(rule) = allowed.rules(path, self.marked).find(fits) {
+            return self.count(rule);
         }
         self.found.push(Difference { path: place.to_string(), kafka, chronik });
+    }
+
+    /// Whether a rule lets these values differ.
+    fn is_allowed(&mut self, path: &str, kafka: &Value, chronik: &Value) -> bool {
+        let allowed = self.allowed;
+        for rule in allowed.rules(path, self.marked) {
+            let allows = match &rule.how {
+                How::Any => true,
+                How::Text => is_absent(kafka) || !is_absent(chronik),
+                How::Alias => self.is_alias(kafka, chronik),
+                How::AtLeast => kafka.int() < chronik.int(),
+                How::AtMost => kafka.int() > chronik.int(),
+                How::Unordered => false,
+                How::Pair(theirs, ours) => kafka.to_string() == *theirs && chronik.to_string() == *ours,
+            };
+            if allows {
+                self.count(rule);
+                return true;
+            }
+        }
+        false
     }
 
     /// Whether two made-up values stand for each other. The first time they meet they do, unless one of them stands for
@@ -173,10 +232,12 @@ impl Comparison<'_> {
             let name = if is_kafkas { self.aliases.get(&shown).map(|_| shown) } else { self.back.get(&shown).cloned() };
             name.unwrap_or_default()
         };
-        match self.allowed.rule(path, self.marked).map(|rule| &rule.how) {
-            Some(How::Any | How::Presence) => return String::new(),
-            Some(How::Alias) => return known(item),
-            _ => {}
+        for rule in self.allowed.rules(path, self.marked) {
+            match rule.how {
+                How::Any | How::Text => return String::new(),
+                How::Alias => return known(item),
+                _ => {}
+            }
         }
         match item {
             Value::Id(_) => known(item),
@@ -195,6 +256,47 @@ impl Comparison<'_> {
     }
 }
 
+/// The path of an element. Only APIs and configurations have names that a rule may want to know.
+fn element(path: &str, name: Option<&str>) -> String {
+    match name.filter(|_| path.ends_with("configs") || path.ends_with("api_keys") || path.ends_with("features")) {
+        Some(name) => format!("{path}[{name}]"),
+        None => path.to_string(),
+    }
+}
+
+/// What an element of a list is called.
+fn identity(item: &Value) -> Option<String> {
+    const NAMES: [&str; 10] = [
+        "name",
+        "topic",
+        "group_id",
+        "topic_name",
+        "api_key",
+        "partition_index",
+        "partition",
+        "user",
+        "base_offset",
+        "offset",
+    ];
+    match item {
+        Value::Text(_) | Value::Int(_) => Some(item.to_string()),
+        _ => match NAMES.iter().find_map(|name| item.get(name))? {
+            Value::Text(text) => Some(text.clone()),
+            Value::Int(number) if item.get("api_key").is_some() => {
+                Some(chronik::wire::ApiKey(*number as i16).to_string())
+            }
+            other => Some(other.to_string()),
+        },
+    }
+}
+
+/// Whether every element is called something, and no two the same.
+fn have_identities(items: &[Value]) -> bool {
+    let mut found: Vec<Option<String>> = items.iter().map(identity).collect();
+    found.sort();
+    found.iter().all(Option::is_some) && found.windows(2).all(|pair| pair[0] != pair[1])
+}
+
 /// Null, empty, zero or -1: what stands where there is nothing.
 fn is_absent(value: &Value) -> bool {
     match value {
@@ -210,7 +312,7 @@ fn is_absent(value: &Value) -> bool {
 
 fn shown(outcome: &Outcome) -> String {
     match outcome {
-        Outcome::Answer(value) => format!("answer {value}"),
+        Outcome::Answer(value) => format!("an answer: {value}"),
         Outcome::Closed => "closed".into(),
         Outcome::Silent => "silent".into(),
         Outcome::Unreadable(why) => format!("unreadable: {why}"),

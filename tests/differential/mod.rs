@@ -102,9 +102,9 @@ fn every_sequence_can_be_read_and_names_allowed_differences_that_exist() {
     ids.sort();
     assert!(ids.windows(2).all(|pair| pair[0] != pair[1]), "an id stands twice in allowed.txt: {ids:?}");
     let mut named = Vec::new();
-    for sequence in &scripts.sequences {
-        script::marks(&sequence.steps, &mut named);
-    }
+    let steps =
+        scripts.sequences.iter().map(|sequence| &sequence.steps).chain(scripts.defs.values().map(|def| &def.steps));
+    steps.for_each(|steps| script::marks(steps, &mut named));
     for rule in allowed.rules.iter().filter(|rule| rule.marked_only) {
         assert!(named.contains(&rule.id), "no sequence names the allowed difference {}", rule.id);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::compare::StepDifference;
+use super::compare::{Difference, StepDifference};
 use super::work::Job;
 
 /// What came of all jobs.
@@ -29,6 +29,26 @@ impl Failed {
     pub fn order(&self) -> (String, String) {
         (self.job.place.clone(), self.job.title.clone())
     }
+
+    /// What variants of a sequence must share to be told together: where they differ first, and how.
+    fn alike(&self) -> String {
+        let part = |step: &StepDifference| {
+            let found: &Difference = step.differences.first()?;
+            let path = without_indexes(&found.path);
+            Some(format!("{} {path} {} {}", step.line, without_texts(&found.kafka), without_texts(&found.chronik)))
+        };
+        self.differences.first().and_then(part).unwrap_or_default()
+    }
+}
+
+/// A path without indexes.
+fn without_indexes(path: &str) -> String {
+    path.split('[').map(|part| part.split_once(']').map_or(part, |(_, rest)| rest)).collect()
+}
+
+/// A value without its texts, in which names of one run stand.
+fn without_texts(value: &str) -> String {
+    value.split('"').step_by(2).collect()
 }
 
 impl Report {
@@ -36,29 +56,40 @@ impl Report {
         self.failed.is_empty()
     }
 
-    /// Prints the differences; of each sequence the first step that differs, or every one.
+    /// Prints the differences; of each sequence the first step that differs, or every one. Variants of a sequence that
+    /// differ alike are told once.
     pub fn print(&self, all: bool) {
+        let mut groups: BTreeMap<(String, String), Vec<&Failed>> = BTreeMap::new();
         for failed in &self.failed {
-            println!("\n{} {}", failed.job.place, failed.job.title);
-            let shown = if all { failed.differences.len() } else { 1 };
-            for difference in failed.differences.iter().take(shown) {
+            groups.entry((failed.job.place.clone(), failed.alike())).or_default().push(failed);
+        }
+        for ((place, _), failed) in &groups {
+            let first = failed[0];
+            println!("\n{place} {}", first.job.title);
+            if failed.len() > 1 {
+                let variants: Vec<&str> = failed[1..].iter().map(|failed| failed.job.variant()).collect();
+                println!("  and alike {}", variants.join(" "));
+            }
+            let shown = if all { first.differences.len() } else { 1 };
+            for difference in first.differences.iter().take(shown) {
                 print!("{difference}");
             }
-            if failed.differences.len() > shown {
-                println!("    and {} later steps", failed.differences.len() - shown);
+            if first.differences.len() > shown {
+                println!("    and {} later steps", first.differences.len() - shown);
             }
-            if let Some(text) = &failed.job.text {
+            if let Some(text) = &first.job.text {
                 println!("    the sequence:\n{text}");
             }
         }
         let used: Vec<String> = self.used.iter().map(|(id, times)| format!("{id} {times}")).collect();
         println!("\nallowed differences met: {}", used.join(", "));
         println!(
-            "{} sequences, {} steps on each server, {} repeated: {} differ",
+            "{} sequences, {} steps on each server, {} repeated: {} differ, in {} ways",
             self.sequences,
             self.steps,
             self.repeated,
-            self.failed.len()
+            self.failed.len(),
+            groups.len()
         );
     }
 }

@@ -61,6 +61,16 @@ pub fn run(plan: &Plan<'_>, address: SocketAddr) -> Vec<Done> {
     runner.done
 }
 
+/// A frame to send as it is.
+struct Raw<'a> {
+    conn: &'a str,
+    bytes: &'a Expr,
+    length: Option<&'a Expr>,
+    read_as: &'a Option<(String, i16)>,
+    allow: &'a [String],
+    line: u32,
+}
+
 struct Runner<'a> {
     plan: &'a Plan<'a>,
     address: SocketAddr,
@@ -87,7 +97,10 @@ impl Runner<'_> {
                 Err(error) => self.impossible(format!("let {name}"), 0, error),
             },
             Step::Call(call) => self.call(call),
-            Step::Raw { conn, bytes, length, line } => self.raw(conn, bytes, length.as_ref(), *line),
+            Step::Raw { conn, bytes, length, read_as, allow, line } => {
+                let length = length.as_ref();
+                self.raw(&Raw { conn, bytes, length, read_as, allow, line: *line });
+            }
             Step::Receive { conn, captures, allow, line } => self.receive(conn, captures, allow, *line),
             Step::Close { conn } => {
                 self.clients.remove(conn);
@@ -195,25 +208,27 @@ impl Runner<'_> {
         outcome
     }
 
-    fn raw(&mut self, conn: &str, bytes: &Expr, length: Option<&Expr>, line: u32) {
-        let length = length.and_then(|length| self.scope.eval(length).ok()?.int());
-        let bytes = match self.scope.eval(bytes) {
+    fn raw(&mut self, raw: &Raw<'_>) {
+        let length = raw.length.and_then(|length| self.scope.eval(length).ok()?.int());
+        let bytes = match self.scope.eval(raw.bytes) {
             Ok(Value::Bytes(bytes)) => bytes,
-            other => return self.impossible("raw".into(), line, format!("{other:?} is not bytes")),
+            other => return self.impossible("raw".into(), raw.line, format!("{other:?} is not bytes")),
         };
         let patience = self.plan.patience;
-        let outcome = match self.client(conn) {
+        let read_as = raw.read_as.as_ref().map(|(api, version)| (self.plan.apis[api.as_str()], *version));
+        let outcome = match self.client(raw.conn) {
             Err(error) => Outcome::Impossible(error),
-            Ok(client) => match client.send_raw(&bytes, length.unwrap_or(bytes.len() as i64)) {
+            Ok(client) => match client.send_raw(&bytes, length.unwrap_or(bytes.len() as i64), read_as) {
                 true => client.receive(patience),
                 false => Outcome::Closed,
             },
         };
         if !matches!(outcome, Outcome::Answer(_)) {
-            self.clients.remove(conn);
+            self.clients.remove(raw.conn);
         }
         let label = format!("raw {}", Value::Bytes(bytes));
-        self.done.push(Done { label, line, api: None, mine: false, allow: Vec::new(), outcome });
+        let api = read_as.map(|(described, _)| described.api.name);
+        self.done.push(Done { label, line: raw.line, api, mine: false, allow: raw.allow.to_vec(), outcome });
     }
 
     fn receive(&mut self, conn: &str, captures: &[(String, String)], allow: &[String], line: u32) {

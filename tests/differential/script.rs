@@ -33,6 +33,9 @@ pub enum Step {
         conn: String,
         bytes: Expr,
         length: Option<Expr>,
+        /// The API and version as which the answer is read, otherwise it is compared as bytes.
+        read_as: Option<(String, i16)>,
+        allow: Vec<String>,
         line: u32,
     },
     Receive {
@@ -251,6 +254,11 @@ impl<'a> Parser<'a> {
         }
     }
 
+    fn version(&mut self) -> Result<i16, String> {
+        self.expect("/")?;
+        Ok(self.number()? as i16)
+    }
+
     fn step(&mut self) -> Result<Step, String> {
         let line = self.line();
         if self.accept_word("let") {
@@ -278,7 +286,13 @@ impl<'a> Parser<'a> {
         }
         if self.accept_word("raw") {
             let length = if self.accept_word("length") { Some(self.operand()?) } else { None };
-            return Ok(Step::Raw { conn, bytes: self.expr()?, length, line });
+            let read_as = match self.accept_word("as") {
+                true => Some((self.api()?, self.version()?)),
+                false => None,
+            };
+            let bytes = self.expr()?;
+            let (_, allow) = self.after_call()?;
+            return Ok(Step::Raw { conn, bytes, length, read_as, allow, line });
         }
         let next_is_open = matches!(self.tokens.get(self.at + 1).map(|t| &t.token), Some(Token::Sign("(")));
         if next_is_open {
@@ -321,8 +335,8 @@ impl<'a> Parser<'a> {
             }
         }
         call.api = self.api()?;
-        if self.accept("/") {
-            call.version = Some(self.number()? as i16);
+        if matches!(self.peek(), Some(Token::Sign("/"))) {
+            call.version = Some(self.version()?);
         }
         if matches!(self.peek(), Some(Token::Sign("{"))) {
             call.fields = self.expr()?;
@@ -432,7 +446,7 @@ pub fn marks(steps: &[Step], into: &mut Vec<String>) {
     for step in steps {
         match step {
             Step::Call(call) => into.extend(call.allow.iter().cloned()),
-            Step::Receive { allow, .. } => into.extend(allow.iter().cloned()),
+            Step::Receive { allow, .. } | Step::Raw { allow, .. } => into.extend(allow.iter().cloned()),
             Step::For { steps, .. } => marks(steps, into),
             _ => {}
         }

@@ -50,6 +50,13 @@ pub struct Job {
     pub text: Option<String>,
 }
 
+impl Job {
+    /// What tells it from the sequence's other jobs.
+    pub fn variant(&self) -> &str {
+        self.title.find('[').map_or("", |at| &self.title[at..])
+    }
+}
+
 /// The jobs of a sequence.
 pub fn expand(sequence: &Sequence, shared: &Shared<'_>) -> Vec<Job> {
     let mut pinned = vec![None];
@@ -108,7 +115,9 @@ impl<'a> Shared<'a> {
             let range = (*min.max(our_min), *max.min(our_max));
             (range.0 <= range.1).then_some((*name, range))
         };
-        let versions: BTreeMap<&'static str, (i16, i16)> = theirs.iter().filter_map(both).collect();
+        let mut versions: BTreeMap<&'static str, (i16, i16)> = theirs.iter().filter_map(both).collect();
+        // Kafka 4 advertises Produce from 0 on, for the sake of old librdkafka, but closes the connection below 3.
+        versions.entry("Produce").and_modify(|(min, _)| *min = 3.max(*min));
         let missing: Vec<&str> = theirs.keys().filter(|name| !versions.contains_key(*name)).copied().collect();
         println!("Kafka on {kafka}, Chronik on {chronik}; {} APIs on both", versions.len());
         println!("served by Kafka only: {}", missing.join(" "));

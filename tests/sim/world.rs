@@ -252,6 +252,7 @@ impl World {
                 Effect::Read(job) => self.clock.after(delay, Event::Read(life, Box::new(job))),
                 Effect::Work(job) => self.clock.after(delay, Event::Work(life, Box::new(job))),
                 Effect::Checkpoint(job) => self.clock.after(delay, Event::Checkpoint(life, Box::new(job))),
+                Effect::LogLevel(_) => {}
                 Effect::Remove(segment) => self.clock.after(delay, Event::Remove(life, segment)),
             }
         }

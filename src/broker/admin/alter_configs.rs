@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::describe_configs::no_such_resource;
 use super::{error_of, message_of, repeated, resource, Outcome, Refused};
 use crate::broker::configs::value::elements;
 use crate::broker::configs::{broker_table, check_together, topic_table, TopicSettings};
@@ -19,27 +18,39 @@ use crate::wire::{self, DecodeError, ErrorCode, Uuid};
 
 /// What is to happen with one key (KIP-339).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Operation {
+pub(super) enum Operation {
     Set,
     Delete,
     Append,
     Subtract,
 }
 
-struct Alteration<'a> {
-    name: &'a str,
+pub(super) struct Alteration<'a> {
+    pub name: &'a str,
     /// `None` is an operation that Kafka does not know.
-    operation: Option<Operation>,
-    value: Option<&'a str>,
+    pub operation: Option<Operation>,
+    pub value: Option<&'a str>,
+}
+
+impl Operation {
+    /// Kafka's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Operation::Set => "SET",
+            Operation::Delete => "DELETE",
+            Operation::Append => "APPEND",
+            Operation::Subtract => "SUBTRACT",
+        }
+    }
 }
 
 /// What is to happen with one resource.
-struct Change<'a> {
+pub(super) struct Change<'a> {
     resource_type: i8,
-    resource_name: &'a str,
+    pub resource_name: &'a str,
     /// Forget what is not named.
-    replace: bool,
-    alterations: Vec<Alteration<'a>>,
+    pub replace: bool,
+    pub alterations: Vec<Alteration<'a>>,
 }
 
 impl Broker {
@@ -98,7 +109,7 @@ impl Broker {
 
     fn alter(&mut self, now: Now, change: &Change<'_>, validate_only: bool) -> Outcome {
         if !repeated(change.alterations.iter().map(|alteration| alteration.name)).is_empty() {
-            return Err(invalid("Error due to duplicate config keys."));
+            return Err(invalid("Error due to duplicate config keys"));
         }
         for alteration in &change.alterations {
             match alteration.operation {
@@ -107,7 +118,7 @@ impl Broker {
                 Some(_) if alteration.value.is_some() => {}
                 Some(_) => {
                     return Err(invalid(format!(
-                        "Null value not supported for: {}",
+                        "Null value not supported for : {}",
                         topic_table::shown(alteration.name)
                     )))
                 }
@@ -116,12 +127,19 @@ impl Broker {
         match change.resource_type {
             resource::TOPIC => self.alter_topic(now, change, validate_only),
             resource::BROKER => self.alter_broker(now, change, validate_only),
-            kind => Err(no_such_resource(kind)),
+            resource::GROUP => self.alter_group(now, change, validate_only),
+            resource::CLIENT_METRICS => self.alter_client_metrics(now, change, validate_only),
+            // Kafka has only the incremental way for loggers.
+            resource::BROKER_LOGGER if !change.replace => self.alter_loggers(change, validate_only),
+            kind => Err(invalid(format!("Unknown resource type {kind}"))),
         }
     }
 
     fn alter_topic(&mut self, now: Now, change: &Change<'_>, validate_only: bool) -> Outcome {
         let name = change.resource_name;
+        if name.is_empty() {
+            return Err(invalid("Default topic resources are not allowed."));
+        }
         if let Some(fault) = topics::name_fault(name) {
             return Err(Refused::new(ErrorCode::INVALID_TOPIC_EXCEPTION, format!("Topic name is invalid: {fault}")));
         }
@@ -164,7 +182,7 @@ impl Broker {
             let given = alteration.value.unwrap_or("");
             let value = match operation {
                 Operation::Append | Operation::Subtract if !row.kind.is_list() => {
-                    let why = format!("Can't {operation:?} to key {name} because its type is not LIST.");
+                    let why = not_a_list(operation, name);
                     return Err(Refused::new(ErrorCode::INVALID_CONFIG, why));
                 }
                 Operation::Append | Operation::Subtract => {
@@ -191,7 +209,12 @@ impl Broker {
     fn alter_broker(&mut self, now: Now, change: &Change<'_>, validate_only: bool) -> Outcome {
         let resource = change.resource_name;
         if !resource.is_empty() {
-            self.check_broker_id(resource)?;
+            let own = self.settings.config.node_id;
+            match resource.parse::<i32>() {
+                Ok(id) if id == own => {}
+                Ok(id) => return Err(invalid(format!("Unexpected broker id, expected {own}, but received {id}"))),
+                Err(_) => return Err(invalid(not_a_node_id(resource))),
+            }
         }
         let mut wanted: BTreeMap<&str, Option<String>> = BTreeMap::new();
         if change.replace {
@@ -207,13 +230,18 @@ impl Broker {
                 (Some(Operation::Set), Some(value)) => {
                     Some(row.check(self.broker_configs.options(), value).map_err(invalid)?)
                 }
-                (Some(Operation::Delete), _) => None,
-                // No broker configuration that can be changed is a list.
-                (operation, _) => {
-                    let operation = operation.unwrap_or(Operation::Set);
-                    let why = format!("Can't {operation:?} to key {name} because its type is not LIST.");
+                (Some(operation @ (Operation::Append | Operation::Subtract)), Some(given)) if row.kind.is_list() => {
+                    let present = self.broker_configs.of(resource).get(row.name).cloned();
+                    let present = present.unwrap_or_else(|| row.value(&self.settings.config));
+                    let value = combine(&present, operation, given);
+                    Some(row.check(self.broker_configs.options(), &value).map_err(invalid)?)
+                }
+                (Some(operation @ (Operation::Append | Operation::Subtract)), _) => {
+                    let operation = operation.name().to_ascii_lowercase();
+                    let why = format!("Config value {operation} is not allowed for config key: {name}");
                     return Err(Refused::new(ErrorCode::INVALID_CONFIG, why));
                 }
+                _ => None,
             };
             wanted.insert(row.name, value);
         }
@@ -247,8 +275,18 @@ impl Broker {
     }
 }
 
-fn invalid(why: impl Into<String>) -> Refused {
+pub(super) fn invalid(why: impl Into<String>) -> Refused {
     Refused::new(ErrorCode::INVALID_REQUEST, why)
+}
+
+/// The sentence for a single element that is to be added to what is no list, or taken from it.
+pub(super) fn not_a_list(operation: Operation, name: &str) -> String {
+    format!("Can't {} to key {name} because its type is not LIST.", operation.name())
+}
+
+/// The sentence for a broker's name that is no number.
+pub(super) fn not_a_node_id(name: &str) -> String {
+    format!("Node id must be an integer, but it is: {}", topic_table::shown(name))
 }
 
 fn set<'a>(name: &'a str, value: Option<&'a str>) -> Alteration<'a> {
@@ -268,7 +306,8 @@ fn operation(number: i8) -> Option<Operation> {
 /// A list with elements added or taken away.
 fn combine(present: &str, operation: Operation, given: &str) -> String {
     let mut parts: Vec<&str> = elements(present).collect();
-    for part in elements(given) {
+    // As in Kafka an empty element is kept, for the list's check to refuse.
+    for part in given.split(',').map(str::trim) {
         match operation {
             Operation::Subtract => parts.retain(|other| *other != part),
             _ if parts.contains(&part) => {}

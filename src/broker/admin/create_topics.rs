@@ -220,9 +220,9 @@ fn result<'a>(name: &'a str, outcome: &'a Result<Created, Refused>) -> Creatable
     let Ok(created) = outcome else { return refused };
     let configs = created.configs.iter().map(|entry| CreatableTopicConfigs {
         name: entry.name,
-        value: Some(&entry.value),
+        value: entry.value.as_deref(),
         read_only: false,
-        config_source: entry.source(),
+        config_source: entry.source,
         is_sensitive: false,
     });
     CreatableTopicResult {

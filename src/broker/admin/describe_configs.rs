@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::{error_of, message_of, resource, Refused};
-use crate::broker::configs::broker_table::{BrokerConfig, Change, BROKER_CONFIGS};
+use crate::broker::configs::broker_table::{BrokerConfig, BROKER_CONFIGS};
+use crate::broker::configs::client_metrics_table::{ClientMetricsConfig, CLIENT_METRICS_CONFIGS};
+use crate::broker::configs::group_table::{self, GroupConfig};
 use crate::broker::configs::topic_table::{TopicConfig, TOPIC_CONFIGS};
-use crate::broker::configs::{broker_table, topic_table};
+use crate::broker::configs::{broker_table, topic_table, Configs};
 use crate::broker::dispatch::Request;
 use crate::broker::{topics, Broker};
 use crate::config::Config;
@@ -24,14 +26,19 @@ mod source {
     pub const DYNAMIC_DEFAULT_BROKER: i8 = 3;
     pub const STATIC_BROKER: i8 = 4;
     pub const DEFAULT: i8 = 5;
+    pub const LOGGER: i8 = 6;
+    pub const CLIENT_METRICS: i8 = 7;
+    pub const GROUP: i8 = 8;
 }
 
 /// A configuration with its value.
 pub(super) struct Entry {
     pub name: &'static str,
-    pub value: String,
+    pub value: Option<String>,
     read_only: bool,
     type_id: i8,
+    /// Where the value comes from.
+    pub source: i8,
     documentation: &'static str,
     /// Everything that gives it a value, the one that counts first.
     synonyms: Vec<Synonym>,
@@ -43,17 +50,19 @@ struct Synonym {
     source: i8,
 }
 
-impl Entry {
-    pub fn source(&self) -> i8 {
-        self.synonyms.first().map_or(source::DEFAULT, |synonym| synonym.source)
+impl Synonym {
+    fn new(name: &'static str, value: impl Into<String>, source: i8) -> Synonym {
+        Synonym { name, value: value.into(), source }
     }
+}
 
+impl Entry {
     /// About how many bytes it takes in an answer.
     fn bytes(&self, synonyms: bool, documentation: bool) -> usize {
         let each = self.synonyms.iter().map(|synonym| synonym.name.len() + synonym.value.len() + 8);
         let documentation = if documentation { self.documentation.len() } else { 0 };
         let synonyms = if synonyms { each.sum() } else { 0 };
-        self.name.len() + self.value.len() + synonyms + documentation + 16
+        self.name.len() + self.value.as_ref().map_or(0, String::len) + synonyms + documentation + 16
     }
 }
 
@@ -77,7 +86,8 @@ impl Broker {
         self.count_outcomes(req.to, &outcomes);
         let results = request.resources.iter().zip(&outcomes).map(|(wanted, outcome)| DescribeConfigsResult {
             error_code: error_of(outcome),
-            error_message: message_of(outcome),
+            // Kafka says nothing here by an empty text.
+            error_message: Some(message_of(outcome).unwrap_or("")),
             resource_type: wanted.resource_type,
             resource_name: wanted.resource_name,
             configs: outcome.iter().flatten().map(|entry| told(entry, synonyms, documentation)).collect(),
@@ -106,22 +116,40 @@ impl Broker {
                 Ok(rows.filter_map(|row| self.default_broker_entry(row)).collect())
             }
             resource::BROKER => {
-                self.check_broker_id(name)?;
+                self.check_described_broker(name, " or empty string,")?;
                 let rows = BROKER_CONFIGS.iter().filter(|row| asked_for(row.name));
                 Ok(rows.map(|row| self.broker_entry(row)).collect())
             }
-            kind => Err(no_such_resource(kind)),
+            resource::BROKER_LOGGER if name.is_empty() => Err(invalid("Broker id must not be empty")),
+            resource::BROKER_LOGGER => {
+                self.check_described_broker(name, "")?;
+                Ok(Some(self.logger_entry()).filter(|entry| asked_for(entry.name)).into_iter().collect())
+            }
+            resource::CLIENT_METRICS if name.is_empty() => {
+                Err(invalid("Client metrics subscription name must not be empty"))
+            }
+            resource::CLIENT_METRICS => {
+                let own = self.resource_configs.of(resource::CLIENT_METRICS, name);
+                let rows = CLIENT_METRICS_CONFIGS.iter().filter(|row| asked_for(row.name));
+                Ok(rows.map(|row| client_metrics_entry(row, own)).collect())
+            }
+            resource::GROUP if name.is_empty() => Err(invalid("Group name must not be empty")),
+            resource::GROUP => {
+                let own = self.resource_configs.of(resource::GROUP, name);
+                let rows = group_table::rows().filter(|row| asked_for(row.name));
+                Ok(rows.map(|row| self.group_entry(row, own)).collect())
+            }
+            kind => Err(invalid(format!("Unknown resource type {kind}"))),
         }
     }
 
-    /// A broker resource must name this broker.
-    pub(super) fn check_broker_id(&self, name: &str) -> Result<(), Refused> {
+    /// A broker that is described must be this one.
+    fn check_described_broker(&self, name: &str, or: &str) -> Result<(), Refused> {
         let own = self.settings.config.node_id;
-        let invalid = |why: String| Err(Refused::new(ErrorCode::INVALID_REQUEST, why));
         match name.parse::<i32>() {
             Ok(id) if id == own => Ok(()),
-            Ok(id) => invalid(format!("Unexpected broker id, expected {own}, but received {id}.")),
-            Err(_) => invalid(format!("Broker id must be an integer, but it is: {}", topic_table::shown(name))),
+            Ok(id) => Err(invalid(format!("Unexpected broker id, expected {own}{or} but received {id}"))),
+            Err(_) => Err(invalid(format!("Broker id must be an integer, but it is: {}", topic_table::shown(name)))),
         }
     }
 
@@ -134,48 +162,91 @@ impl Broker {
         let own = own.get(row.name);
         let mut synonyms = Vec::new();
         if let Some(value) = own {
-            synonyms.push(Synonym { name: row.name, value: value.clone(), source: source::TOPIC });
+            synonyms.push(Synonym::new(row.name, value.as_str(), source::TOPIC));
         }
         if let Some(broker) = row.synonym().and_then(broker_table::find) {
             synonyms.extend(self.broker_synonyms(broker));
         }
         Entry {
             name: row.name,
-            value: own.cloned().unwrap_or_else(|| row.default(&self.settings.config)),
+            value: Some(own.cloned().unwrap_or_else(|| row.default(&self.settings.config))),
             read_only: false,
             type_id: row.kind.type_id(),
+            source: synonyms.first().map_or(source::DEFAULT, |synonym| synonym.source),
             documentation: row.documentation,
             synonyms,
         }
     }
 
     fn broker_entry(&self, row: &'static BrokerConfig) -> Entry {
+        let synonyms = self.broker_synonyms(row);
         Entry {
             name: row.name,
-            value: (row.value)(&self.settings.config),
-            read_only: !matches!(row.change, Change::Live(_)),
+            value: row.told(row.value(&self.settings.config)),
+            read_only: !row.is_dynamic(),
             type_id: row.kind.type_id(),
+            source: synonyms.first().map_or(source::DEFAULT, |synonym| synonym.source),
             documentation: row.documentation(),
-            synonyms: self.broker_synonyms(row),
+            synonyms,
+        }
+    }
+
+    /// A group's configuration.
+    fn group_entry(&self, row: &'static GroupConfig, own: &Configs) -> Entry {
+        let own = own.get(row.name);
+        let default = row.default(&self.settings.config);
+        let mut synonyms = Vec::new();
+        if let Some(value) = own {
+            synonyms.push(Synonym::new(row.name, value.as_str(), source::GROUP));
+        }
+        match row.broker.and_then(broker_table::find) {
+            Some(broker) => synonyms.extend(self.broker_synonyms(broker)),
+            None => {
+                synonyms.push(Synonym::new(row.broker.unwrap_or(row.name), default.as_str(), source::DEFAULT));
+            }
+        }
+        Entry {
+            name: row.name,
+            value: Some(own.cloned().unwrap_or(default)),
+            read_only: false,
+            type_id: row.kind.type_id(),
+            source: synonyms.first().map_or(source::DEFAULT, |synonym| synonym.source),
+            documentation: row.documentation,
+            synonyms,
+        }
+    }
+
+    /// The one logger.
+    fn logger_entry(&self) -> Entry {
+        Entry {
+            name: super::loggers::ROOT,
+            value: Some(self.settings.config.log_level.as_str().to_owned()),
+            read_only: false,
+            // Kafka has neither a type nor a word for loggers.
+            type_id: 0,
+            source: source::LOGGER,
+            documentation: "",
+            synonyms: Vec::new(),
         }
     }
 
     /// A configuration as it was set for all brokers, if it was.
     fn default_broker_entry(&self, row: &'static BrokerConfig) -> Option<Entry> {
         let value = self.broker_configs.of("").get(row.name)?.clone();
-        let synonyms = vec![Synonym { name: row.name, value: value.clone(), source: source::DYNAMIC_DEFAULT_BROKER }];
-        Some(Entry { value, synonyms, ..self.broker_entry(row) })
+        let source = source::DYNAMIC_DEFAULT_BROKER;
+        let synonyms = vec![Synonym::new(row.name, value.as_str(), source)];
+        Some(Entry { value: Some(value), source, synonyms, ..self.broker_entry(row) })
     }
 
     /// Where a broker configuration has values, the one that counts first.
     fn broker_synonyms(&self, row: &'static BrokerConfig) -> Vec<Synonym> {
         let own = self.settings.config.node_id.to_string();
-        let (static_value, default) = ((row.value)(self.broker_configs.options()), (row.value)(&Config::default()));
+        let (static_value, default) = (row.value(self.broker_configs.options()), row.value(&Config::default()));
         let values = [
             (self.broker_configs.of(&own).get(row.name).cloned(), source::DYNAMIC_BROKER),
             (self.broker_configs.of("").get(row.name).cloned(), source::DYNAMIC_DEFAULT_BROKER),
-            ((static_value != default).then_some(static_value), source::STATIC_BROKER),
-            (Some(default), source::DEFAULT),
+            (row.told(static_value).filter(|value| *value != default), source::STATIC_BROKER),
+            (row.told(default.clone()), source::DEFAULT),
         ];
         let known = values.into_iter().filter_map(|(value, source)| Some((value?, source)));
         known.map(|(value, source)| Synonym { name: row.name, value, source }).collect()
@@ -186,37 +257,53 @@ impl Broker {
         let known =
             [resource::TOPIC, resource::BROKER, resource::BROKER_LOGGER, resource::CLIENT_METRICS, resource::GROUP];
         let unknown = request.resource_types.iter().any(|kind| !known.contains(kind));
-        // Version 0 asks for client metrics only, of which there are none.
-        let all = req.to.version >= 1 && request.resource_types.is_empty();
-        let asked_for = |kind| all || request.resource_types.contains(&kind);
+        // Version 0 asks for client metrics only.
+        let wanted = if req.to.version == 0 { &[resource::CLIENT_METRICS][..] } else { &request.resource_types };
+        let asked_for = |kind| !unknown && (wanted.is_empty() || wanted.contains(&kind));
         let node_id = self.settings.config.node_id.to_string();
         let mut config_resources = Vec::new();
-        if asked_for(resource::TOPIC) && !unknown {
-            let topics = self.topics.iter();
-            config_resources.extend(
-                topics.map(|topic| ConfigResource { resource_name: &topic.name, resource_type: resource::TOPIC }),
-            );
+        let mut tell = |resource_type, names: &mut dyn Iterator<Item = &'_ str>| {
+            if asked_for(resource_type) {
+                config_resources.extend(names.map(|name| (name.to_owned(), resource_type)));
+            }
+        };
+        for kind in [resource::GROUP, resource::CLIENT_METRICS] {
+            tell(kind, &mut self.resource_configs.names(kind));
         }
-        if asked_for(resource::BROKER) && !unknown {
-            config_resources.push(ConfigResource { resource_name: &node_id, resource_type: resource::BROKER });
-        }
+        tell(resource::BROKER_LOGGER, &mut [&*node_id].into_iter());
+        tell(resource::BROKER, &mut [&*node_id].into_iter());
+        tell(resource::TOPIC, &mut self.topics.iter().map(|topic| &*topic.name));
+        let told = config_resources.iter();
         let error_code = if unknown { ErrorCode::UNSUPPORTED_VERSION } else { ErrorCode::NONE };
-        let response = ListConfigResourcesResponse { error_code, config_resources, ..Default::default() };
-        let encoded = wire::frame::response(req.to.version, req.to.correlation_id, &response);
-        self.send_after(self.gather.meta_seq(), req.to, encoded, &[]);
+        let response = ListConfigResourcesResponse {
+            error_code,
+            config_resources: told
+                .map(|(resource_name, resource_type)| ConfigResource { resource_name, resource_type: *resource_type })
+                .collect(),
+            ..Default::default()
+        };
+        self.reply(req.to, &response);
         Ok(())
     }
 }
 
-/// The refusal of a kind of resource that has no configurations here.
-pub(super) fn no_such_resource(kind: i8) -> Refused {
-    let why = match kind {
-        resource::BROKER_LOGGER => "Loggers are not available in this version.".to_owned(),
-        resource::CLIENT_METRICS => "Client metrics are not available in this version.".to_owned(),
-        resource::GROUP => "Configurations of groups are not available in this version.".to_owned(),
-        kind => format!("Unexpected resource type {kind}."),
-    };
+fn invalid(why: impl Into<String>) -> Refused {
     Refused::new(ErrorCode::INVALID_REQUEST, why)
+}
+
+/// A configuration of a client-metrics subscription.
+fn client_metrics_entry(row: &'static ClientMetricsConfig, own: &Configs) -> Entry {
+    let own = own.get(row.name);
+    let set = own.map(|value| Synonym::new(row.name, value.as_str(), source::CLIENT_METRICS));
+    Entry {
+        name: row.name,
+        value: Some(own.map_or(row.default, String::as_str).to_owned()),
+        read_only: false,
+        type_id: row.kind.type_id(),
+        source: set.as_ref().map_or(source::DEFAULT, |set| set.source),
+        documentation: row.documentation,
+        synonyms: set.into_iter().collect(),
+    }
 }
 
 fn told(entry: &Entry, synonyms: bool, documentation: bool) -> DescribeConfigsResourceResult<'_> {
@@ -227,10 +314,10 @@ fn told(entry: &Entry, synonyms: bool, documentation: bool) -> DescribeConfigsRe
     });
     DescribeConfigsResourceResult {
         name: entry.name,
-        value: Some(&entry.value),
+        value: entry.value.as_deref(),
         read_only: entry.read_only,
-        is_default: entry.source() == source::DEFAULT,
-        config_source: entry.source(),
+        is_default: entry.source == source::DEFAULT,
+        config_source: entry.source,
         is_sensitive: false,
         synonyms: told.collect(),
         config_type: entry.type_id,

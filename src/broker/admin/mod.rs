@@ -5,6 +5,7 @@
 //! the order of the request.
 
 mod alter_configs;
+mod alter_resources;
 mod cluster;
 mod create_partitions;
 mod create_topics;
@@ -12,6 +13,7 @@ mod delete_topics;
 mod describe_configs;
 mod describe_topics;
 mod log_dirs;
+mod loggers;
 mod replicas;
 mod update_features;
 

@@ -1,9 +1,13 @@
 //! Owns the one table of broker configurations that clients can see, by Kafka's names: what each is here, and which can be
 //! changed while the broker runs.
 
+use super::topic_table::{COMPRESSIONS, TOPIC_CONFIGS};
 use super::value::{int, long, Kind};
+use crate::broker::apis;
 use crate::config::{Config, Port, TimestampType};
+use crate::limits;
 use crate::options::OPTIONS;
+use crate::wire::ApiKey;
 
 /// One broker configuration.
 #[derive(Debug)]
@@ -11,11 +15,13 @@ pub struct BrokerConfig {
     /// Kafka's name.
     pub name: &'static str,
     pub kind: Kind,
-    /// What it is under these settings.
-    pub value: fn(&Config) -> String,
+    /// What it is under these settings, unless it was changed as a default of topics.
+    read: fn(&Config) -> String,
     pub change: Change,
     /// What it means, for those that are not options.
     about: &'static str,
+    /// An empty value is told as null: Kafka has no value then.
+    empty_is_null: bool,
 }
 
 /// Whether a configuration can be changed while the broker runs.
@@ -27,6 +33,8 @@ pub enum Change {
     NotHere,
     /// By this; the value has been checked by its kind.
     Live(fn(&mut Config, &str)),
+    /// As the default of the topic configuration that has this one for a synonym.
+    TopicDefault,
 }
 
 impl BrokerConfig {
@@ -38,17 +46,48 @@ impl BrokerConfig {
         }
     }
 
+    /// What it is under these settings.
+    pub fn value(&self, config: &Config) -> String {
+        match config.topic_defaults.get(self.name) {
+            Some(value) => value.clone(),
+            None => (self.read)(config),
+        }
+    }
+
+    /// A value as it is told.
+    pub fn told(&self, value: String) -> Option<String> {
+        Some(value).filter(|value| !(self.empty_is_null && value.is_empty()))
+    }
+
+    /// Sets a value that has been checked.
+    pub fn set(&self, config: &mut Config, value: &str) {
+        match self.change {
+            Change::Live(set) => set(config, value),
+            Change::TopicDefault => {
+                config.topic_defaults.insert(self.name, value.to_owned());
+            }
+            Change::Never | Change::NotHere => {}
+        }
+    }
+
+    /// Whether it can be changed while the broker runs.
+    pub fn is_dynamic(&self) -> bool {
+        matches!(self.change, Change::Live(_) | Change::TopicDefault)
+    }
+
     /// Checks a value that someone wants to set while the broker runs. `Ok` is its one way of writing.
     pub fn check(&self, config: &Config, value: &str) -> Result<String, String> {
         let name = self.name;
         match self.change {
-            Change::Never => return Err(format!("Cannot update these configs dynamically: {name}")),
+            Change::Never => return Err(format!("Cannot update these configs dynamically: [{name}]")),
             Change::NotHere => return Err(format!("Changing {name} dynamically is not available in this version")),
-            Change::Live(_) => {}
+            Change::Live(_) | Change::TopicDefault => {}
         }
-        let shown = super::topic_table::shown(value);
-        let value =
-            self.kind.read(value).map_err(|why| format!("Invalid value {shown} for configuration {name}: {why}"))?;
+        let value = self.kind.check(name, value)?;
+        if matches!(self.change, Change::TopicDefault) {
+            let row = TOPIC_CONFIGS.iter().find(|row| row.synonym() == Some(name));
+            row.map_or(Ok(()), |row| row.check_support(name, config, &value))?;
+        }
         let most = (config.log_segment_bytes / 2).min(config.socket_request_max_bytes as u64);
         if name == "message.max.bytes" && value.parse::<u64>().is_ok_and(|bytes| bytes > most) {
             return Err(format!(
@@ -66,8 +105,8 @@ pub fn find(name: &str) -> Option<&'static BrokerConfig> {
 }
 
 /// An option.
-const fn option(name: &'static str, kind: Kind, change: Change, value: fn(&Config) -> String) -> BrokerConfig {
-    BrokerConfig { name, kind, value, change, about: "" }
+const fn option(name: &'static str, kind: Kind, change: Change, read: fn(&Config) -> String) -> BrokerConfig {
+    BrokerConfig { name, kind, read, change, about: "", empty_is_null: false }
 }
 
 /// Something that is what it is.
@@ -75,10 +114,25 @@ const fn fact(
     name: &'static str,
     kind: Kind,
     change: Change,
-    value: fn(&Config) -> String,
+    read: fn(&Config) -> String,
     about: &'static str,
 ) -> BrokerConfig {
-    BrokerConfig { name, kind, value, change, about }
+    BrokerConfig { name, kind, read, change, about, empty_is_null: false }
+}
+
+/// Something that has no value unless it has one.
+const fn fact_or_null(
+    name: &'static str,
+    kind: Kind,
+    read: fn(&Config) -> String,
+    about: &'static str,
+) -> BrokerConfig {
+    BrokerConfig { empty_is_null: true, ..fact(name, kind, Never, read, about) }
+}
+
+/// The default of a topic configuration that has an effect only there.
+const fn default(name: &'static str, kind: Kind, read: fn(&Config) -> String) -> BrokerConfig {
+    fact(name, kind, Change::TopicDefault, read, TOPIC_DEFAULT)
 }
 
 use Change::{Live, Never, NotHere};
@@ -89,15 +143,41 @@ fn number(value: &str) -> i64 {
 }
 
 fn listener(config: &Config) -> String {
-    let port = match config.kafka_port {
+    endpoint(&config.bind_host, port(config))
+}
+
+fn advertised(config: &Config) -> String {
+    if config.advertised_host.is_none() && config.advertised_port.is_none() {
+        return String::new();
+    }
+    let host = config.advertised_host.as_ref().unwrap_or(&config.bind_host);
+    endpoint(host, config.advertised_port.unwrap_or_else(|| port(config)))
+}
+
+fn port(config: &Config) -> u16 {
+    match config.kafka_port {
         Port::Fixed(port) => port,
         Port::Any | Port::Off => 0,
-    };
-    let host = &config.bind_host;
+    }
+}
+
+fn endpoint(host: &str, port: u16) -> String {
     match host.contains(':') {
         true => format!("PLAINTEXT://[{host}]:{port}"),
         false => format!("PLAINTEXT://{host}:{port}"),
     }
+}
+
+/// The protocols of groups that are served.
+fn protocols() -> String {
+    let protocols = [
+        ("classic", ApiKey::JOIN_GROUP),
+        ("consumer", ApiKey::CONSUMER_GROUP_HEARTBEAT),
+        ("share", ApiKey::SHARE_GROUP_HEARTBEAT),
+        ("streams", ApiKey::STREAMS_GROUP_HEARTBEAT),
+    ];
+    let served = protocols.iter().filter(|(_, key)| apis::served().any(|served| served.key == *key));
+    served.map(|(name, _)| *name).collect::<Vec<_>>().join(",")
 }
 
 const ONE_NODE: &str = "Always 1: there is one node.";
@@ -105,40 +185,57 @@ const TOPIC_DEFAULT: &str = "The default of the topic configuration that corresp
 
 /// Every broker configuration that is told, in the order of names.
 pub static BROKER_CONFIGS: &[BrokerConfig] = &[
+    fact_or_null(
+        "advertised.listeners",
+        Kind::Texts,
+        advertised,
+        "Where clients are told to connect to, if not where they are listened for.",
+    ),
+    fact("authorizer.class.name", Kind::Text, Never, |_| String::new(), "Empty: there are no ACLs in this version."),
     option("auto.create.topics.enable", Kind::Bool, Never, |c| c.auto_create_topics_enable.to_string()),
     fact("broker.id", int(0), Never, |c| c.node_id.to_string(), "This broker's id, as clients see it."),
-    fact("compression.gzip.level", Kind::Int { min: -1, max: 9 }, NotHere, |_| "-1".into(), TOPIC_DEFAULT),
-    fact("compression.lz4.level", Kind::Int { min: 1, max: 17 }, NotHere, |_| "9".into(), TOPIC_DEFAULT),
-    fact("compression.type", Kind::Text, NotHere, |_| "producer".into(), TOPIC_DEFAULT),
-    fact("compression.zstd.level", Kind::Int { min: -131_072, max: 22 }, NotHere, |_| "3".into(), TOPIC_DEFAULT),
+    fact_or_null("broker.rack", Kind::Text, |_| String::new(), "None: one node is in no rack."),
+    default("compression.gzip.level", Kind::GzipLevel, |_| "-1".into()),
+    default("compression.lz4.level", Kind::Int { min: 1, max: 17 }, |_| "9".into()),
+    default("compression.type", Kind::Choice(COMPRESSIONS), |_| "producer".into()),
+    default("compression.zstd.level", Kind::Int { min: -131_072, max: 22 }, |_| "3".into()),
     option("connections.max.idle.ms", long(1), Never, |c| c.connections_max_idle_ms.to_string()),
     fact("default.replication.factor", int(1), Never, |_| "1".into(), ONE_NODE),
     option("delete.topic.enable", Kind::Bool, Never, |c| c.delete_topic_enable.to_string()),
     option("fetch.max.bytes", int(1024), Never, |c| c.fetch_max_bytes.to_string()),
+    fact(
+        "group.coordinator.rebalance.protocols",
+        Kind::Texts,
+        Never,
+        |_| protocols(),
+        "The protocols that groups can have.",
+    ),
     option("group.initial.rebalance.delay.ms", int(0), Never, |c| c.group_initial_rebalance_delay_ms.to_string()),
     option("group.max.session.timeout.ms", int(1), Never, |c| c.group_max_session_timeout_ms.to_string()),
     option("group.max.size", int(1), Never, |c| c.group_max_size.to_string()),
     option("group.min.session.timeout.ms", int(1), Never, |c| c.group_min_session_timeout_ms.to_string()),
-    fact("listeners", Kind::Text, Never, listener, "Where Kafka clients are listened for."),
-    fact("log.cleaner.delete.retention.ms", long(0), NotHere, |_| "86400000".into(), TOPIC_DEFAULT),
-    fact("log.cleaner.max.compaction.lag.ms", long(1), NotHere, |_| i64::MAX.to_string(), TOPIC_DEFAULT),
+    fact("inter.broker.listener.name", Kind::Text, Never, |_| "PLAINTEXT".into(), "The name of the one listener."),
     fact(
-        "log.cleaner.min.cleanable.ratio",
-        Kind::Double { min: 0.0, max: 1.0 },
-        NotHere,
-        |_| "0.5".into(),
-        TOPIC_DEFAULT,
+        "listener.security.protocol.map",
+        Kind::Text,
+        Never,
+        |_| "PLAINTEXT:PLAINTEXT".into(),
+        "There is neither encryption nor authentication in this version.",
     ),
-    fact("log.cleaner.min.compaction.lag.ms", long(0), NotHere, |_| "0".into(), TOPIC_DEFAULT),
-    fact("log.cleanup.policy", Kind::List(&["compact", "delete"]), NotHere, |_| "delete".into(), TOPIC_DEFAULT),
+    fact("listeners", Kind::Texts, Never, listener, "Where Kafka clients are listened for."),
+    default("log.cleaner.delete.retention.ms", long(0), |_| "86400000".into()),
+    default("log.cleaner.max.compaction.lag.ms", long(1), |_| i64::MAX.to_string()),
+    default("log.cleaner.min.cleanable.ratio", Kind::Double { min: 0.0, max: 1.0 }, |_| "0.5".into()),
+    default("log.cleaner.min.compaction.lag.ms", long(0), |_| "0".into()),
+    default("log.cleanup.policy", Kind::List(&["compact", "delete"]), |_| "delete".into()),
     fact("log.dir", Kind::Text, Never, |c| c.data_dir.to_string_lossy().into_owned(), "Where everything is kept."),
     fact("log.dirs", Kind::Text, Never, |c| c.data_dir.to_string_lossy().into_owned(), "Where everything is kept."),
-    fact("log.flush.interval.messages", long(1), NotHere, |_| i64::MAX.to_string(), TOPIC_DEFAULT),
-    fact("log.flush.interval.ms", long(0), NotHere, |_| i64::MAX.to_string(), TOPIC_DEFAULT),
-    fact("log.index.interval.bytes", int(0), NotHere, |_| "4096".into(), TOPIC_DEFAULT),
-    fact("log.index.size.max.bytes", int(4), NotHere, |_| "10485760".into(), TOPIC_DEFAULT),
-    fact("log.local.retention.bytes", long(-2), NotHere, |_| "-2".into(), TOPIC_DEFAULT),
-    fact("log.local.retention.ms", long(-2), NotHere, |_| "-2".into(), TOPIC_DEFAULT),
+    default("log.flush.interval.messages", long(1), |_| i64::MAX.to_string()),
+    default("log.flush.interval.ms", long(0), |_| i64::MAX.to_string()),
+    default("log.index.interval.bytes", int(0), |_| "4096".into()),
+    default("log.index.size.max.bytes", int(4), |_| "10485760".into()),
+    default("log.local.retention.bytes", long(-2), |_| "-2".into()),
+    default("log.local.retention.ms", long(-2), |_| "-2".into()),
     option(
         "log.message.timestamp.after.max.ms",
         long(0),
@@ -160,7 +257,7 @@ pub static BROKER_CONFIGS: &[BrokerConfig] = &[
         }),
         |c| c.log_message_timestamp_type.name().into(),
     ),
-    fact("log.preallocate", Kind::Bool, NotHere, |_| "true".into(), TOPIC_DEFAULT),
+    default("log.preallocate", Kind::Bool, |_| "true".into()),
     option("log.retention.bytes", long(-1), Live(|c, v| c.log_retention_bytes = number(v)), |c| {
         c.log_retention_bytes.to_string()
     }),
@@ -169,22 +266,37 @@ pub static BROKER_CONFIGS: &[BrokerConfig] = &[
         -1 => "-1".into(),
         ms => (ms / 3_600_000).to_string(),
     }),
+    fact_or_null("log.retention.minutes", int(-1), |_| String::new(), "None: log.retention.ms counts."),
     option("log.retention.ms", long(-1), Live(|c, v| c.log_retention_ms = number(v)), |c| {
         c.log_retention_ms.to_string()
     }),
-    fact("log.roll.jitter.ms", long(0), NotHere, |_| "0".into(), TOPIC_DEFAULT),
+    fact(
+        "log.roll.hours",
+        int(1),
+        Never,
+        |c| (c.log_roll_ms / 3_600_000).max(1).to_string(),
+        "As log.roll.ms, rounded.",
+    ),
+    default("log.roll.jitter.ms", long(0), |_| "0".into()),
     option("log.roll.ms", long(1000), Live(|c, v| c.log_roll_ms = number(v)), |c| c.log_roll_ms.to_string()),
     option("log.segment.bytes", int(1 << 20), NotHere, |c| c.log_segment_bytes.to_string()),
-    fact("log.segment.delete.delay.ms", long(0), NotHere, |_| "0".into(), TOPIC_DEFAULT),
+    default("log.segment.delete.delay.ms", long(0), |_| "0".into()),
     option("max.connections", int(0), NotHere, |c| c.max_connections.to_string()),
     option("max.connections.per.ip", int(0), NotHere, |c| c.max_connections_per_ip.to_string()),
+    fact(
+        "max.request.partition.size.limit",
+        int(1),
+        Never,
+        |_| limits::DESCRIBED_PARTITIONS_MAX.to_string(),
+        "Partitions in one page of DescribeTopicPartitions.",
+    ),
     option(
         "message.max.bytes",
         int(0),
         Live(|c, v| c.message_max_bytes = usize::try_from(number(v)).unwrap_or(0)),
         |c| c.message_max_bytes.to_string(),
     ),
-    fact("min.insync.replicas", int(1), NotHere, |_| "1".into(), TOPIC_DEFAULT),
+    default("min.insync.replicas", int(1), |_| "1".into()),
     option("node.id", int(0), Never, |c| c.node_id.to_string()),
     option("num.partitions", int(1), Never, |c| c.num_partitions.to_string()),
     option("offset.metadata.max.bytes", int(0), Never, |c| c.offset_metadata_max_bytes.to_string()),
@@ -201,8 +313,17 @@ pub static BROKER_CONFIGS: &[BrokerConfig] = &[
         c.producer_id_expiration_ms.to_string()
     }),
     option("queued.max.request.bytes", long(-1), Never, |c| c.queued_max_request_bytes.to_string()),
+    fact(
+        "remote.log.storage.system.enable",
+        Kind::Bool,
+        Never,
+        |_| "false".into(),
+        "Tiered storage is not available in this version.",
+    ),
     option("socket.request.max.bytes", int(1), Never, |c| c.socket_request_max_bytes.to_string()),
-    fact("unclean.leader.election.enable", Kind::Bool, NotHere, |_| "false".into(), TOPIC_DEFAULT),
+    option("transaction.max.timeout.ms", int(1), Never, |c| c.transaction_max_timeout_ms.to_string()),
+    option("transactional.id.expiration.ms", int(1), Never, |c| c.transactional_id_expiration_ms.to_string()),
+    default("unclean.leader.election.enable", Kind::Bool, |_| "false".into()),
 ];
 
 #[cfg(test)]
@@ -217,23 +338,32 @@ mod tests {
         }
         for row in BROKER_CONFIGS {
             assert!(!row.documentation().is_empty(), "{}", row.name);
-            let value = (row.value)(&Config::default());
-            assert_eq!(row.kind.read(&value), Ok(value), "{}", row.name);
+            let value = row.value(&Config::default());
+            if row.told(value.clone()).is_some() {
+                assert_eq!(row.kind.check(row.name, &value), Ok(value), "{}", row.name);
+            }
         }
     }
 
     #[test]
     fn what_is_changed_live_is_told_as_changed() {
         for row in BROKER_CONFIGS {
-            let Live(set) = row.change else { continue };
             let mut config = Config::default();
-            let value = match row.kind {
-                Kind::Choice(names) => names[1].to_owned(),
-                _ => "54321".to_owned(),
+            let value = match (row.kind, row.name) {
+                // What cannot be honoured cannot be a default either.
+                (_, "log.local.retention.bytes" | "log.local.retention.ms" | "compression.type") => "-2",
+                (Kind::Choice(names) | Kind::List(names), _) => names[1],
+                (Kind::Bool, _) => "true",
+                (Kind::Double { .. }, _) => "0.75",
+                (Kind::GzipLevel, _) | (Kind::Int { max: 17 | 22, .. }, _) => "7",
+                _ => "54321",
             };
-            let checked = row.check(&config, &value).unwrap();
-            set(&mut config, &checked);
-            assert_eq!((row.value)(&config), value, "{}", row.name);
+            let Ok(checked) = row.check(&config, value) else {
+                assert!(!row.is_dynamic() || row.name == "compression.type", "{}", row.name);
+                continue;
+            };
+            row.set(&mut config, &checked);
+            assert_eq!(row.value(&config), value, "{}", row.name);
         }
     }
 
@@ -241,7 +371,7 @@ mod tests {
     fn what_cannot_be_changed_live_is_refused() {
         let config = Config::default();
         let refused = |name: &str, value: &str| find(name).unwrap().check(&config, value).unwrap_err();
-        assert_eq!(refused("log.dirs", "/tmp"), "Cannot update these configs dynamically: log.dirs");
+        assert_eq!(refused("log.dirs", "/tmp"), "Cannot update these configs dynamically: [log.dirs]");
         assert!(refused("max.connections", "1").ends_with("is not available in this version"));
         assert!(refused("message.max.bytes", "2147483647").contains("segment"));
     }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use log::LevelFilter;
 
-use super::broker_table::{self, Change};
+use super::broker_table;
 use crate::broker::metalog;
 use crate::config::Config;
 use crate::wal::MetaEntry;
@@ -37,6 +38,11 @@ impl BrokerConfigs {
     /// The settings that options gave.
     pub fn options(&self) -> &Config {
         &self.options
+    }
+
+    /// Sets the level of the log that people read, until the next start.
+    pub fn set_log_level(&mut self, level: LevelFilter) {
+        self.options.log_level = level;
     }
 
     /// What was set for a resource: empty for the default of all brokers, otherwise a broker's id.
@@ -77,9 +83,8 @@ impl BrokerConfigs {
         let own = self.options.node_id.to_string();
         for (name, value) in self.of("").iter().chain(self.of(&own)) {
             // A value that a newer or older program would allow and this one does not is passed over.
-            let row = broker_table::find(name).filter(|row| row.check(&config, value).is_ok());
-            if let Some(Change::Live(set)) = row.map(|row| row.change) {
-                set(&mut config, value);
+            if let Some(row) = broker_table::find(name).filter(|row| row.check(&config, value).is_ok()) {
+                row.set(&mut config, value);
             }
         }
         config

@@ -1,11 +1,16 @@
 //! Owns what settings mean: the topic and broker configurations, their defaults and checks.
 
 pub mod broker_table;
+pub mod client_metrics_table;
 mod dynamic;
+pub mod group_table;
+mod resource_configs;
 pub mod topic_table;
 pub mod value;
 
 pub use dynamic::BrokerConfigs;
+pub use group_table::GroupConfigs;
+pub use resource_configs::{Configs, ResourceConfigs};
 
 use std::collections::BTreeMap;
 
@@ -42,7 +47,8 @@ impl TopicSettings {
             Some(_) => TimestampType::CreateTime,
             None => defaults.log_message_timestamp_type,
         };
-        let policy = configs.get("cleanup.policy").map_or("delete", String::as_str);
+        let default_policy = defaults.topic_defaults.get("log.cleanup.policy");
+        let policy = configs.get("cleanup.policy").or(default_policy).map_or("delete", String::as_str);
         let max_message_bytes = number("max.message.bytes", defaults.message_max_bytes as i64);
         // The log's segments may have become smaller since the value was set.
         let max_message_bytes = max_message_bytes.min((defaults.log_segment_bytes / 2) as i64);
@@ -78,7 +84,9 @@ pub fn check_together(defaults: &Config, configs: &BTreeMap<String, String>) -> 
     };
     let (least, most) = (number("min.compaction.lag.ms"), number("max.compaction.lag.ms"));
     if least > most {
-        return Err(format!("min.compaction.lag.ms is {least}, more than max.compaction.lag.ms, which is {most}"));
+        return Err(format!(
+            "conflict topic config setting min.compaction.lag.ms ({least}) > max.compaction.lag.ms ({most})"
+        ));
     }
     Ok(())
 }

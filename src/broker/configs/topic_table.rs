@@ -2,6 +2,7 @@
 //! version makes of it.
 
 use super::broker_table;
+pub use super::value::shown;
 use super::value::{int, long, Kind};
 use crate::config::{Config, Fsync};
 
@@ -51,23 +52,15 @@ impl TopicConfig {
     pub fn default(&self, config: &Config) -> String {
         match self.default {
             Origin::Fixed(value) => value.to_owned(),
-            Origin::Broker(name) => broker_table::find(name).map(|row| (row.value)(config)).unwrap_or_default(),
+            Origin::Broker(name) => broker_table::find(name).map(|row| row.value(config)).unwrap_or_default(),
         }
     }
 
     /// Checks a value that someone wants to set. `Ok` is its one way of writing, the error a sentence.
     pub fn check(&self, config: &Config, value: &str) -> Result<String, String> {
         let name = self.name;
-        let read = self.kind.read(value);
-        let value = read.map_err(|why| format!("Invalid value {} for configuration {name}: {why}", shown(value)))?;
-        let default_only = match self.support {
-            Support::Enforced | Support::NoEffect => false,
-            Support::DefaultOnly => true,
-            Support::NeedsFsyncAlways => config.fsync != Fsync::Always,
-        };
-        if default_only && value != self.default(config) {
-            return Err(format!("{name}={value} is not available in this version"));
-        }
+        let value = self.kind.check(name, value)?;
+        self.check_support(name, config, &value)?;
         let largest = (config.log_segment_bytes / 2).to_string();
         if name == "max.message.bytes" && value.parse::<u64>().is_ok_and(|bytes| bytes > config.log_segment_bytes / 2) {
             return Err(format!(
@@ -77,11 +70,26 @@ impl TopicConfig {
         }
         Ok(value)
     }
-}
 
-/// A value in an error's sentence, not at any length.
-pub fn shown(value: &str) -> &str {
-    value.char_indices().nth(100).map_or(value, |(end, _)| &value[..end])
+    /// Whether a value that the kind allows can be honoured, for one topic or, under the broker's name, as the default of
+    /// all. The error is a sentence.
+    pub fn check_support(&self, name: &str, config: &Config, value: &str) -> Result<(), String> {
+        let default_only = match self.support {
+            Support::Enforced | Support::NoEffect => false,
+            Support::DefaultOnly => true,
+            Support::NeedsFsyncAlways => config.fsync != Fsync::Always,
+        };
+        if !default_only || value == self.default(config) {
+            return Ok(());
+        }
+        if name == "remote.storage.enable" {
+            let why =
+                "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log \
+                       storage.";
+            return Err(why.to_owned());
+        }
+        Err(format!("{name}={value} is not available in this version"))
+    }
 }
 
 /// The row of a topic configuration.
@@ -105,11 +113,14 @@ use Support::{DefaultOnly, Enforced, NeedsFsyncAlways, NoEffect};
 const COMPACTION: &str = "Kept for a later version: topics with cleanup.policy=compact keep every record for now.";
 const ONE_LOG: &str = "Without effect: all partitions share one log, whose segments belong to no topic.";
 const NO_INDEX: &str = "Without effect: there are no index files.";
-const NO_TIERS: &str = "Only the default can be set: tiered storage is not available in this version.";
+const NO_TIERS: &str = "Without effect: tiered storage is not available in this version.";
 const ONE_NODE: &str = "Without effect: one node has nothing to replicate.";
 const OWN_LEVEL: &str = "Without effect: the broker stores batches as the producer compressed them.";
 const SYNCED: &str = "Without effect with --fsync=always, which syncs every record before it is acknowledged. \
                       With another mode only the default can be set.";
+
+/// Kafka's names of what batches can be compressed with.
+pub(super) const COMPRESSIONS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
 
 /// Every topic configuration, in the order of names.
 pub static TOPIC_CONFIGS: &[TopicConfig] = &[
@@ -123,7 +134,7 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
     ),
     row(
         "compression.gzip.level",
-        Kind::Int { min: -1, max: 9 },
+        Kind::GzipLevel,
         Broker("compression.gzip.level"),
         NoEffect,
         OWN_LEVEL,
@@ -131,7 +142,7 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
     row("compression.lz4.level", Kind::Int { min: 1, max: 17 }, Broker("compression.lz4.level"), NoEffect, OWN_LEVEL),
     row(
         "compression.type",
-        Kind::Choice(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]),
+        Kind::Choice(COMPRESSIONS),
         Broker("compression.type"),
         DefaultOnly,
         "producer: batches are stored as the producer compressed them. Recompression is not available in this version.",
@@ -156,8 +167,8 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
     row("follower.replication.throttled.replicas", Kind::ThrottledReplicas, Fixed(""), NoEffect, ONE_NODE),
     row("index.interval.bytes", int(0), Broker("log.index.interval.bytes"), NoEffect, NO_INDEX),
     row("leader.replication.throttled.replicas", Kind::ThrottledReplicas, Fixed(""), NoEffect, ONE_NODE),
-    row("local.retention.bytes", long(-2), Broker("log.local.retention.bytes"), DefaultOnly, NO_TIERS),
-    row("local.retention.ms", long(-2), Broker("log.local.retention.ms"), DefaultOnly, NO_TIERS),
+    row("local.retention.bytes", long(-2), Broker("log.local.retention.bytes"), NoEffect, NO_TIERS),
+    row("local.retention.ms", long(-2), Broker("log.local.retention.ms"), NoEffect, NO_TIERS),
     row("max.compaction.lag.ms", long(1), Broker("log.cleaner.max.compaction.lag.ms"), NoEffect, COMPACTION),
     row(
         "max.message.bytes",
@@ -209,9 +220,10 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
         NoEffect,
         "Without effect: segments of the log are always preallocated.",
     ),
-    row("remote.log.copy.disable", Kind::Bool, Fixed("false"), DefaultOnly, NO_TIERS),
-    row("remote.log.delete.on.disable", Kind::Bool, Fixed("false"), DefaultOnly, NO_TIERS),
-    row("remote.storage.enable", Kind::Bool, Fixed("false"), DefaultOnly, NO_TIERS),
+    row("remote.log.copy.disable", Kind::Bool, Fixed("false"), NoEffect, NO_TIERS),
+    row("remote.log.delete.on.disable", Kind::Bool, Fixed("false"), NoEffect, NO_TIERS),
+    row(
+"remote.storage.enable", Kind::Bool, Fixed("false"), DefaultOnly, "Only false can be set: tiered storage is not available in this version."),
     row(
         "retention.bytes",
         long(i64::MIN),
@@ -234,8 +246,8 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
         "unclean.leader.election.enable",
         Kind::Bool,
         Broker("unclean.leader.election.enable"),
-        DefaultOnly,
-        "Only false can be set: nothing that was acknowledged is given up for availability.",
+        NoEffect,
+        "Without effect: with one replica no other can be elected.",
     ),
 ];
 
@@ -260,15 +272,8 @@ mod tests {
     #[test]
     fn what_cannot_be_honoured_is_refused_with_a_sentence() {
         let config = Config::default();
-        for (name, value) in [
-            ("compression.type", "lz4"),
-            ("remote.storage.enable", "true"),
-            ("unclean.leader.election.enable", "true"),
-            ("local.retention.ms", "1"),
-        ] {
-            let why = find(name).unwrap().check(&config, value).unwrap_err();
-            assert_eq!(why, format!("{name}={value} is not available in this version"));
-        }
+        let why = find("compression.type").unwrap().check(&config, "lz4").unwrap_err();
+        assert_eq!(why, "compression.type=lz4 is not available in this version");
         let never = Config { fsync: Fsync::Never, ..Config::default() };
         let flush = find("flush.messages").unwrap();
         assert!(flush.check(&config, "1").is_ok());

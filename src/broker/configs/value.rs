@@ -1,6 +1,8 @@
 //! Owns the types of configuration values: what text is allowed, how it is written in one way only, and Kafka's numbers
 //! for the types.
 
+use super::group_table::ShareOffsetReset;
+
 /// What a configuration may hold, in Kafka's terms.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
@@ -18,6 +20,12 @@ pub enum Kind {
     Double { min: f64, max: f64 },
     /// LIST: any of these, separated by commas, none twice.
     List(&'static [&'static str]),
+    /// LIST: any texts. Kafka lets no single element be appended to lists of this kind.
+    Texts,
+    /// INT: 1 to 9, or -1 for the default level.
+    GzipLevel,
+    /// STRING: where a share group begins to read.
+    OffsetReset,
     /// LIST: `*`, or pairs of partition and broker such as `0:1`, separated by commas.
     ThrottledReplicas,
 }
@@ -37,11 +45,11 @@ impl Kind {
     pub fn type_id(self) -> i8 {
         match self {
             Kind::Bool => 1,
-            Kind::Text | Kind::Choice(_) => 2,
-            Kind::Int { .. } => 3,
+            Kind::Text | Kind::Choice(_) | Kind::OffsetReset => 2,
+            Kind::Int { .. } | Kind::GzipLevel => 3,
             Kind::Long { .. } => 5,
             Kind::Double { .. } => 6,
-            Kind::List(_) | Kind::ThrottledReplicas => 7,
+            Kind::List(_) | Kind::Texts | Kind::ThrottledReplicas => 7,
         }
     }
 
@@ -50,9 +58,27 @@ impl Kind {
         matches!(self, Kind::List(_) | Kind::ThrottledReplicas)
     }
 
-    /// Checks a value. `Ok` is the value in its one way of writing; the error says what is allowed, to be put behind
-    /// "Invalid value x for configuration y: ".
-    pub fn read(self, value: &str) -> Result<String, String> {
+    /// Checks a value of a configuration. `Ok` is the value in its one way of writing; the error is Kafka's sentence.
+    pub fn check(self, name: &str, value: &str) -> Result<String, String> {
+        let list = self.type_id() == 7 && !value.trim().is_empty();
+        if list && value.split(',').any(|part| part.trim().is_empty()) {
+            return Err(format!("Configuration '{name}' values must not be empty."));
+        }
+        self.read(value).map_err(|why| {
+            let shown = match (self, value.trim().parse::<f64>()) {
+                // Kafka tells these as it has read them.
+                (Kind::Double { .. }, Ok(number)) => format!("{number:?}"),
+                (Kind::ThrottledReplicas, _) => format!("[{}]", elements(shown(value)).collect::<Vec<_>>().join(", ")),
+                _ => shown(value).to_owned(),
+            };
+            // What else Kafka says needs the name once more.
+            let why = why.replace("{name}", name).replace("{value}", &shown);
+            format!("Invalid value {shown} for configuration {name}: {why}")
+        })
+    }
+
+    /// Reads a value: `Ok` is its one way of writing, the error says what is allowed.
+    pub(super) fn read(self, value: &str) -> Result<String, String> {
         let text = value.trim();
         match self {
             Kind::Bool => match text.to_ascii_lowercase().as_str() {
@@ -73,19 +99,34 @@ impl Kind {
             }
             Kind::Double { min, max } => match text.parse::<f64>() {
                 Ok(number) if (min..=max).contains(&number) => Ok(format!("{number:?}")),
-                Ok(_) => Err(format!("Value must be from {min} to {max}")),
+                Ok(number) if number > max => Err(format!("Value must be no more than {max}")),
+                Ok(_) => Err(format!("Value must be at least {min}")),
                 Err(_) => Err("Not a number of type DOUBLE".to_owned()),
             },
             Kind::List(names) => read_list(text, |part| match names.contains(&part) {
                 true => Ok(()),
                 false => Err(format!("String must be one of: {}", names.join(", "))),
             }),
+            Kind::Texts => read_list(text, |_| Ok(())),
+            Kind::GzipLevel => {
+                let number = text.parse::<i32>().map_err(|_| "Not a number of type INT".to_owned())?;
+                match number {
+                    -1 | 1..=9 => Ok(number.to_string()),
+                    _ => Err("Value must be between 1 and 9 or equal to -1".to_owned()),
+                }
+            }
+            Kind::OffsetReset if ShareOffsetReset::parse(text).is_some() => Ok(text.to_owned()),
+            Kind::OffsetReset => Err("Invalid value `{value}` for configuration {name}. The value must be either \
+                                      'earliest', 'latest' or of the format 'by_duration:<PnDTnHnMn.nS>'."
+                .to_owned()),
             Kind::ThrottledReplicas if text == "*" => Ok("*".to_owned()),
             Kind::ThrottledReplicas => read_list(text, |part| {
                 let numbers = |(a, b): (&str, &str)| a.parse::<u32>().is_ok() && b.parse::<u32>().is_ok();
                 match part.split_once(':').is_some_and(numbers) {
                     true => Ok(()),
-                    false => Err("Must be '*', or partition:broker pairs such as 0:1,1:1".to_owned()),
+                    false => Err("{name} must be the literal '*' or a list of replicas in the following format: \
+                                  [partitionId]:[brokerId],[partitionId]:[brokerId],..."
+                        .to_owned()),
                 }
             }),
         }
@@ -109,6 +150,11 @@ fn read_list(text: &str, check: impl Fn(&str) -> Result<(), String>) -> Result<S
         }
     }
     Ok(parts.join(","))
+}
+
+/// A value in an error's sentence, not at any length.
+pub fn shown(value: &str) -> &str {
+    value.char_indices().nth(100).map_or(value, |(end, _)| &value[..end])
 }
 
 /// The elements of a list's text.

@@ -110,8 +110,14 @@ impl Group {
         Ok(())
     }
 
-    /// Stores an offset; it is appended to the log with this event.
+    /// Stores an offset that a client committed; it is appended to the log with this event.
     pub fn commit(&mut self, env: &mut Env<'_>, topic: &str, partition: i32, offset: Offset) {
+        self.forget_pending(env, topic, partition);
+        self.store_offset(env, topic, partition, offset);
+    }
+
+    /// Stores an offset.
+    pub fn store_offset(&mut self, env: &mut Env<'_>, topic: &str, partition: i32, offset: Offset) {
         env.out.meta(persist::offset_entry(&self.id, topic, partition, Some(&offset)));
         let was_empty = self.offsets.is_empty();
         self.offsets.set(topic, partition, offset);
@@ -123,6 +129,7 @@ impl Group {
     }
 
     pub fn remove_offset(&mut self, env: &mut Env<'_>, topic: &str, partition: i32) {
+        self.forget_pending(env, topic, partition);
         if self.offsets.remove(topic, partition) {
             env.out.meta(persist::offset_entry(&self.id, topic, partition, None));
         }
@@ -134,6 +141,7 @@ impl Group {
         for partition in &partitions {
             self.remove_offset(env, topic, *partition);
         }
+        self.forget_all_pending(env, Some(topic));
         if !partitions.is_empty() {
             self.arm_offsets(env);
         }
@@ -142,6 +150,9 @@ impl Group {
     /// What the retention of this group's offsets counts from: `None` when they don't expire now, else a wall clock time
     /// for all, or -1 for the time of each commit.
     fn retention_base(&self) -> Option<i64> {
+        if self.consumer.is_some() {
+            return Some(-1);
+        }
         match (&self.protocol_type, self.state) {
             (None, GroupState::Empty) => Some(-1),
             (Some(_), GroupState::Empty) => Some(self.state_ms),
@@ -153,7 +164,11 @@ impl Group {
     /// When (wall clock, ms) the offset expires if nothing changes.
     fn expires_at(&self, env: &Env<'_>, topic: &str, partition: i32) -> Option<i64> {
         let base_ms = self.retention_base()?;
-        if self.state == GroupState::Stable && self.is_subscribed(topic) {
+        let has_members = self.state == GroupState::Stable || self.consumer.is_some();
+        if has_members && self.is_subscribed(topic, env.patterns) {
+            return None;
+        }
+        if !self.pending_txn.is_empty() && self.pending_txn.holds(topic, partition) {
             return None;
         }
         let offset = self.offsets.get(topic, partition)?;
