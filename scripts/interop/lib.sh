@@ -68,16 +68,15 @@ copy_to_cache() {
   cp -R "$interop/$1/." "$copy/"
 }
 
-# on_sides SECONDS COMMAND...: runs the command against each server that is wanted; @ among the arguments is its address
+# on_sides COMMAND...: runs the command against each server that is wanted; @ among the arguments is its address
 on_sides() {
-  local seconds=$1 one arguments failed='' argument
-  shift
+  local one arguments failed='' argument
   for one in $(sides); do
     begin "$one"
     arguments=()
     for argument in "$@"; do [ "$argument" != @ ] || argument=$BOOTSTRAP; arguments+=("$argument"); done
     say "against ${one/ours/our server}:"
-    bounded "$seconds" "${arguments[@]}" || failed="$failed $one"
+    "${arguments[@]}" || failed="$failed $one"
     end
   done
   [ -z "$failed" ] || fail "checks failed against:$failed"
