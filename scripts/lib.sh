@@ -136,7 +136,7 @@ kafka_port=0
 
 # What the environment says to some other server must not reach the one under test.
 for variable in $(compgen -e CHRONIK_) RUST_LOG STORAGE_BACKEND; do
-  case $variable in CHRONIK_SERVER | CHRONIK_PEERS) ;; *) unset "$variable" ;; esac
+  case $variable in CHRONIK_SERVER | CHRONIK_PEERS | CHRONIK_CACHE) ;; *) unset "$variable" ;; esac
 done
 
 clean_up() {

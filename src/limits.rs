@@ -120,6 +120,24 @@ pub const CONSUMER_GROUP_ID_BYTES_MAX: usize = 4096;
 pub const CONSUMER_GROUP_CLIENT_BYTES_MAX: usize = 1024;
 
 const _: () = assert!(CONSUMER_GROUP_BYTES_MAX <= GROUP_BYTES_MAX);
+
+/// Bytes of memory of one group whose assignment the broker makes; GROUP_MAX_SIZE_REACHED for members beyond it.
+pub const CONSUMER_GROUP_MEMORY_BYTES_MAX: usize = 64 << 20;
+
+const _: () = assert!(CONSUMER_GROUP_MEMORY_BYTES_MAX < CONSUMER_GROUPS_BYTES_MAX);
+
+/// Bytes of a regular expression with which a member subscribes; INVALID_REGULAR_EXPRESSION beyond it.
+pub const PATTERN_BYTES_MAX: usize = 4096;
+
+/// Bytes of the program that a regular expression becomes, and how deep its groups may be nested.
+pub const PATTERN_PROGRAM_BYTES_MAX: usize = 1 << 20;
+pub const PATTERN_NESTING_MAX: u32 = 100;
+
+/// Regular expressions that are known at a time, and bytes of the lists of topics that they stand for;
+/// COORDINATOR_NOT_AVAILABLE beyond it.
+pub const PATTERNS_MAX: usize = 10_000;
+pub const PATTERNS_BYTES_MAX: usize = 64 << 20;
+
 /// Names and values of one topic's own configurations together, in bytes.
 pub const TOPIC_CONFIGS_BYTES_MAX: usize = 32 << 10;
 
@@ -135,7 +153,7 @@ pub const DESCRIBED_BYTES_MAX: usize = 64 << 20;
 pub const DESCRIBED_PARTITIONS_MAX: usize = 2000;
 
 /// Upper bound of what one request to the group coordinator appends: a group with all its members and some offsets.
-pub const GROUP_CHANGE_BYTES: usize = 2 << 20;
+pub const GROUP_CHANGE_BYTES: usize = 3 << 20;
 
 const _: () = assert!(META_CHANGE_BYTES < GROUP_CHANGE_BYTES && GROUP_CHANGE_BYTES < META_RESERVE_BYTES);
 const _: () = assert!(CONSUMER_GROUP_BYTES_MAX < GROUP_CHANGE_BYTES);

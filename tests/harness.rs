@@ -97,6 +97,17 @@ impl Harness {
         self.restart_with(self.settings.config.clone());
     }
 
+    /// Starts the broker again as after a crash with metadata in files: of the last group of the log, which is lost, the
+    /// metadata that `kept` picks had been written to its files already.
+    pub fn restart_half_way(&mut self, kept: impl Fn(&MetaEntry) -> bool) {
+        let (_, lost) = self.log.groups.pop_last().expect("a group was written");
+        let meta: Vec<MetaEntry> = lost.meta.into_iter().filter(|entry| kept(entry)).collect();
+        // What files hold is applied after the rest of the metadata, as if it stood in a group of its own.
+        let seq = self.log.groups.last_key_value().map_or(0, |(seq, _)| *seq) + 1;
+        self.log.groups.insert(seq, WrittenGroup { meta, runs: Vec::new() });
+        self.restart();
+    }
+
     /// Like `restart`, with other options.
     pub fn restart_with(&mut self, config: Config) {
         self.settings.config = config;

@@ -11,4 +11,5 @@ mod net;
 mod records;
 mod sim;
 mod tidy;
+mod txn;
 mod wal;

@@ -59,6 +59,31 @@ end() {
   fi
 }
 
+# --- programs that check by themselves --------------------------------------------------------------------------
+
+# copy_to_cache FOLDER: scripts/interop/FOLDER as $copy below the cache, where packages may be fetched next to it
+copy_to_cache() {
+  copy=$cache/$1
+  mkdir -p "$copy"
+  cp -R "$interop/$1/." "$copy/"
+}
+
+# on_sides SECONDS COMMAND...: runs the command against each server that is wanted; @ among the arguments is its address
+on_sides() {
+  local seconds=$1 one arguments failed='' argument
+  shift
+  for one in $(sides); do
+    begin "$one"
+    arguments=()
+    for argument in "$@"; do [ "$argument" != @ ] || argument=$BOOTSTRAP; arguments+=("$argument"); done
+    say "against ${one/ours/our server}:"
+    bounded "$seconds" "${arguments[@]}" || failed="$failed $one"
+    end
+  done
+  [ -z "$failed" ] || fail "checks failed against:$failed"
+  say "all is well"
+}
+
 # --- jars and classes -------------------------------------------------------------------------------------------
 
 need_java() {

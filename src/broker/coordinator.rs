@@ -1,13 +1,15 @@
 //! Owns the joint between the broker and its group coordinator: what a group request is given, and where answers go.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::dispatch::Request;
 use super::gather::Gather;
-use super::groups::{Client, Ctx, GroupSettings, Handled, Node, Outbox, TopicLookup};
+use super::groups::{Client, Ctx, GroupSettings, Handled, MatchDone, MatchJob, Node, Outbox, TopicLookup};
 use super::reply::{Conns, ReplyTo};
 use super::settings::Rng;
 use super::topics::Topics;
+use super::work::WorkJob;
 use super::{Broker, Effect, Now, Response};
 use crate::config::Config;
 use crate::limits;
@@ -34,6 +36,14 @@ impl Outbox for Out<'_> {
         self.gather.meta(entry);
     }
 
+    fn metas(&mut self, entries: Vec<MetaEntry>) {
+        self.gather.metas(entries);
+    }
+
+    fn match_topics(&mut self, job: MatchJob) {
+        self.effects.push_back(Effect::Work(WorkJob::Match(job)));
+    }
+
     fn random_uuid(&mut self) -> Uuid {
         self.rng.uuid()
     }
@@ -50,6 +60,10 @@ impl TopicLookup for Topics {
 
     fn id_of(&self, name: &str) -> Option<Uuid> {
         Topics::id_of(self, name)
+    }
+
+    fn names(&self) -> Vec<Arc<str>> {
+        self.iter().map(|topic| topic.name.clone()).collect()
     }
 }
 
@@ -107,6 +121,16 @@ impl Broker {
         self.with_groups(now, NOBODY, NOWHERE, |groups, ctx| groups.topic_deleted(ctx, name));
     }
 
+    /// Topics were created or deleted, or have more partitions: groups that subscribe to them have to know.
+    pub(super) fn topics_have_changed(&mut self) {
+        self.groups.topics_changed();
+    }
+
+    /// A worker has looked up which topics a regular expression stands for.
+    pub(super) fn group_topics_matched(&mut self, now: Now, done: MatchDone) {
+        self.with_groups(now, NOBODY, NOWHERE, |groups, ctx| groups.matched(ctx, done));
+    }
+
     /// Answers everyone who waits in a group: the server stops.
     pub(super) fn stop_groups(&mut self, now: Now) {
         self.with_groups(now, NOBODY, NOWHERE, |groups, ctx| groups.stop(ctx));
@@ -142,13 +166,14 @@ impl Broker {
 }
 
 /// Requests that may append to the log.
-const APPENDING: [ApiKey; 6] = [
+const APPENDING: [ApiKey; 7] = [
     ApiKey::JOIN_GROUP,
     ApiKey::SYNC_GROUP,
     ApiKey::LEAVE_GROUP,
     ApiKey::OFFSET_COMMIT,
     ApiKey::OFFSET_DELETE,
     ApiKey::DELETE_GROUPS,
+    ApiKey::CONSUMER_GROUP_HEARTBEAT,
 ];
 
 /// For events that no client caused.

@@ -100,6 +100,15 @@ impl Gather {
         self.meta_seq
     }
 
+    /// Adds changes of metadata that become durable together, or not at all.
+    pub fn metas(&mut self, entries: Vec<MetaEntry>) -> GroupSeq {
+        self.reserve(entries.iter().map(Gather::meta_cost).sum());
+        for entry in entries {
+            self.meta(entry);
+        }
+        self.meta_seq
+    }
+
     /// An empty group: asks the log whether there is space again.
     pub fn probe(&mut self) {
         self.room_for(0);

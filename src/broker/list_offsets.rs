@@ -1,6 +1,6 @@
 //! Owns ListOffsets, OffsetForLeaderEpoch and DeleteRecords: where a partition begins, ends, and where a time lies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::dispatch::Request;
 use super::fetch::{check_epoch, read_error_code};
@@ -47,9 +47,18 @@ impl Broker {
     pub(super) fn list_offsets(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
         let request: ListOffsetsRequest<'_> = wire::decode_request(req.body, req.to.version)?;
         let mut listing = Listing { to: req.to, topics: Vec::new(), reads: Vec::new() };
-        for topic in &request.topics {
+        let twice = asked_twice(&request);
+        let mut refused = BTreeSet::new();
+        for topic in request.topics.iter().filter(|topic| !topic.partitions.is_empty()) {
             let mut answers = Vec::with_capacity(topic.partitions.len());
             for want in &topic.partitions {
+                let place = (topic.name, want.partition_index);
+                if twice.contains(&place) {
+                    if refused.insert(place) {
+                        answers.push(refusal(want.partition_index, ErrorCode::INVALID_REQUEST));
+                    }
+                    continue;
+                }
                 match self.list_offset(req.to.version, request.isolation_level == 1, topic.name, want) {
                     Answer::Known(answer) => answers.push(answer),
                     Answer::Read(id, kind) => {
@@ -63,7 +72,9 @@ impl Broker {
                     }
                 }
             }
-            listing.topics.push((topic.name.to_owned(), answers));
+            if !answers.is_empty() {
+                listing.topics.push((topic.name.to_owned(), answers));
+            }
         }
         match listing.reads.first() {
             None => self.answer_listing(listing),
@@ -75,10 +86,7 @@ impl Broker {
     }
 
     fn list_offset(&self, version: i16, committed: bool, topic: &str, want: &ListOffsetsPartition) -> Answer {
-        let refused = |error_code| {
-            let partition_index = want.partition_index;
-            Answer::Known(ListOffsetsPartitionResponse { partition_index, error_code, ..unknown_offset() })
-        };
+        let refused = |error_code| Answer::Known(refusal(want.partition_index, error_code));
         let id = self.topics.id_of(topic).map(|topic| PartitionId { topic, partition: want.partition_index });
         let Some((id, partition)) = id.and_then(|id| Some((id, self.topics.partition(id)?))) else {
             return refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
@@ -249,6 +257,18 @@ impl Broker {
 
 fn unknown_offset() -> ListOffsetsPartitionResponse {
     ListOffsetsPartitionResponse { offset: -1, timestamp: -1, leader_epoch: -1, ..Default::default() }
+}
+
+fn refusal(partition_index: i32, error_code: ErrorCode) -> ListOffsetsPartitionResponse {
+    ListOffsetsPartitionResponse { partition_index, error_code, ..unknown_offset() }
+}
+
+/// Partitions that a request names more than once: which of its questions should be answered is not clear, so none is.
+fn asked_twice<'a>(request: &ListOffsetsRequest<'a>) -> BTreeSet<(&'a str, i32)> {
+    let mut seen = BTreeSet::new();
+    let places =
+        request.topics.iter().flat_map(|topic| topic.partitions.iter().map(|p| (topic.name, p.partition_index)));
+    places.filter(|place| !seen.insert(*place)).collect()
 }
 
 /// ListOffsets v0: the starts of segments that lie before the time, newest first.

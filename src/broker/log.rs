@@ -247,12 +247,14 @@ impl PartitionLog {
     }
 
     /// KIP-101: the largest epoch not above `epoch`, and the offset at which it ended. `None` for an epoch that is newer
-    /// than the partition's or older than all it knows.
+    /// than the partition's, and for -1, which names none. One that is older than all it knows ended where they began.
     pub fn epoch_end(&self, epoch: i32) -> Option<(i32, i64)> {
-        if epoch > self.leader_epoch {
+        if epoch > self.leader_epoch || epoch == -1 {
             return None;
         }
-        let index = self.epochs.iter().rposition(|(known, _)| *known <= epoch)?;
+        let Some(index) = self.epochs.iter().rposition(|(known, _)| *known <= epoch) else {
+            return (self.next_offset > 0).then_some((epoch, self.epochs[0].1));
+        };
         let end = self.epochs.get(index + 1).map_or(self.high_watermark, |(_, start)| *start);
         Some((self.epochs[index].0, end))
     }

@@ -32,6 +32,9 @@ pub const SCRAM: u8 = 13;
 pub const RESOURCE_CONFIG: u8 = 14;
 /// Finalized feature levels: scope = feature, key = empty; value = level and the epoch of its change (broker/features.rs).
 pub const FEATURE: u8 = 15;
+/// Consumer groups (KIP-848): scope = group id; key = a letter for what it is, and a member id; value = epochs, what members
+/// say, what they are to own and what they own (broker/groups/consumer/persist.rs).
+pub const CONSUMER_GROUP: u8 = 10;
 
 use bytes::Bytes;
 

@@ -189,7 +189,10 @@ impl Broker {
 
     /// A worker has an answer.
     pub fn work_done(&mut self, now: Now, done: work::WorkDone) {
-        self.produce_work_done(now, done);
+        match done {
+            work::WorkDone::Produce { job, parts } => self.produce_work_done(now, job, parts),
+            work::WorkDone::Match(done) => self.group_topics_matched(now, done),
+        }
     }
 
     /// A checkpoint was written, or could not be.

@@ -11,7 +11,7 @@ use super::gather::Gather;
 use super::producers::Verdict;
 use super::reply::ReplyTo;
 use super::topics::Topic;
-use super::work::{WorkDone, WorkJob, WorkPart};
+use super::work::{WorkJob, WorkPart};
 use super::{Broker, Now};
 use crate::wal::{GroupSeq, PartitionId, PlannedBatch};
 use crate::wire::batch::{self, BatchHeader, ProduceChecks, RecordError, Rejected, TimestampPolicy};
@@ -128,12 +128,12 @@ impl Broker {
         }
         let job = self.job();
         self.produces.insert(job, pending);
-        self.effects.push_back(super::Effect::Work(WorkJob { job, parts }));
+        self.effects.push_back(super::Effect::Work(WorkJob::Produce { job, parts }));
     }
 
-    pub(super) fn produce_work_done(&mut self, now: Now, done: WorkDone) {
-        let Some(mut pending) = self.produces.remove(&done.job) else { return };
-        let mut results = done.parts.into_iter();
+    pub(super) fn produce_work_done(&mut self, now: Now, job: u64, parts: Vec<Result<Bytes, Rejected>>) {
+        let Some(mut pending) = self.produces.remove(&job) else { return };
+        let mut results = parts.into_iter();
         for partition in pending.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
             if let Step::Working(id, _) = partition.step {
                 partition.step = match results.next() {

@@ -127,7 +127,9 @@ impl Recovering {
     pub fn meta(&mut self, entry: &MetaEntry) -> Result<(), String> {
         match entry.table {
             metalog::TOPIC | metalog::LOG_START => self.topic_change(topics::read_entry(entry)?),
-            metalog::GROUP | metalog::OFFSET | metalog::TXN_OFFSET => self.broker.groups.apply(entry)?,
+            metalog::GROUP | metalog::OFFSET | metalog::CONSUMER_GROUP | metalog::TXN_OFFSET => {
+                self.broker.groups.apply(entry)?
+            }
             metalog::LOSSY => self.broker.lossy = entry.value.as_ref().is_some_and(|value| value[..] == [1]),
             metalog::TXN => self.broker.txns.apply(entry)?,
             metalog::PRODUCER_IDS => self.broker.producer_ids.apply(entry)?,

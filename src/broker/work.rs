@@ -2,14 +2,17 @@
 
 use bytes::Bytes;
 
+use super::groups::{match_topics, MatchDone, MatchJob};
 use crate::wire::batch::{self, ProduceChecks, Rejected, TimestampPolicy};
 use crate::wire::{legacy, record};
 
-/// A job for a worker thread; answered by exactly one `WorkDone` with the same `job`.
+/// A job for a worker thread; answered by exactly one `WorkDone`.
 #[derive(Debug)]
-pub struct WorkJob {
-    pub job: u64,
-    pub parts: Vec<WorkPart>,
+pub enum WorkJob {
+    /// Parts of the Produce request of this number.
+    Produce { job: u64, parts: Vec<WorkPart> },
+    /// A regular expression with which a group subscribes to topics.
+    Match(MatchJob),
 }
 
 /// Record data of one partition of a Produce request that headers alone cannot settle.
@@ -19,18 +22,26 @@ pub struct WorkPart {
     pub checks: ProduceChecks,
 }
 
-/// What became of each part, in order: the batches to append, or why not.
+/// What became of a job.
 #[derive(Debug)]
-pub struct WorkDone {
-    pub job: u64,
-    pub parts: Vec<Result<Bytes, Rejected>>,
+pub enum WorkDone {
+    /// What became of each part, in order: the batches to append, or why not.
+    Produce {
+        job: u64,
+        parts: Vec<Result<Bytes, Rejected>>,
+    },
+    Match(MatchDone),
 }
 
 /// Does a job. Memory is bounded by the limits of decompression; bad input is an error of its part.
 pub fn run(job: WorkJob) -> WorkDone {
-    let mut scratch = Vec::new();
-    let parts = job.parts.iter().map(|part| settle(part, &mut scratch)).collect();
-    WorkDone { job: job.job, parts }
+    match job {
+        WorkJob::Produce { job, parts } => {
+            let mut scratch = Vec::new();
+            WorkDone::Produce { job, parts: parts.iter().map(|part| settle(part, &mut scratch)).collect() }
+        }
+        WorkJob::Match(job) => WorkDone::Match(match_topics(&job)),
+    }
 }
 
 fn settle(part: &WorkPart, scratch: &mut Vec<u8>) -> Result<Bytes, Rejected> {

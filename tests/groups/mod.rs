@@ -8,8 +8,11 @@ mod statics;
 mod versions;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use chronik::broker::groups::{Client, Ctx, GroupSettings, GroupState, Groups, Handled, Node, Outbox, TopicLookup};
+use chronik::broker::groups::{
+    Client, Ctx, GroupSettings, GroupState, Groups, Handled, MatchJob, Node, Outbox, TopicLookup,
+};
 use chronik::broker::reply::ReplyTo;
 use chronik::broker::{ConnId, Now};
 use chronik::wal::MetaEntry;
@@ -35,6 +38,9 @@ impl TopicLookup for Topics {
     fn id_of(&self, name: &str) -> Option<Uuid> {
         self.0.get(name).map(|(id, _)| *id)
     }
+    fn names(&self) -> Vec<Arc<str>> {
+        self.0.keys().map(|name| name.as_str().into()).collect()
+    }
 }
 
 /// What the coordinator gave out.
@@ -42,6 +48,8 @@ impl TopicLookup for Topics {
 pub struct Given {
     pub replies: BTreeMap<(ConnId, u64), (ReplyTo, Vec<u8>)>,
     pub log: Vec<MetaEntry>,
+    /// What a worker is to look up.
+    pub jobs: Vec<MatchJob>,
     uuids: u128,
 }
 
@@ -51,6 +59,12 @@ impl Outbox for Given {
     }
     fn meta(&mut self, entry: MetaEntry) {
         self.log.push(entry);
+    }
+    fn metas(&mut self, entries: Vec<MetaEntry>) {
+        self.log.extend(entries);
+    }
+    fn match_topics(&mut self, job: MatchJob) {
+        self.jobs.push(job);
     }
     fn random_uuid(&mut self) -> Uuid {
         self.uuids += 1;

@@ -88,6 +88,7 @@ impl Broker {
         let (configs, settings) = (topic.configs.clone(), topic.settings.clone());
         self.append_meta(topics::topic_entry(id, name, count, &configs));
         self.topics.put(id, name, count, configs, settings);
+        self.topics_have_changed();
         Ok(())
     }
 }

@@ -117,6 +117,7 @@ impl Broker {
         ::log::info!("topic {} ({}) is deleted", topic.name, topic.id);
         self.wake_all_fetches_of(now, waiting.into_iter().collect());
         self.topic_was_deleted(now, &topic.name);
+        self.topics_have_changed();
         if self.segments.wants_checkpoint() {
             self.checkpoint.want();
         }

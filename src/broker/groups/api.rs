@@ -3,7 +3,7 @@
 use super::ctx::{Ctx, Outbox, TopicLookup};
 use super::group::{Group, GroupState, CONSUMER};
 use super::offsets::Offset;
-use super::{Env, Groups, Handled};
+use super::{Env, GroupKind, Groups, Handled};
 use crate::broker::reply::ReplyTo;
 use crate::limits;
 use crate::wire::frame;
@@ -14,19 +14,19 @@ use crate::wire::{decode_request, ApiKey, ErrorCode, Response};
 /// DESCRIBE_CONFIGS, ALTER_CONFIGS.
 const AUTHORIZED_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 
-/// The only type of group there is.
-const GROUP_TYPE: &str = "classic";
-
 /// FindCoordinator's key types.
 const KEY_TYPE_GROUP: i8 = 0;
 const KEY_TYPE_TRANSACTION: i8 = 1;
 const KEY_TYPE_SHARE: i8 = 2;
 
+/// First OffsetCommit version that members of the consumer protocol may use.
+const MEMBER_EPOCH_VERSION: i16 = 9;
+
 /// First OffsetCommit and OffsetFetch version that names topics by id.
 const TOPIC_ID_VERSION: i16 = 10;
 
 /// The APIs that `Groups::handle` answers.
-pub const GROUP_APIS: [ApiKey; 11] = [
+pub const GROUP_APIS: [ApiKey; 13] = [
     ApiKey::OFFSET_COMMIT,
     ApiKey::OFFSET_FETCH,
     ApiKey::FIND_COORDINATOR,
@@ -38,9 +38,11 @@ pub const GROUP_APIS: [ApiKey; 11] = [
     ApiKey::LIST_GROUPS,
     ApiKey::DELETE_GROUPS,
     ApiKey::OFFSET_DELETE,
+    ApiKey::CONSUMER_GROUP_HEARTBEAT,
+    ApiKey::CONSUMER_GROUP_DESCRIBE,
 ];
 
-fn send<'a, M: Response<'a>>(out: &mut dyn Outbox, to: ReplyTo, message: &M) {
+pub(super) fn send<'a, M: Response<'a>>(out: &mut dyn Outbox, to: ReplyTo, message: &M) {
     out.reply(to, frame::response(to.version, to.correlation_id, message).bytes);
 }
 
@@ -124,21 +126,42 @@ impl Groups {
             ApiKey::OFFSET_FETCH => decode_request(body, v).map(|r| self.offset_fetch(ctx, to, &r)),
             ApiKey::OFFSET_DELETE => decode_request(body, v).map(|r| self.offset_delete(ctx, to, &r)),
             ApiKey::FIND_COORDINATOR => decode_request(body, v).map(|r| find_coordinator(ctx, to, &r)),
+            ApiKey::CONSUMER_GROUP_HEARTBEAT => {
+                decode_request(body, v).map(|r| self.consumer_heartbeat(ctx, to, body, &r))
+            }
+            ApiKey::CONSUMER_GROUP_DESCRIBE => decode_request(body, v).map(|r| self.consumer_describe(ctx, to, &r)),
             _ => return Handled::NotOurs,
         };
         match result {
             Err(error) => Handled::Malformed(error),
-            Ok(()) if self.parked.contains_key(&(to.conn, to.slot)) => Handled::Parked,
+            Ok(()) if self.is_parked(to) => Handled::Parked,
             Ok(()) => Handled::Answered,
         }
+    }
+
+    fn is_parked(&self, to: ReplyTo) -> bool {
+        let key = (to.conn, to.slot);
+        self.parked.contains_key(&key) || self.waiting.contains_key(&key)
+    }
+
+    /// Whether this is a consumer group that has members: the classic protocol then is a guest in it.
+    fn is_consumer(&self, id: &str) -> bool {
+        let consumer = self.groups.get(id).and_then(|group| group.consumer.as_ref());
+        consumer.is_some_and(|consumer| !consumer.is_empty())
     }
 
     fn join_group(&mut self, ctx: &mut Ctx<'_>, to: ReplyTo, request: &JoinGroupRequest<'_>) {
         if let Err(error) = self.check_join(request) {
             return send_join_error(ctx.out, to, error, request.member_id);
         }
+        if self.is_consumer(request.group_id) {
+            return self.join_consumer(ctx, to, request);
+        }
         let client = ctx.client;
-        self.act(ctx.now, ctx.out, request.group_id, |group, env| group.join(env, to, client, request));
+        self.act(ctx.now, ctx.out, request.group_id, |group, env| {
+            group.drop_empty_consumer(env);
+            group.join(env, to, client, request);
+        });
     }
 
     /// The checks before the group is asked. A member without id may begin a group.
@@ -149,6 +172,10 @@ impl Groups {
             Err(ErrorCode::NOT_COORDINATOR)
         } else if !sessions.contains(&i64::from(request.session_timeout_ms)) {
             Err(ErrorCode::INVALID_SESSION_TIMEOUT)
+        } else if self.claimed.contains_key(request.group_id) {
+            Err(ErrorCode::INCONSISTENT_GROUP_PROTOCOL)
+        } else if self.is_consumer(request.group_id) && !self.is_full() {
+            Ok(())
         } else if request.member_id.is_empty() {
             let room = self.create(request.group_id) && !self.is_full();
             room.then_some(()).ok_or(ErrorCode::COORDINATOR_NOT_AVAILABLE)
@@ -169,6 +196,7 @@ impl Groups {
         };
         match early {
             Err(error) => send_sync_error(ctx.out, to, error),
+            Ok(()) if self.is_consumer(request.group_id) => self.sync_consumer(ctx, to, request),
             Ok(()) => {
                 self.act(ctx.now, ctx.out, request.group_id, |group, env| group.sync(env, to, request));
             }
@@ -178,7 +206,10 @@ impl Groups {
     fn heartbeat(&mut self, ctx: &mut Ctx<'_>, to: ReplyTo, request: &HeartbeatRequest<'_>) {
         let (generation, member_id, instance) = (request.generation_id, request.member_id, request.group_instance_id);
         let result = check_group_id(request.group_id).and_then(|()| {
-            let beat = |group: &mut Group, env: &mut Env<'_>| group.heartbeat(env, generation, member_id, instance);
+            let beat = |group: &mut Group, env: &mut Env<'_>| match group.consumer {
+                Some(_) => group.beat_classic(env, request),
+                None => group.heartbeat(env, generation, member_id, instance),
+            };
             self.act(ctx.now, ctx.out, request.group_id, beat).unwrap_or(Err(ErrorCode::UNKNOWN_MEMBER_ID))
         });
         send(ctx.out, to, &HeartbeatResponse { error_code: code(result), ..Default::default() });
@@ -191,6 +222,9 @@ impl Groups {
         let single = [MemberIdentity { member_id: request.member_id, ..Default::default() }];
         let leaving = if to.version < 3 { &single[..] } else { &request.members };
         let results = self.act(ctx.now, ctx.out, request.group_id, |group, env| {
+            if group.consumer.is_some() {
+                return group.leave_classic(env, leaving);
+            }
             leaving.iter().map(|member| code(group.leave(env, member))).collect::<Vec<_>>()
         });
         let results = results.unwrap_or_else(|| vec![ErrorCode::UNKNOWN_MEMBER_ID; leaving.len()]);
@@ -205,10 +239,16 @@ impl Groups {
     }
 
     fn describe_groups(&mut self, ctx: &mut Ctx<'_>, to: ReplyTo, request: &DescribeGroupsRequest<'_>) {
-        let missing: Vec<String> = request.groups.iter().map(|id| format!("Group {id} not found.")).collect();
+        let fault = |id: &&str| match self.kind_of(id) {
+            None => format!("Group {id} not found."),
+            Some(_) => format!("Group {id} is not a classic group."),
+        };
+        let missing: Vec<String> = request.groups.iter().map(fault).collect();
         let groups = request.groups.iter().zip(&missing).map(|(id, missing)| match self.groups.get(*id) {
-            Some(group) => described(group, request.include_authorized_operations),
-            None => {
+            Some(group) if self.kind_of(id) == Some(GroupKind::Classic) => {
+                described(group, request.include_authorized_operations)
+            }
+            _ => {
                 let unknown = to.version >= 6;
                 DescribeGroupsDescribedGroup {
                     group_id: id,
@@ -228,15 +268,11 @@ impl Groups {
         let named = |filter: &[&str], name: &str| {
             filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(name))
         };
-        let of_type = named(&request.types_filter, GROUP_TYPE);
-        let wanted = |group: &&Group| of_type && named(&request.states_filter, group.state.name());
-        let groups = self.groups.values().filter(wanted).map(|group| ListedGroup {
-            group_id: &group.id,
-            protocol_type: group.protocol_type.as_deref().unwrap_or(""),
-            group_state: group.state.name(),
-            group_type: GROUP_TYPE,
-        });
-        let groups = groups.collect();
+        let wanted = |group: &ListedGroup<'_>| {
+            named(&request.types_filter, group.group_type) && named(&request.states_filter, group.group_state)
+        };
+        let groups = self.groups.values().filter(|group| !self.claimed.contains_key(&group.id)).map(listed);
+        let groups = groups.filter(wanted).collect();
         send(ctx.out, to, &ListGroupsResponse { groups, ..Default::default() });
     }
 
@@ -244,9 +280,10 @@ impl Groups {
         let mut results: Vec<DeletableGroupResult<'_>> = Vec::with_capacity(request.groups_names.len());
         let unique: std::collections::BTreeSet<&str> = request.groups_names.iter().copied().collect();
         for group_id in unique {
-            let error_code = match self.groups.get(group_id).map(|group| group.state) {
+            let found = self.groups.get(group_id).filter(|_| !self.claimed.contains_key(group_id));
+            let error_code = match found.map(|group| (group.state, group.has_members())) {
                 None => ErrorCode::GROUP_ID_NOT_FOUND,
-                Some(GroupState::Empty) => {
+                Some((GroupState::Empty, false)) => {
                     self.end(ctx, group_id);
                     ErrorCode::NONE
                 }
@@ -280,12 +317,13 @@ impl Groups {
                     Some(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
                 },
             });
-            let partitions = partitions.collect();
+            let partitions: Vec<OffsetCommitResponsePartition> = partitions.collect();
             topics.push(OffsetCommitResponseTopic { name: topic.name, topic_id: topic.topic_id, partitions });
         }
         if topics.iter().flat_map(|t| &t.partitions).any(|p| p.error_code.is_none()) {
             self.commit_known(ctx, to, request, &names, &mut topics);
         }
+        topics.retain(|topic| !topic.partitions.is_empty());
         send(ctx.out, to, &OffsetCommitResponse { topics, ..Default::default() });
     }
 
@@ -299,11 +337,20 @@ impl Groups {
         answers: &mut [OffsetCommitResponseTopic<'_>],
     ) {
         let mut result = self.check_commit(to, request);
-        let full = self.is_full();
+        let (full, lookup) = (self.is_full(), ctx.topics);
         if result.is_ok() {
             let done = self.act(ctx.now, ctx.out, request.group_id, |group, env| {
                 let generation = request.generation_id_or_member_epoch;
-                group.check_commit(generation, request.member_id, request.group_instance_id)?;
+                if let Some(consumer) = &group.consumer {
+                    let told = request.topics.iter().zip(names).filter_map(|(topic, name)| {
+                        Some((lookup.id_of(name.as_deref()?)?, topic.partitions.iter().map(|p| p.partition_index)))
+                    });
+                    let told = told.flat_map(|(id, partitions)| partitions.map(move |partition| (id, partition)));
+                    let is_new_version = to.version >= MEMBER_EPOCH_VERSION;
+                    consumer.check_commit(request.member_id, generation, is_new_version, told)?;
+                } else {
+                    group.check_commit(generation, request.member_id, request.group_instance_id)?;
+                }
                 if matches!(group.state, GroupState::Stable | GroupState::PreparingRebalance) {
                     group.touch(env, request.member_id);
                 }
@@ -330,6 +377,9 @@ impl Groups {
         if request.group_id.len() > limits::CONSUMER_GROUP_ID_BYTES_MAX {
             return Err(ErrorCode::INVALID_GROUP_ID);
         }
+        if self.claimed.contains_key(request.group_id) {
+            return Err(ErrorCode::GROUP_ID_NOT_FOUND);
+        }
         if self.groups.contains_key(request.group_id) {
             return Ok(());
         }
@@ -342,10 +392,15 @@ impl Groups {
     fn offset_fetch(&mut self, ctx: &mut Ctx<'_>, to: ReplyTo, request: &OffsetFetchRequest<'_>) {
         if to.version >= 8 {
             let lookup = ctx.topics;
-            let groups = request.groups.iter().map(|asked| OffsetFetchResponseGroup {
-                group_id: asked.group_id,
-                topics: self.fetched_of_group(lookup, to.version, asked, request.require_stable),
-                ..Default::default()
+            let groups = request.groups.iter().map(|asked| match self.check_fetch(asked) {
+                Ok(()) => OffsetFetchResponseGroup {
+                    group_id: asked.group_id,
+                    topics: self.fetched_of_group(lookup, to.version, asked, request.require_stable),
+                    ..Default::default()
+                },
+                Err(error_code) => {
+                    OffsetFetchResponseGroup { group_id: asked.group_id, error_code, ..Default::default() }
+                }
             });
             let groups = groups.collect();
             return send(ctx.out, to, &OffsetFetchResponse { groups, ..Default::default() });
@@ -373,6 +428,12 @@ impl Groups {
                 .collect(),
         };
         send(ctx.out, to, &OffsetFetchResponse { topics, ..Default::default() });
+    }
+
+    /// Whether the sender may ask, if it says that it is a member of a consumer group.
+    fn check_fetch(&self, asked: &OffsetFetchRequestGroup<'_>) -> Result<(), ErrorCode> {
+        let consumer = self.groups.get(asked.group_id).and_then(|group| group.consumer.as_ref());
+        consumer.map_or(Ok(()), |consumer| consumer.check_fetch(asked.member_id, asked.member_epoch))
     }
 
     /// The offsets of one group of a request for several.
@@ -415,14 +476,14 @@ impl Groups {
         let lookup = ctx.topics;
         let deleted = check_group_id(request.group_id).and_then(|()| {
             let done = self.act(ctx.now, ctx.out, request.group_id, |group, env| {
-                let empty = group.state == GroupState::Empty;
-                if !empty && group.protocol_type.as_deref() != Some(CONSUMER) {
+                let empty = group.state == GroupState::Empty && !group.has_members();
+                if !empty && group.consumer.is_none() && group.protocol_type.as_deref() != Some(CONSUMER) {
                     // What members of another kind are interested in is not known.
                     return Err(ErrorCode::NON_EMPTY_GROUP);
                 }
                 let topics = request.topics.iter().map(|topic| {
                     let count = lookup.partitions(topic.name).unwrap_or(0);
-                    let subscribed = !empty && group.is_subscribed(topic.name);
+                    let subscribed = !empty && group.is_subscribed(topic.name, env.patterns);
                     let partitions = topic.partitions.iter().map(|p| {
                         let error_code = match (0..count).contains(&p.partition_index) {
                             false => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
@@ -525,7 +586,7 @@ fn fetched_old<'a>(
     }
 }
 
-fn operations(asked: bool) -> i32 {
+pub(super) fn operations(asked: bool) -> i32 {
     if asked {
         AUTHORIZED_OPERATIONS
     } else {
@@ -533,8 +594,16 @@ fn operations(asked: bool) -> i32 {
     }
 }
 
+fn listed(group: &Group) -> ListedGroup<'_> {
+    let (protocol_type, group_state) = match &group.consumer {
+        Some(consumer) => (CONSUMER, consumer.state().name()),
+        None => (group.protocol_type.as_deref().unwrap_or(""), group.state.name()),
+    };
+    ListedGroup { group_id: &group.id, protocol_type, group_state, group_type: group.kind().name() }
+}
+
 fn described(group: &Group, with_operations: bool) -> DescribeGroupsDescribedGroup<'_> {
-    // Only a stable group has a protocol that all members use and an assignment that holds.
+    // Only a stable group has a protocol that all members use. What members own they own until they get something else.
     let stable = group.state == GroupState::Stable;
     let protocol = group.protocol_name.as_deref().filter(|_| stable);
     let members = group.members.values().map(|m| DescribedGroupMember {
@@ -543,7 +612,7 @@ fn described(group: &Group, with_operations: bool) -> DescribeGroupsDescribedGro
         client_id: &m.client_id,
         client_host: &m.client_host,
         member_metadata: m.metadata(protocol),
-        member_assignment: if stable { &m.assignment } else { &[] },
+        member_assignment: &m.assignment,
     });
     DescribeGroupsDescribedGroup {
         group_id: &group.id,
@@ -560,8 +629,10 @@ fn described(group: &Group, with_operations: bool) -> DescribeGroupsDescribedGro
 fn find_coordinator(ctx: &mut Ctx<'_>, to: ReplyTo, request: &FindCoordinatorRequest<'_>) {
     let refused = match request.key_type {
         KEY_TYPE_GROUP | KEY_TYPE_TRANSACTION => None,
-        KEY_TYPE_SHARE => Some("Share groups are not available in this version."),
-        _ => Some("The key type is not one that exists."),
+        KEY_TYPE_SHARE => {
+            Some((ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "Share groups are not available in this version."))
+        }
+        _ => Some((ErrorCode::INVALID_REQUEST, "The key type is not one that exists.")),
     };
     let node = ctx.node;
     let one = |key| match refused {
@@ -574,14 +645,9 @@ fn find_coordinator(ctx: &mut Ctx<'_>, to: ReplyTo, request: &FindCoordinatorReq
             error_message: Some(if to.version < 4 { "NONE" } else { "" }),
             ..Default::default()
         },
-        Some(_) => Coordinator {
-            key,
-            node_id: -1,
-            port: -1,
-            error_code: ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-            error_message: refused,
-            ..Default::default()
-        },
+        Some((error_code, message)) => {
+            Coordinator { key, node_id: -1, port: -1, error_code, error_message: Some(message), ..Default::default() }
+        }
     };
     if to.version >= 4 {
         let coordinators = request.coordinator_keys.iter().map(|key| one(*key)).collect();

@@ -1,7 +1,10 @@
 //! Owns what the group coordinator is given with each event: the time, the client, the topics, and where answers go.
 
+use std::sync::Arc;
+
 use super::super::effect::Now;
 use super::super::reply::ReplyTo;
+use super::consumer::patterns::MatchJob;
 use crate::wal::MetaEntry;
 use crate::wire::Uuid;
 
@@ -28,6 +31,8 @@ pub trait TopicLookup {
     fn partitions(&self, name: &str) -> Option<i32>;
     fn name_of(&self, id: Uuid) -> Option<&str>;
     fn id_of(&self, name: &str) -> Option<Uuid>;
+    /// Names of all topics, in order.
+    fn names(&self) -> Vec<Arc<str>>;
 }
 
 /// Where the group coordinator's effects go.
@@ -38,6 +43,12 @@ pub trait Outbox {
     fn reply(&mut self, to: ReplyTo, frame: Vec<u8>);
     /// Appends a change of metadata.
     fn meta(&mut self, entry: MetaEntry);
+    /// Appends changes that are durable together, or not at all.
+    fn metas(&mut self, entries: Vec<MetaEntry>) {
+        entries.into_iter().for_each(|entry| self.meta(entry));
+    }
+    /// Has a worker look a regular expression up; answered by `Groups::matched`.
+    fn match_topics(&mut self, job: MatchJob);
     /// A random id that was not given before.
     fn random_uuid(&mut self) -> Uuid;
 }

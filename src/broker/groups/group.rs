@@ -6,9 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::super::reply::ReplyTo;
+use super::consumer::patterns::Patterns;
+use super::consumer::ConsumerGroup;
+use super::kinds::GroupKind;
 use super::offsets::Offsets;
 use super::txn_offsets::TxnOffsets;
-use crate::wire::msg::{ConsumerProtocolSubscription, JoinGroupRequestProtocol};
+use crate::wire::msg::{ConsumerProtocolAssignment, ConsumerProtocolSubscription, JoinGroupRequestProtocol};
 use crate::wire::{ErrorCode, Reader, Wire};
 
 /// A group id, member id, instance id, protocol or topic.
@@ -136,6 +139,8 @@ pub(super) struct Group {
     /// Wall clock (ms) at which the group became empty or stable; -1 before.
     pub state_ms: i64,
     pub offsets: Offsets,
+    /// Set when this is a consumer group; then nothing of the above but `state_ms` and the offsets is used.
+    pub consumer: Option<Box<ConsumerGroup>>,
     /// Offsets that become the group's when a transaction ends.
     pub pending_txn: TxnOffsets,
     pub offsets_us: Option<u64>,
@@ -168,6 +173,7 @@ impl Group {
             subscribed: None,
             state_ms: -1,
             offsets: Offsets::default(),
+            consumer: None,
             pending_txn: TxnOffsets::default(),
             offsets_us: None,
             persisted: None,
@@ -189,7 +195,9 @@ impl Group {
     pub fn bytes(&self) -> usize {
         let pending: usize = self.pending.keys().map(|id| id.len() + 160).sum();
         let persisted = self.persisted.as_ref().map_or(0, |p| p.len());
-        512 + self.id.len() + self.members_bytes + pending + persisted + self.offsets.bytes() + self.pending_txn.bytes()
+        let consumer = self.consumer.as_ref().map_or(0, |consumer| consumer.bytes());
+        let offsets = self.offsets.bytes() + self.pending_txn.bytes();
+        512 + self.id.len() + self.members_bytes + pending + persisted + offsets + consumer
     }
 
     pub fn members_bytes(&self) -> usize {
@@ -198,13 +206,27 @@ impl Group {
 
     /// Nothing would be lost if the group were forgotten, and nobody was told a generation.
     pub fn is_nothing(&self) -> bool {
-        self.is_bare() && self.pending.is_empty() && self.persisted.is_none() && self.generation == 0
+        let kept = self.persisted.is_some() || self.consumer.is_some();
+        self.is_bare() && self.pending.is_empty() && !kept && self.generation == 0
     }
 
     /// Empty and without offsets, also such as are pending.
     pub fn is_bare(&self) -> bool {
         let offsets = !self.offsets.is_empty() || !self.pending_txn.is_empty();
-        self.state == GroupState::Empty && self.members.is_empty() && !offsets
+        self.state == GroupState::Empty && !self.has_members() && !offsets
+    }
+
+    /// Of which kind it is; shared groups are kept elsewhere.
+    pub fn kind(&self) -> GroupKind {
+        match self.consumer {
+            Some(_) => GroupKind::Consumer,
+            None => GroupKind::Classic,
+        }
+    }
+
+    /// Whether anybody is in the group, whatever its kind.
+    pub fn has_members(&self) -> bool {
+        !self.members.is_empty() || self.consumer.as_ref().is_some_and(|consumer| !consumer.is_empty())
     }
 
     pub fn is_leader(&self, member_id: &str) -> bool {
@@ -400,7 +422,10 @@ impl Group {
         Some(topics)
     }
 
-    pub fn is_subscribed(&self, topic: &str) -> bool {
+    pub fn is_subscribed(&self, topic: &str, patterns: &Patterns) -> bool {
+        if let Some(consumer) = &self.consumer {
+            return consumer.is_subscribed(topic, patterns);
+        }
         self.subscribed.as_ref().is_none_or(|topics| topics.contains(topic))
     }
 
@@ -431,13 +456,27 @@ pub(super) fn copy_protocols(protocols: &[JoinGroupRequestProtocol<'_>]) -> Vec<
     unique.map(|p| Protocol { name: p.name.into(), metadata: Bytes::copy_from_slice(p.metadata) }).collect()
 }
 
-/// The topics in a consumer's metadata; `None` when it can't be read. Newer versions only add at the end.
+/// The topics in a consumer's metadata; `None` when it can't be read.
 pub(super) fn subscription_topics(metadata: &[u8]) -> Option<BTreeSet<&str>> {
+    Some(subscription_of(metadata)?.topics.into_iter().collect())
+}
+
+/// A consumer's metadata; `None` when it can't be read. Newer versions only add at the end.
+pub(super) fn subscription_of(metadata: &[u8]) -> Option<ConsumerProtocolSubscription<'_>> {
     let version = i16::from_be_bytes(metadata.get(..2)?.try_into().ok()?);
     if version < 0 {
         return None;
     }
     let mut reader = Reader::new(&metadata[2..], version.min(SUBSCRIPTION_VERSION_MAX), false);
-    let subscription = ConsumerProtocolSubscription::read(&mut reader).ok()?;
-    Some(subscription.topics.into_iter().collect())
+    ConsumerProtocolSubscription::read(&mut reader).ok()
+}
+
+/// A consumer's assignment; `None` when it can't be read.
+pub(super) fn assignment_of(assignment: &[u8]) -> Option<ConsumerProtocolAssignment<'_>> {
+    let version = i16::from_be_bytes(assignment.get(..2)?.try_into().ok()?);
+    if version < 0 {
+        return None;
+    }
+    let mut reader = Reader::new(&assignment[2..], version.min(SUBSCRIPTION_VERSION_MAX), false);
+    ConsumerProtocolAssignment::read(&mut reader).ok()
 }

@@ -30,7 +30,7 @@ impl Groups {
     /// Of which kind the group is; `None` when the id is free. A group that has only offsets is classic.
     pub fn kind_of(&self, id: &str) -> Option<GroupKind> {
         let other = self.claimed.get(id).copied();
-        other.or_else(|| self.groups.contains_key(id).then_some(GroupKind::Classic))
+        other.or_else(|| self.groups.get(id).map(|group| group.kind()))
     }
 
     /// Takes an id for a group that another room keeps, when that room begins the group and for each group that it

@@ -1,6 +1,8 @@
-//! Owns the group coordinator: classic consumer groups and committed offsets, as a state machine without clock or I/O.
+//! Owns the group coordinator: classic groups, consumer groups and committed offsets, as a state machine without clock or
+//! I/O.
 //!
-//! - `group.rs` has a group's data, `rebalance.rs` how it moves, `offsets.rs` the committed offsets and their expiry.
+//! - `consumer/` has the groups whose assignment the broker makes (KIP-848); `kinds.rs` says of which kind a group is.
+//! - `group.rs` has a classic group's data, `rebalance.rs` how it moves, `offsets.rs` the committed offsets and their expiry.
 //! - `api.rs` decodes requests and encodes answers; `persist.rs` has the bytes in the log; `timers.rs` the one set of
 //!   deadlines; `ctx.rs` what comes from outside.
 //!
@@ -10,10 +12,12 @@
 //! the members go on in the last stable generation, or join again.
 
 mod api;
+pub mod consumer;
 mod ctx;
 mod group;
 mod kinds;
 mod offsets;
+mod patterns_wait;
 mod persist;
 mod rebalance;
 mod timers;
@@ -29,10 +33,16 @@ use crate::wal::MetaEntry;
 use crate::wire::{DecodeError, Uuid};
 
 pub use api::GROUP_APIS;
+pub use consumer::assign::Assignor;
+pub use consumer::migrate::MigrationPolicy;
+use consumer::patterns::Patterns;
+pub use consumer::patterns::{match_topics, MatchDone, MatchJob};
+pub use consumer::ConsumerState;
 pub use ctx::{Client, Ctx, Node, Outbox, TopicLookup};
 pub use group::GroupState;
 use group::{Group, Name};
 pub use kinds::GroupKind;
+use patterns_wait::Waiting;
 use timers::{Timer, Timers, What};
 pub use txn_offsets::Collected;
 
@@ -47,6 +57,18 @@ pub struct GroupSettings {
     pub group_initial_rebalance_delay_ms: i64,
     /// `group.max.size`: members of one group; `limits::CONSUMER_GROUP_MEMBERS_MAX` holds in any case.
     pub group_max_size: usize,
+    /// `group.consumer.session.timeout.ms`: how long a member of a consumer group may be silent.
+    pub consumer_session_timeout_ms: i64,
+    /// `group.consumer.heartbeat.interval.ms`: how often such a member is told to beat.
+    pub consumer_heartbeat_interval_ms: i64,
+    /// `group.consumer.assignment.interval.ms`: least time between two targets of a group.
+    pub consumer_assignment_interval_ms: i64,
+    /// `group.consumer.max.size`: members of one group; `limits::CONSUMER_GROUP_MEMBERS_MAX` holds in any case.
+    pub consumer_max_size: usize,
+    /// `group.consumer.assignors`: what members can ask for; the first is for those who do not.
+    pub consumer_assignors: Vec<Assignor>,
+    /// `group.consumer.migration.policy`.
+    pub consumer_migration_policy: MigrationPolicy,
     /// `offsets.retention.minutes`, in ms.
     pub offsets_retention_ms: i64,
     /// `offsets.retention.check.interval.ms`: an empty group without offsets stays this long.
@@ -63,6 +85,12 @@ impl Default for GroupSettings {
             group_max_session_timeout_ms: 1_800_000,
             group_initial_rebalance_delay_ms: 3_000,
             group_max_size: usize::MAX,
+            consumer_session_timeout_ms: 45_000,
+            consumer_heartbeat_interval_ms: 5_000,
+            consumer_assignment_interval_ms: 1_000,
+            consumer_max_size: usize::MAX,
+            consumer_assignors: vec![Assignor::Uniform, Assignor::Range],
+            consumer_migration_policy: MigrationPolicy::Bidirectional,
             offsets_retention_ms: 7 * 24 * 3_600_000,
             offsets_retention_check_interval_ms: 600_000,
             offset_metadata_max_bytes: 4096,
@@ -77,6 +105,15 @@ impl GroupSettings {
 
     fn size_max(&self) -> usize {
         self.group_max_size.clamp(1, limits::CONSUMER_GROUP_MEMBERS_MAX)
+    }
+
+    fn consumer_size_max(&self) -> usize {
+        self.consumer_max_size.clamp(1, limits::CONSUMER_GROUP_MEMBERS_MAX)
+    }
+
+    /// The assignor of a group whose members ask for none.
+    fn usual_assignor(&self) -> Assignor {
+        self.consumer_assignors.first().copied().unwrap_or(Assignor::Uniform)
     }
 }
 
@@ -105,10 +142,45 @@ pub struct Committed<'a> {
 /// What a group needs of its surroundings while it handles an event.
 struct Env<'a> {
     settings: &'a GroupSettings,
+    timing: Timing,
+    patterns: &'a Patterns,
     now: Now,
     timers: &'a mut Timers,
     parked: &'a mut Parked,
     out: &'a mut dyn Outbox,
+}
+
+/// What one group overrides of the settings; `None` where the settings hold (KIP-848's group configurations).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `consumer.session.timeout.ms`
+    pub session_timeout_ms: Option<i64>,
+    /// `consumer.heartbeat.interval.ms`
+    pub heartbeat_interval_ms: Option<i64>,
+    /// `consumer.assignment.interval.ms`
+    pub assignment_interval_ms: Option<i64>,
+}
+
+/// What settings and overrides come to for one group.
+#[derive(Clone, Copy, Debug)]
+struct Timing {
+    session_us: u64,
+    heartbeat_interval_ms: i32,
+    assignment_interval_us: u64,
+}
+
+impl Timing {
+    fn new(settings: &GroupSettings, overrides: Option<&Overrides>) -> Timing {
+        let overrides = overrides.copied().unwrap_or_default();
+        let us = |ms: i64| ms.max(0) as u64 * 1000;
+        let heartbeat_ms = overrides.heartbeat_interval_ms.unwrap_or(settings.consumer_heartbeat_interval_ms);
+        let interval_ms = overrides.assignment_interval_ms.unwrap_or(settings.consumer_assignment_interval_ms);
+        Timing {
+            session_us: us(overrides.session_timeout_ms.unwrap_or(settings.consumer_session_timeout_ms)),
+            heartbeat_interval_ms: heartbeat_ms.clamp(0, i64::from(i32::MAX)) as i32,
+            assignment_interval_us: us(interval_ms),
+        }
+    }
 }
 
 /// The parked requests by connection and slot: whose they are.
@@ -123,6 +195,11 @@ pub struct Groups {
     claimed: BTreeMap<Name, GroupKind>,
     timers: Timers,
     parked: Parked,
+    /// What groups override of the settings.
+    overrides: BTreeMap<Name, Overrides>,
+    patterns: Patterns,
+    /// Requests that wait for a pattern.
+    waiting: BTreeMap<(ConnId, u64), Waiting>,
     /// Sum of the groups' `counted_bytes`.
     bytes: usize,
     stopped: bool,
@@ -136,6 +213,9 @@ impl Groups {
             claimed: BTreeMap::new(),
             timers: Timers::default(),
             parked: Parked::new(),
+            overrides: BTreeMap::new(),
+            patterns: Patterns::default(),
+            waiting: BTreeMap::new(),
             bytes: 0,
             stopped: false,
         }
@@ -152,6 +232,7 @@ impl Groups {
         let result = match entry.table {
             metalog::GROUP => apply_group(group, entry),
             metalog::OFFSET => apply_offset(group, entry),
+            metalog::CONSUMER_GROUP => apply_consumer(group, entry),
             metalog::TXN_OFFSET => Groups::apply_txn_offset(group, entry),
             other => Err(format!("table {other} is not one of groups")),
         };
@@ -165,6 +246,9 @@ impl Groups {
         let size_max = self.settings.size_max();
         for id in ids {
             self.act(now, &mut Nowhere, &id, |group, env| {
+                if group.recovered_consumer(env) {
+                    return group.arm_offsets(env);
+                }
                 let members: Vec<Name> = group.members.keys().cloned().collect();
                 members.iter().for_each(|member| group.touch(env, member));
                 if members.len() > size_max {
@@ -182,6 +266,9 @@ impl Groups {
             if let Some(value) = &group.persisted {
                 out.push(persist::group_value_entry(&group.id, Some(value.clone())));
             }
+            if let Some(consumer) = group.consumer.as_ref().filter(|consumer| consumer.persisted) {
+                out.extend(consumer::persist::all(&group.id, consumer, group.state_ms));
+            }
             let offsets = group.offsets.iter();
             out.extend(offsets.map(|(topic, p, offset)| persist::offset_entry(&group.id, topic, p, Some(offset))));
             Groups::snapshot_txn_offsets(group, out);
@@ -195,13 +282,16 @@ impl Groups {
                 continue;
             }
             let Timer { group: id, what } = due.1;
+            let lookup = ctx.topics;
             let ended = self.act(ctx.now, ctx.out, &id, |group, env| {
                 match what {
+                    what if what.is_of_member() && group.consumer.is_some() => group.member_expired(env, lookup, &what),
                     What::Session(member) => group.session_expired(env, &member),
                     What::Pending(member) => group.pending_gone(env, &member),
                     What::Join => group.join_expired(env),
                     What::Sync => group.sync_expired(env),
                     What::Offsets => return group.expire_offsets(env),
+                    What::Revoke(_) | What::Rejoin(_) | What::MemberSync(_) => {}
                 }
                 false
             });
@@ -218,6 +308,8 @@ impl Groups {
 
     /// A connection is gone. Its member stays, still waiting as far as the group is concerned, until its session ends.
     pub fn disconnected(&mut self, conn: ConnId) {
+        let waiting: Vec<_> = self.waiting.range((conn, 0)..=(conn, u64::MAX)).map(|(key, _)| *key).collect();
+        waiting.iter().for_each(|key| drop(self.waiting.remove(key)));
         let keys: Vec<(ConnId, u64)> = self.parked.range((conn, 0)..=(conn, u64::MAX)).map(|(key, _)| *key).collect();
         for key in keys {
             let Some((id, member_id)) = self.parked.remove(&key) else { continue };
@@ -232,7 +324,7 @@ impl Groups {
 
     /// A topic was deleted: what groups committed for it is forgotten.
     pub fn topic_deleted(&mut self, ctx: &mut Ctx<'_>, name: &str) {
-        let concerned = |g: &&Group| !g.offsets.partitions_of(name).is_empty();
+        let concerned = |g: &&Group| !g.offsets.partitions_of(name).is_empty() || !g.pending_txn.is_empty();
         let ids: Vec<Name> = self.groups.values().filter(concerned).map(|g| g.id.clone()).collect();
         for id in ids {
             self.act(ctx.now, ctx.out, &id, |group, env| group.topic_deleted(env, name));
@@ -242,6 +334,9 @@ impl Groups {
     /// The server stops: parked requests are answered, timers end, and nothing is parked any more.
     pub fn stop(&mut self, ctx: &mut Ctx<'_>) {
         self.stopped = true;
+        for waiting in std::mem::take(&mut self.waiting).into_values() {
+            waiting.refuse(ctx);
+        }
         let ids: Vec<Name> = self.groups.keys().cloned().collect();
         for id in ids {
             self.act(ctx.now, ctx.out, &id, |group, env| group.stop(env));
@@ -277,7 +372,16 @@ impl Groups {
 
     /// How many requests are parked whose connections are still there.
     pub fn parked(&self) -> usize {
-        self.parked.len()
+        self.parked.len() + self.waiting.len()
+    }
+
+    /// What a group overrides of the settings from now on; members are told with their next answers.
+    pub fn set_overrides(&mut self, group: &str, overrides: Overrides) {
+        if overrides == Overrides::default() {
+            self.overrides.remove(group);
+        } else {
+            self.overrides.insert(group.into(), overrides);
+        }
     }
 
     /// Lets a group handle an event; `None` when there is no such group.
@@ -289,8 +393,12 @@ impl Groups {
         act: impl FnOnce(&mut Group, &mut Env<'_>) -> R,
     ) -> Option<R> {
         let group = self.groups.get_mut(id)?;
-        let Groups { settings, timers, parked, .. } = self;
-        let result = act(group, &mut Env { settings, now, timers, parked, out });
+        let Groups { settings, timers, parked, patterns, overrides, .. } = self;
+        let timing = Timing::new(settings, overrides.get(id));
+        // All that an event appends is appended together, before anybody is told of it.
+        let mut out = Together { out, entries: Vec::new() };
+        let result = act(group, &mut Env { settings, timing, patterns, now, timers, parked, out: &mut out });
+        out.flush();
         self.settle(id);
         Some(result)
     }
@@ -338,6 +446,9 @@ impl Groups {
             if group.persisted.is_some() {
                 env.out.meta(persist::group_value_entry(&group.id, None));
             }
+            if let Some(consumer) = group.consumer.as_ref().filter(|consumer| consumer.persisted) {
+                env.out.metas(consumer::persist::none(&group.id, consumer));
+            }
             // A group without anything is forgotten when the event is settled.
             group.reset();
         });
@@ -365,12 +476,54 @@ fn apply_offset(group: &mut Group, entry: &MetaEntry) -> Result<(), String> {
     Ok(())
 }
 
+fn apply_consumer(group: &mut Group, entry: &MetaEntry) -> Result<(), String> {
+    if let Some(empty_since_ms) = consumer::persist::apply(&mut group.consumer, entry)? {
+        group.state_ms = empty_since_ms;
+    }
+    Ok(())
+}
+
+/// An outbox that gathers what is appended until somebody is answered, so that it becomes durable together.
+struct Together<'a> {
+    out: &'a mut dyn Outbox,
+    entries: Vec<MetaEntry>,
+}
+
+impl Together<'_> {
+    fn flush(&mut self) {
+        if !self.entries.is_empty() {
+            self.out.metas(std::mem::take(&mut self.entries));
+        }
+    }
+}
+
+impl Outbox for Together<'_> {
+    fn reply(&mut self, to: ReplyTo, frame: Vec<u8>) {
+        self.flush();
+        self.out.reply(to, frame);
+    }
+    fn meta(&mut self, entry: MetaEntry) {
+        self.entries.push(entry);
+    }
+    fn metas(&mut self, entries: Vec<MetaEntry>) {
+        self.entries.extend(entries);
+    }
+    fn match_topics(&mut self, job: MatchJob) {
+        self.out.match_topics(job);
+    }
+    fn random_uuid(&mut self) -> Uuid {
+        self.out.random_uuid()
+    }
+}
+
 /// The outbox of the recovery, in which nobody is there to be answered and nothing new is appended.
 struct Nowhere;
 
 impl Outbox for Nowhere {
     fn reply(&mut self, _: ReplyTo, _: Vec<u8>) {}
     fn meta(&mut self, _: MetaEntry) {}
+    fn metas(&mut self, _: Vec<MetaEntry>) {}
+    fn match_topics(&mut self, _: MatchJob) {}
     fn random_uuid(&mut self) -> Uuid {
         Uuid::ZERO
     }

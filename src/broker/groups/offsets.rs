@@ -150,6 +150,9 @@ impl Group {
     /// What the retention of this group's offsets counts from: `None` when they don't expire now, else a wall clock time
     /// for all, or -1 for the time of each commit.
     fn retention_base(&self) -> Option<i64> {
+        if self.consumer.is_some() {
+            return Some(-1);
+        }
         match (&self.protocol_type, self.state) {
             (None, GroupState::Empty) => Some(-1),
             (Some(_), GroupState::Empty) => Some(self.state_ms),
@@ -161,7 +164,8 @@ impl Group {
     /// When (wall clock, ms) the offset expires if nothing changes.
     fn expires_at(&self, env: &Env<'_>, topic: &str, partition: i32) -> Option<i64> {
         let base_ms = self.retention_base()?;
-        if self.state == GroupState::Stable && self.is_subscribed(topic) {
+        let has_members = self.state == GroupState::Stable || self.consumer.is_some();
+        if has_members && self.is_subscribed(topic, env.patterns) {
             return None;
         }
         if !self.pending_txn.is_empty() && self.pending_txn.holds(topic, partition) {

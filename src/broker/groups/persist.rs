@@ -75,6 +75,7 @@ pub(super) fn read_group(group: &mut Group, value: &Bytes) -> Result<(), String>
     read.subscribed = read.subscriptions();
     read.persisted = Some(value.clone());
     read.offsets = std::mem::take(&mut group.offsets);
+    read.consumer = group.consumer.take();
     read.pending_txn = std::mem::take(&mut group.pending_txn);
     read.counted_bytes = group.counted_bytes;
     *group = read;

@@ -21,7 +21,7 @@ const NEW_MEMBER_JOIN_TIMEOUT_US: u64 = 5 * 60 * 1_000_000;
 const JOIN_AGAIN_US_MIN: u64 = 1_000_000;
 
 /// First JoinGroup version whose clients come back with the member id that they are given (KIP-394).
-const MEMBER_ID_REQUIRED_VERSION: i16 = 4;
+pub(super) const MEMBER_ID_REQUIRED_VERSION: i16 = 4;
 
 /// First JoinGroup version that can tell a leader not to assign (KIP-814).
 const SKIP_ASSIGNMENT_VERSION: i16 = 9;
@@ -235,14 +235,20 @@ impl Group {
         }
     }
 
-    fn answer_waiting_join(&self, env: &mut Env<'_>, waiting: Option<Waiting>, error: ErrorCode, member_id: &str) {
+    pub(super) fn answer_waiting_join(
+        &self,
+        env: &mut Env<'_>,
+        waiting: Option<Waiting>,
+        error: ErrorCode,
+        member_id: &str,
+    ) {
         if let Some(to) = waiting.and_then(|w| w.to) {
             env.parked.remove(&(to.conn, to.slot));
             api::join_error(env, to, error, member_id);
         }
     }
 
-    fn answer_waiting_sync(&self, env: &mut Env<'_>, waiting: Option<Waiting>, error: ErrorCode) {
+    pub(super) fn answer_waiting_sync(&self, env: &mut Env<'_>, waiting: Option<Waiting>, error: ErrorCode) {
         if let Some(to) = waiting.and_then(|w| w.to) {
             env.parked.remove(&(to.conn, to.slot));
             api::sync_error(env, to, error);
@@ -610,13 +616,20 @@ impl Group {
 
     /// Cancels every timer of a group that is about to go.
     pub fn cancel_all(&mut self, env: &mut Env<'_>) {
+        self.cancel_classic(env);
+        let members = self.consumer.as_ref().map(|consumer| consumer.ids()).unwrap_or_default();
+        members.iter().for_each(|id| self.cancel_member(env, id));
+        self.disarm_offsets(env);
+    }
+
+    /// Cancels the timers of a classic group.
+    pub fn cancel_classic(&mut self, env: &mut Env<'_>) {
         let pending: Vec<Name> = self.pending.keys().cloned().collect();
         pending.iter().for_each(|id| self.drop_pending(env, id));
         let members: Vec<Name> = self.members.keys().cloned().collect();
         members.iter().for_each(|id| self.cancel_session(env, id));
         self.cancel_join(env);
         self.cancel_sync(env);
-        self.disarm_offsets(env);
     }
 
     /// The server stops: everybody who waits is told to look for the group's coordinator again.
@@ -637,7 +650,7 @@ fn after_ms(env: &Env<'_>, ms: i32) -> u64 {
 }
 
 /// The beginning of a text that a client chose, so that what is kept of it is bounded.
-fn shortened(text: &str) -> &str {
+pub(super) fn shortened(text: &str) -> &str {
     let mut end = text.len().min(limits::CONSUMER_GROUP_CLIENT_BYTES_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -646,7 +659,7 @@ fn shortened(text: &str) -> &str {
 }
 
 /// The form in which Java shows a random id, of which Kafka makes member ids.
-fn hyphened(id: Uuid) -> String {
+pub(super) fn hyphened(id: Uuid) -> String {
     let hex: String = id.0.iter().map(|b| format!("{b:02x}")).collect();
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }

@@ -9,6 +9,11 @@ use super::group::Name;
 pub(super) enum What {
     /// A member's session, or for a new member how long its first join may wait.
     Session(Name),
+    /// A member's time to give partitions up, in a consumer group.
+    Revoke(Name),
+    /// The time of a member of the classic protocol in a consumer group to join again, and to ask for its assignment.
+    Rejoin(Name),
+    MemberSync(Name),
     /// A member id that was handed out and not joined with yet.
     Pending(Name),
     /// The members' time to join again.
@@ -17,6 +22,13 @@ pub(super) enum What {
     Sync,
     /// The next offset of the group that expires, or the end of an empty group without offsets.
     Offsets,
+}
+
+impl What {
+    /// Whether it is about one member that has joined.
+    pub fn is_of_member(&self) -> bool {
+        matches!(self, What::Session(_) | What::Revoke(_) | What::Rejoin(_) | What::MemberSync(_))
+    }
 }
 
 /// A timer's name; each is set at most once.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::consumer::patterns::MatchJob;
 use super::ctx::Outbox;
 use super::group::{Group, GroupState, Name};
 use super::offsets::Offset;
@@ -95,12 +96,21 @@ impl TxnOffsets {
 
 impl Group {
     /// Whether a commit in a transaction by this member and generation is allowed. Older clients name no member.
-    pub fn check_txn_commit(&self, generation: i32, member_id: &str, instance: Option<&str>) -> Result<(), ErrorCode> {
-        if generation < 0 && self.state == GroupState::Empty {
+    pub fn check_txn_commit(
+        &self,
+        generation: i32,
+        member_id: &str,
+        instance: Option<&str>,
+        partitions: &[(Uuid, i32)],
+    ) -> Result<(), ErrorCode> {
+        if generation < 0 && self.state == GroupState::Empty && !self.has_members() {
             return Ok(());
         }
         if generation < 0 && member_id.is_empty() && instance.is_none() {
             return Ok(());
+        }
+        if let Some(consumer) = &self.consumer {
+            return consumer.check_commit(member_id, generation, true, partitions.iter().copied());
         }
         self.check_member(member_id, instance)?;
         if generation != self.generation {
@@ -194,12 +204,16 @@ impl Groups {
         generation: i32,
         member_id: &str,
         instance: Option<&str>,
+        partitions: &[(Uuid, i32)],
     ) -> Result<(), ErrorCode> {
         if group_id.is_empty() || group_id.len() > limits::CONSUMER_GROUP_ID_BYTES_MAX {
             return Err(ErrorCode::INVALID_GROUP_ID);
         }
+        if self.claimed.contains_key(group_id) {
+            return Err(ErrorCode::GROUP_ID_NOT_FOUND);
+        }
         if let Some(group) = self.groups.get(group_id) {
-            return group.check_txn_commit(generation, member_id, instance);
+            return group.check_txn_commit(generation, member_id, instance, partitions);
         }
         if generation >= 0 {
             return Err(ErrorCode::ILLEGAL_GENERATION);
@@ -292,6 +306,8 @@ impl Outbox for Collected<'_> {
     fn meta(&mut self, entry: MetaEntry) {
         self.0.push(entry);
     }
+
+    fn match_topics(&mut self, _: MatchJob) {}
 
     fn random_uuid(&mut self) -> Uuid {
         Uuid::ZERO

@@ -163,7 +163,7 @@ impl Broker {
 fn expected(request: &InitProducerIdRequest<'_>) -> Result<Option<ProducerIdentity>, ErrorCode> {
     match (request.producer_id, request.producer_epoch) {
         (-1, -1) => Ok(None),
-        (-1, _) | (_, -1) => Err(ErrorCode::INVALID_REQUEST),
-        (id, epoch) => Ok(Some(ProducerIdentity { id, epoch })),
+        (id, epoch) if id >= 0 && epoch >= 0 => Ok(Some(ProducerIdentity { id, epoch })),
+        _ => Err(ErrorCode::INVALID_REQUEST),
     }
 }

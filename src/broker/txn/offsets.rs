@@ -96,7 +96,19 @@ impl Broker {
             error => error,
         })?;
         let generation = request.generation_id_or_member_epoch;
-        self.groups.check_txn_commit(group, generation, request.member_id, request.group_instance_id)
+        let by_id = version >= TOPIC_ID_VERSION;
+        let told = request.topics.iter().filter_map(|topic| {
+            let id = if by_id { Some(topic.topic_id) } else { self.topics.id_of(topic.name) };
+            Some((id?, topic.partitions.iter().map(|partition| partition.partition_index)))
+        });
+        let told: Vec<_> = told.flat_map(|(id, of)| of.map(move |partition| (id, partition))).collect();
+        let member_id = request.member_id;
+        let checked = self.groups.check_txn_commit(group, generation, member_id, request.group_instance_id, &told);
+        checked.map_err(|error| match error {
+            // Older clients know generations only.
+            ErrorCode::STALE_MEMBER_EPOCH if !by_id => ErrorCode::ILLEGAL_GENERATION,
+            error => error,
+        })
     }
 
     /// Keeps one offset until the transaction ends; `end_bytes` is what its end takes of the log so far.

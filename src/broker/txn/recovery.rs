@@ -41,6 +41,7 @@ impl Broker {
         let count = hanging.len() + pending.len();
         for (id, ended) in hanging {
             if !self.has_space_for_txn(marker_cost()) {
+                self.met_full_disk(now);
                 return self.set_timer(now.mono_us + limits::SPACE_PROBE_US, Timer::Txns);
             }
             let Ended { producer_id, epoch: producer_epoch, committed } = ended;
@@ -52,6 +53,7 @@ impl Broker {
         for (group, producer_id, committed) in pending {
             let bytes = self.groups.pending_bytes(&group, producer_id);
             if !self.has_space_for_txn(bytes) {
+                self.met_full_disk(now);
                 return self.set_timer(now.mono_us + limits::SPACE_PROBE_US, Timer::Txns);
             }
             self.gather.reserve(bytes);

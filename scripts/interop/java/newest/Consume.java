@@ -53,7 +53,7 @@ final class Consume {
     }
 
     private KafkaConsumer<String, String> member(String group, String... more) {
-        List<String> pairs = new ArrayList<>(List.of("group.id", group, "group.protocol", protocol, "metadata.max.age.ms", "1000"));
+        List<String> pairs = new ArrayList<>(List.of("group.id", group, "group.protocol", protocol, "metadata.max.age.ms", "1000", "allow.auto.create.topics", "false"));
         if (!modern) pairs.addAll(List.of("heartbeat.interval.ms", "200", "session.timeout.ms", "6000"));
         pairs.addAll(List.of(more));
         return Env.consumer(pairs.toArray(new String[0]));
@@ -103,7 +103,7 @@ final class Consume {
             }
         });
         Out.step("unknown-topic", () -> {
-            try (var consumer = member("g-assign", "allow.auto.create.topics", "false", "default.api.timeout.ms", "3000")) {
+            try (var consumer = member("g-assign", "default.api.timeout.ms", "3000")) {
                 String partitions = Out.tried(() -> consumer.partitionsFor("c-never-made"));
                 consumer.assign(List.of(new TopicPartition("c-never-made", 0)));
                 return partitions + " " + consumer.poll(Duration.ofMillis(500)).count() + " "

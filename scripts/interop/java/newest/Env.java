@@ -9,6 +9,7 @@ import java.util.Set;
 import java.util.TreeMap;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.consumer.Consumer;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
@@ -37,6 +38,7 @@ final class Env {
 
     static void open(String address) {
         bootstrap = address;
+        if (admin != null) admin.close(Duration.ZERO);
         admin = Admin.create(properties("client.id", "interop-admin"));
     }
 
@@ -66,6 +68,10 @@ final class Env {
         for (int i = 0; i < configs.length; i += 2) map.put(configs[i], configs[i + 1]);
         admin.createTopics(Set.of(new NewTopic(name, partitions, (short) 1).configs(map))).all().get();
         Out.await("topic " + name, 20, () -> exists(name, partitions));
+        // Its leaders may still be on their way: this asks them, again and again.
+        Map<TopicPartition, OffsetSpec> ask = new HashMap<>();
+        for (int i = 0; i < partitions; i++) ask.put(new TopicPartition(name, i), OffsetSpec.latest());
+        admin.listOffsets(ask).all().get();
         return name;
     }
 

@@ -6,10 +6,10 @@ public final class Main {
     private Main() {}
 
     public static void main(String[] args) throws Exception {
-        Env.open(args[0]);
         List<String> areas = Arrays.asList(args).subList(1, args.length);
         for (String area : areas) {
             Out.area(area);
+            Env.open(args[0]);
             switch (area) {
                 case "produce" -> Produce.run();
                 case "txn" -> Transactions.run();
