@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::admin::resource;
 use super::dispatch::Request;
 use super::gather::Gather;
 use super::groups::{
@@ -131,12 +130,6 @@ impl Broker {
             assignment_interval_ms: Some(configs.consumer_assignment_interval_ms.into()),
         };
         self.groups.set_overrides(group, overrides);
-    }
-
-    /// The same for all groups that have configurations, after a start.
-    pub(super) fn override_groups(&mut self) {
-        let names: Vec<String> = self.resource_configs.names(resource::GROUP).map(String::from).collect();
-        names.iter().for_each(|name| self.override_group(name));
     }
 
     /// Carries out the coordinator's timers that are due.

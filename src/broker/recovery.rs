@@ -86,6 +86,7 @@ impl Recovering {
             broker_configs,
             features: Default::default(),
             resource_configs: Default::default(),
+            scram: Default::default(),
             timers: Default::default(),
             rolling: None,
             next_job: 0,
@@ -138,6 +139,7 @@ impl Recovering {
             metalog::TXN => self.broker.txns.apply(entry)?,
             metalog::PRODUCER_IDS => self.broker.producer_ids.apply(entry)?,
             metalog::BROKER_CONFIG => self.broker.broker_configs.apply(entry)?,
+            metalog::SCRAM => self.broker.scram.apply(entry)?,
             metalog::RESOURCE_CONFIG => self.broker.resource_configs.apply(entry)?,
             metalog::FEATURE => self.broker.features.apply(entry)?,
             table => return Err(format!("metadata of kind {table} is unknown to this program")),
@@ -244,7 +246,6 @@ impl Recovering {
         }
         broker.remove_segments();
         broker.schedule_retention(now);
-        broker.override_groups();
         broker.groups.recovered(now);
         broker.group_configs_recovered(now);
         broker.share_recovered(now);
