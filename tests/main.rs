@@ -10,6 +10,7 @@ mod harness;
 mod man;
 mod net;
 mod records;
+mod share;
 mod sim;
 mod tidy;
 mod txn;

@@ -13,6 +13,8 @@ pub enum WorkJob {
     Produce { job: u64, parts: Vec<WorkPart> },
     /// A regular expression with which a group subscribes to topics.
     Match(MatchJob),
+    /// A regular expression with which an administrator asks for transactional ids; the job's version is its number.
+    MatchTransactions(MatchJob),
 }
 
 /// Record data of one partition of a Produce request that headers alone cannot settle.
@@ -33,6 +35,7 @@ pub enum WorkDone {
         parts: Vec<Result<Bytes, Rejected>>,
     },
     Match(MatchDone),
+    MatchTransactions(MatchDone),
 }
 
 /// Does a job. Memory is bounded by the limits of decompression; bad input is an error of its part.
@@ -43,6 +46,7 @@ pub fn run(job: WorkJob) -> WorkDone {
             WorkDone::Produce { job, parts: parts.iter().map(|part| settle(part, &mut scratch)).collect() }
         }
         WorkJob::Match(job) => WorkDone::Match(match_topics(&job)),
+        WorkJob::MatchTransactions(job) => WorkDone::MatchTransactions(match_topics(&job)),
     }
 }
 
