@@ -15,7 +15,9 @@ use super::topics::Topic;
 use super::work::{WorkJob, WorkPart};
 use super::{Broker, Now};
 use crate::wal::{GroupSeq, PartitionId, PlannedBatch};
-use crate::wire::batch::{self, Batch, BatchHeader, ProduceChecks, RecordError, Rejected, RejectedKind, TimestampPolicy};
+use crate::wire::batch::{
+    self, Batch, BatchHeader, ProduceChecks, RecordError, Rejected, RejectedKind, TimestampPolicy,
+};
 use crate::wire::msg::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
 };

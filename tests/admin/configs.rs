@@ -202,19 +202,17 @@ fn a_list_never_grows_beyond_what_one_entry_may_hold() {
 fn settings_that_are_not_enforced_are_not_accepted() {
     let mut h = Harness::new();
     must_create(&mut h, topic("t"));
-    for (name, value) in [("compression.type", "zstd"), ("remote.storage.enable", "true")] {
-        let (error, why) = alter(&mut h, TOPIC, "t", &[(SET, name, Some(value))]);
-        assert_eq!(error, ErrorCode::INVALID_CONFIG);
-        let tiers =
-            "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log \
-                     storage.";
-        let expected = format!("{name}={value} is not available in this version");
-        assert_eq!(why, if name == "remote.storage.enable" { tiers } else { &expected });
-        let wanted = CreatableTopic { configs: vec![config(name, value)], ..topic("u") };
-        assert_eq!(created(&create(&mut h, 7, vec![wanted]))[0].1, ErrorCode::INVALID_CONFIG);
-        let default = described(&mut h, TOPIC, "t", name).0;
-        assert_eq!(alter(&mut h, TOPIC, "t", &[(SET, name, Some(&default))]).0, ErrorCode::NONE);
-    }
+    let (name, value) = ("remote.storage.enable", "true");
+    let (error, why) = alter(&mut h, TOPIC, "t", &[(SET, name, Some(value))]);
+    assert_eq!(error, ErrorCode::INVALID_CONFIG);
+    assert_eq!(
+        why,
+        "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log storage."
+    );
+    let wanted = CreatableTopic { configs: vec![config(name, value)], ..topic("u") };
+    assert_eq!(created(&create(&mut h, 7, vec![wanted]))[0].1, ErrorCode::INVALID_CONFIG);
+    let default = described(&mut h, TOPIC, "t", name).0;
+    assert_eq!(alter(&mut h, TOPIC, "t", &[(SET, name, Some(&default))]).0, ErrorCode::NONE);
 }
 
 #[test]

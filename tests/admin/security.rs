@@ -27,8 +27,10 @@ fn alter(
     told.map(|r| (r.user.to_owned(), r.error_code, r.error_message.unwrap_or("").to_owned())).collect()
 }
 
-/// Each user with error, mechanisms and iterations.
-fn users(h: &mut Harness, users: Option<&[&str]>) -> Vec<(String, ErrorCode, Vec<(i8, i32)>)> {
+/// A user with error, mechanisms and iterations.
+type User = (String, ErrorCode, Vec<(i8, i32)>);
+
+fn users(h: &mut Harness, users: Option<&[&str]>) -> Vec<User> {
     let users = users.map(|users| users.iter().map(|name| UserName { name }).collect());
     let answer = h.call(0, &DescribeUserScramCredentialsRequest { users });
     let response: DescribeUserScramCredentialsResponse<'_> = answer.decode();

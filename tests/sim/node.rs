@@ -11,7 +11,9 @@ use chronik::wal::reader::Reader;
 use chronik::wal::recovery::recover;
 use chronik::wal::settings::{FsyncMode, LogOptions};
 use chronik::wal::writer::Writer;
-use chronik::wal::{checkpoint, remove_segment, sync_newest, Group, GroupSeq, ReadDone, ReadJob, SegmentId, Splice, Written};
+use chronik::wal::{
+    checkpoint, remove_segment, sync_newest, Group, GroupSeq, ReadDone, ReadJob, SegmentId, Splice, Written,
+};
 use chronik::wire::Uuid;
 
 use super::disk::SimDisk;

@@ -55,6 +55,9 @@ struct End {
     order: u64,
 }
 
+/// An offset in a transaction: group, topic and partition; offset and metadata.
+type Committed = ((String, String, i32), (i64, String));
+
 /// All transactions.
 #[derive(Debug, Default)]
 pub struct Txns {
@@ -67,7 +70,7 @@ pub struct Txns {
     /// With metadata in files, an end that recovery is carrying out partition by partition.
     carried_out: BTreeMap<i64, bool>,
     /// Offsets that transactions have committed and not ended yet, by producer and epoch.
-    offsets: BTreeMap<(i64, i16), Vec<((String, String, i32), (i64, String))>>,
+    offsets: BTreeMap<(i64, i16), Vec<Committed>>,
     /// Transactions that were committed and acknowledged; so that a run in which none is does not count.
     pub commits: u64,
 }
@@ -272,7 +275,7 @@ impl Model {
     }
 }
 
-fn offsets_of(request: &TxnOffsetCommitRequest) -> Vec<((String, String, i32), (i64, String))> {
+fn offsets_of(request: &TxnOffsetCommitRequest) -> Vec<Committed> {
     let mut offsets = Vec::new();
     for topic in &request.topics {
         for part in &topic.partitions {
