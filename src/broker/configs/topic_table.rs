@@ -278,8 +278,6 @@ mod tests {
     #[test]
     fn what_cannot_be_honoured_is_refused_with_a_sentence() {
         let config = Config::default();
-        let why = find("unclean.leader.election.enable").unwrap().check(&config, "true").unwrap_err();
-        assert_eq!(why, "unclean.leader.election.enable=true is not available in this version");
         let never = Config { fsync: Fsync::Never, ..Config::default() };
         let flush = find("flush.messages").unwrap();
         assert!(flush.check(&config, "1").is_ok());

@@ -256,7 +256,7 @@ impl Model {
         topic.id = Some(id);
         let range = PartitionId { topic: id, partition: 0 }..=PartitionId { topic: id, partition: i32::MAX };
         for (_, log) in self.logs.range(range) {
-            for placed in log.up_to(u64::MAX) {
+            for placed in log.up_to(u64::MAX).iter().filter(|placed| placed.batch.marker.is_none()) {
                 let meant = self.sent.get(&placed.batch.tag).map(|sent| sent.topic.as_str());
                 hold!(meant == Some(name), "batch {} stands in {name}, meant for {meant:?}", placed.batch.tag);
             }
