@@ -55,19 +55,40 @@ const KEYS: &[ApiKey] = &[
     ApiKey::CONSUMER_GROUP_DESCRIBE,
     ApiKey::LIST_CONFIG_RESOURCES,
     ApiKey::DESCRIBE_TOPIC_PARTITIONS,
+    ApiKey::SHARE_GROUP_HEARTBEAT,
+    ApiKey::SHARE_GROUP_DESCRIBE,
+    ApiKey::SHARE_FETCH,
+    ApiKey::SHARE_ACKNOWLEDGE,
+    ApiKey::INITIALIZE_SHARE_GROUP_STATE,
+    ApiKey::READ_SHARE_GROUP_STATE,
+    ApiKey::WRITE_SHARE_GROUP_STATE,
+    ApiKey::DELETE_SHARE_GROUP_STATE,
+    ApiKey::READ_SHARE_GROUP_STATE_SUMMARY,
+    ApiKey::DESCRIBE_SHARE_GROUP_OFFSETS,
+    ApiKey::ALTER_SHARE_GROUP_OFFSETS,
+    ApiKey::DELETE_SHARE_GROUP_OFFSETS,
 ];
+
+/// Version 0 of these was a trial in Kafka 4.0, which it took back.
+const FROM_VERSION_1: [ApiKey; 4] =
+    [ApiKey::SHARE_GROUP_HEARTBEAT, ApiKey::SHARE_GROUP_DESCRIBE, ApiKey::SHARE_FETCH, ApiKey::SHARE_ACKNOWLEDGE];
 
 /// All served APIs with their versions.
 pub fn served() -> impl Iterator<Item = Served> {
     KEYS.iter().filter_map(|key| {
         let api = key.api()?;
-        Some(Served { key: *key, min: api.min, max: api.stable })
+        Some(Served { key: *key, min: first(*key, api.min), max: api.stable })
     })
 }
 
 /// Whether a request of this version is served.
 pub fn is_served(key: ApiKey, version: i16) -> bool {
-    KEYS.contains(&key) && key.api().is_some_and(|api| (api.min..=api.stable).contains(&version))
+    KEYS.contains(&key) && key.api().is_some_and(|api| (first(key, api.min)..=api.stable).contains(&version))
+}
+
+/// The first version that is served of those that are described.
+fn first(key: ApiKey, described: i16) -> i16 {
+    described.max(i16::from(FROM_VERSION_1.contains(&key)))
 }
 
 #[cfg(test)]

@@ -126,6 +126,7 @@ impl Broker {
             entries.extend(moved.map(|log| topics::log_start_entry(log.id, Some(log.start_offset))));
         }
         self.groups.snapshot(&mut entries);
+        self.share.snapshot(&mut entries);
         self.txns.snapshot(&mut entries);
         entries
     }

@@ -89,6 +89,9 @@ impl Broker {
             self.close(req.to.conn, "the disk is full, so the group coordinator can promise nothing");
             return Ok(());
         }
+        if req.to.key == ApiKey::DELETE_GROUPS.0 {
+            self.end_share_groups_of(req)?;
+        }
         let (host, port) = self.advertised(req.to.conn);
         let peer = self.conns.info(req.to.conn).map(|info| info.peer.ip().to_canonical().to_string());
         let peer = format!("/{}", peer.unwrap_or_default());

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::apis;
 use super::groups::GROUP_APIS;
 use super::reply::ReplyTo;
+use super::share::SHARE_APIS;
 use super::{Broker, ConnId, Now};
 use crate::wire::msg::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
 use crate::wire::{self, ApiKey, DecodeError, ErrorCode, HeaderError, RequestHeader};
@@ -66,6 +67,7 @@ impl Broker {
             ApiKey::DESCRIBE_TRANSACTIONS => self.describe_transactions(request),
             ApiKey::LIST_TRANSACTIONS => self.list_transactions(request),
             key if GROUP_APIS.contains(&key) => self.group_request(request),
+            key if SHARE_APIS.contains(&key) => self.share_request(key, request),
             ApiKey::DESCRIBE_CONFIGS => self.describe_configs(request),
             ApiKey::ALTER_CONFIGS => self.alter_configs(request),
             ApiKey::DESCRIBE_LOG_DIRS => self.describe_log_dirs(request),

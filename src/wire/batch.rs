@@ -9,7 +9,7 @@ use std::fmt;
 use byteorder::{BigEndian, ByteOrder};
 
 pub use super::batch_builder::{recompress, BatchBuilder, RecordHeader};
-pub use super::compress::{CompressError, Compression, DECOMPRESSED_BYTES_MAX};
+pub use super::compress::{CompressError, Compression, Target, DECOMPRESSED_BYTES_MAX};
 pub use super::record::{
     first_at_or_after, first_at_or_after_from, offset_of_max_timestamp, records, validate_records, Headers, Record,
     RecordFacts, RecordIter,

@@ -69,11 +69,11 @@ impl Allowed {
         Ok(Allowed { rules })
     }
 
-    /// The rule for a place: one that the step names comes first.
-    pub fn rule(&self, path: &str, marked: &[String]) -> Option<&Rule> {
-        let here = |rule: &&Rule| rule.paths.iter().any(|pattern| matches(pattern, path));
-        let named = self.rules.iter().filter(|rule| rule.marked_only && marked.contains(&rule.id)).find(here);
-        named.or_else(|| self.rules.iter().filter(|rule| !rule.marked_only).find(here))
+    /// The rules for a place: those that the step names come first.
+    pub fn rules<'a>(&'a self, path: &'a str, marked: &'a [String]) -> impl Iterator<Item = &'a Rule> {
+        let here = move |rule: &&Rule| rule.paths.iter().any(|pattern| matches(pattern, path));
+        let named = self.rules.iter().filter(|rule| rule.marked_only && marked.contains(&rule.id)).filter(here);
+        named.chain(self.rules.iter().filter(|rule| !rule.marked_only).filter(here))
     }
 
     /// The table for people.
@@ -96,22 +96,29 @@ impl Allowed {
     }
 }
 
-/// `*.a.b` fits every path that ends so; other patterns fit one path.
+/// `*.a.b` fits every path that ends so; other patterns fit one path. In a path elements of lists may bear their names,
+/// as in `DescribeConfigs.results.configs[retention.ms].value`; a pattern without them fits all elements.
 fn matches(pattern: &str, path: &str) -> bool {
-    match pattern.strip_prefix('*') {
+    let fits = |path: &str| match pattern.strip_prefix('*') {
         Some(end) => path.ends_with(end),
         None => pattern == path,
+    };
+    if pattern.contains('[') {
+        return fits(path);
     }
+    let parts = path.split('[').map(|part| part.split_once(']').map_or(part, |(_, rest)| rest));
+    fits(&parts.collect::<String>())
 }
 
 #[test]
 fn a_rule_is_found_by_its_place_and_its_mark() {
     let list = "id: a\nwhere: *.x\nhow: any\nwhy: r\n\nid: b\nwhere: P.q.x R.s\nhow: 1 here 2 where marked\nwhy: s\n";
     let allowed = Allowed::parse(list).unwrap();
-    let id = |path: &str, marked: &[String]| allowed.rule(path, marked).map(|rule| rule.id.clone());
+    let id = |path: &str, marked: &[String]| allowed.rules(path, marked).next().map(|rule| rule.id.clone());
     assert_eq!(id("P.q.x", &[]).as_deref(), Some("a"));
     assert_eq!(id("P.q.x", &["b".into()]).as_deref(), Some("b"));
     assert_eq!(id("R.s", &[]), None);
+    assert!(matches("*.c[x].v", "A.c[x].v") && matches("A.c.v", "A.c[x].v") && !matches("A.c[y].v", "A.c[x].v"));
     assert_eq!(allowed.rules[1].how, How::Pair("1".into(), "2".into()));
     assert!(Allowed::parse("id: a\nhow: sometimes\n").is_err());
 }

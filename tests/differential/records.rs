@@ -27,6 +27,8 @@ pub fn decode(records: &[u8]) -> Value {
 fn of_batch(batch: &Batch<'_>) -> Value {
     let header = &batch.header;
     let int = |name: &str, value: i64| (name.to_string(), Value::Int(value));
+    // Markers are the server's own, and so is the moment at which it writes them.
+    let time = |name: &str, ms: i64| int(name, if header.is_control() { 0 } else { ms });
     let mut scratch = Vec::new();
     let records = match batch::records(batch, &mut scratch, DECOMPRESSED_BYTES_MAX) {
         Err(error) => Value::Text(format!("unreadable records: {error}")),
@@ -38,7 +40,7 @@ fn of_batch(batch: &Batch<'_>) -> Value {
                         let headers = record.headers.map(|header| Value::Text(format!("{header:?}"))).collect();
                         Value::Struct(vec![
                             int("offset", record.offset(header)),
-                            int("timestamp", record.timestamp(header)),
+                            time("timestamp", record.timestamp(header)),
                             ("key".into(), readable(record.key)),
                             ("value".into(), readable(record.value)),
                             ("headers".into(), Value::List(headers)),
@@ -55,8 +57,8 @@ fn of_batch(batch: &Batch<'_>) -> Value {
         int("magic", header.magic.into()),
         int("attributes", header.attributes.into()),
         ("crc_is_right".into(), Value::Bool(batch::verify_crc(batch.bytes))),
-        int("base_timestamp", header.base_timestamp),
-        int("max_timestamp", header.max_timestamp),
+        time("base_timestamp", header.base_timestamp),
+        time("max_timestamp", header.max_timestamp),
         int("producer_id", header.producer_id),
         int("producer_epoch", header.producer_epoch.into()),
         int("base_sequence", header.base_sequence.into()),

@@ -50,7 +50,7 @@ fn bytes_of(found: ReadFound) -> Vec<u8> {
     match found {
         ReadFound::Splices(splices, _) => content(&splices),
         ReadFound::Converted(bytes, _) => bytes.to_vec(),
-        ReadFound::Record(_) => panic!("a record for a fetch"),
+        ReadFound::Record(_) | ReadFound::Batches(..) => panic!("something else for a fetch"),
     }
 }
 

@@ -92,16 +92,15 @@ impl Broker {
         for partition in topic.partitions.iter().filter(|partition| partition.log.start_offset > 0) {
             seq = self.append_meta(topics::log_start_entry(partition.log.id, None));
         }
-        let mut waiting = BTreeSet::new();
         for partition in &topic.partitions {
             for range in partition.log.ranges() {
                 self.segments.remove_live(range.segment, seq);
             }
-            waiting.extend(&partition.fetches);
         }
         ::log::info!("topic {} ({}) is deleted", topic.name, topic.id);
-        self.wake_all_fetches_of(now, waiting.into_iter().collect());
+        self.topic_gone(now, &topic.partitions);
         self.topic_was_deleted(now, &topic.name);
+        self.share_topic_deleted(now, topic.id);
         self.topics_have_changed();
         if self.segments.wants_checkpoint() {
             self.checkpoint.want();

@@ -214,6 +214,43 @@ pub static BROKER_CONFIGS: &[BrokerConfig] = &[
     option("group.max.session.timeout.ms", int(1), Never, |c| c.group_max_session_timeout_ms.to_string()),
     option("group.max.size", int(1), Never, |c| c.group_max_size.to_string()),
     option("group.min.session.timeout.ms", int(1), Never, |c| c.group_min_session_timeout_ms.to_string()),
+    option("group.share.assignment.interval.ms", int(0), Never, |c| c.share.assignment_interval_ms.to_string()),
+    fact(
+        "group.share.assignors",
+        Kind::Text,
+        Never,
+        |_| "simple".into(),
+        "The assignor of share groups; there is one.",
+    ),
+    option("group.share.delivery.count.limit", int(2), Never, |c| c.share.delivery_count_limit.to_string()),
+    option("group.share.heartbeat.interval.ms", int(1), Never, |c| c.share.heartbeat_interval_ms.to_string()),
+    option("group.share.max.assignment.interval.ms", int(0), Never, |c| c.share.max_assignment_interval_ms.to_string()),
+    option("group.share.max.delivery.count.limit", int(2), Never, |c| c.share.max_delivery_count_limit.to_string()),
+    option("group.share.max.heartbeat.interval.ms", int(1), Never, |c| c.share.max_heartbeat_interval_ms.to_string()),
+    option("group.share.max.partition.max.record.locks", int(100), Never, |c| {
+        c.share.max_partition_max_record_locks.to_string()
+    }),
+    option("group.share.max.record.lock.duration.ms", int(1), Never, |c| {
+        c.share.max_record_lock_duration_ms.to_string()
+    }),
+    option("group.share.max.session.timeout.ms", int(1), Never, |c| c.share.max_session_timeout_ms.to_string()),
+    option("group.share.max.share.sessions", int(1), Never, |c| c.share.max_share_sessions.to_string()),
+    option("group.share.max.size", int(1), Never, |c| c.share.max_size.to_string()),
+    option("group.share.min.assignment.interval.ms", int(0), Never, |c| c.share.min_assignment_interval_ms.to_string()),
+    option("group.share.min.delivery.count.limit", int(2), Never, |c| c.share.min_delivery_count_limit.to_string()),
+    option("group.share.min.heartbeat.interval.ms", int(1), Never, |c| c.share.min_heartbeat_interval_ms.to_string()),
+    option("group.share.min.partition.max.record.locks", int(100), Never, |c| {
+        c.share.min_partition_max_record_locks.to_string()
+    }),
+    option("group.share.min.record.lock.duration.ms", int(1), Never, |c| {
+        c.share.min_record_lock_duration_ms.to_string()
+    }),
+    option("group.share.min.session.timeout.ms", int(1), Never, |c| c.share.min_session_timeout_ms.to_string()),
+    option("group.share.partition.max.record.locks", int(100), Never, |c| {
+        c.share.partition_max_record_locks.to_string()
+    }),
+    option("group.share.record.lock.duration.ms", int(1), Never, |c| c.share.record_lock_duration_ms.to_string()),
+    option("group.share.session.timeout.ms", int(1), Never, |c| c.share.session_timeout_ms.to_string()),
     fact("inter.broker.listener.name", Kind::Text, Never, |_| "PLAINTEXT".into(), "The name of the one listener."),
     fact(
         "listener.security.protocol.map",
@@ -283,6 +320,9 @@ pub static BROKER_CONFIGS: &[BrokerConfig] = &[
     default("log.segment.delete.delay.ms", long(0), |_| "0".into()),
     option("max.connections", int(0), NotHere, |c| c.max_connections.to_string()),
     option("max.connections.per.ip", int(0), NotHere, |c| c.max_connections_per_ip.to_string()),
+    option("max.incremental.fetch.session.cache.slots", int(0), Never, |c| {
+        c.max_incremental_fetch_session_cache_slots.to_string()
+    }),
     fact(
         "max.request.partition.size.limit",
         int(1),
