@@ -30,6 +30,7 @@ pub mod producers;
 pub mod recovery;
 pub mod reply;
 mod retention;
+pub mod scram;
 pub mod segments;
 pub mod settings;
 pub mod share;
@@ -108,6 +109,7 @@ pub struct Broker {
     broker_configs: configs::BrokerConfigs,
     features: features::Features,
     resource_configs: configs::ResourceConfigs,
+    scram: scram::Scram,
     timers: BTreeSet<(u64, Timer)>,
     /// The segment for which a roll is timed.
     rolling: Option<SegmentId>,

@@ -26,7 +26,7 @@ pub mod writer;
 
 pub use error::{Fatal, RecoverError};
 pub use format::cost_bytes;
-pub use segment::remove as remove_segment;
+pub use segment::{remove as remove_segment, sync_newest};
 
 use std::sync::Arc;
 

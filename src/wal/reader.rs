@@ -176,7 +176,7 @@ impl Reader {
         let mut is_first = true;
         let mut left = u64::from(bytes_max);
         let mut runs = RunSource::new(&self.cache, segment, id, place, offset, i64::MIN)?;
-        while let Some(run) = runs.next()?.filter(|run| run.base_offset < end_offset) {
+        while let Some(run) = runs.next(&self.cache)?.filter(|run| run.base_offset < end_offset) {
             let mut cursor = BatchCursor::new(segment, run, &mut self.buf);
             while let Some(found) = cursor.next()? {
                 if found.header.last_offset() < offset {
@@ -209,7 +209,7 @@ impl Reader {
         for place in places {
             let Some(segment) = self.cache.open(place.segment)? else { continue };
             let mut runs = RunSource::new(&self.cache, &segment, id, place, range.0, timestamp)?;
-            while let Some(run) = runs.next()?.filter(|run| run.base_offset < range.1) {
+            while let Some(run) = runs.next(&self.cache)?.filter(|run| run.base_offset < range.1) {
                 if run.max_timestamp < timestamp {
                     continue;
                 }
@@ -262,7 +262,7 @@ impl Reader {
             // Runs that are no newer than the best so far need not be looked at.
             let least = newest.as_ref().map_or(i64::MIN, |(_, run)| run.max_timestamp);
             let mut runs = RunSource::new(&self.cache, &segment, id, place, range.0, least)?;
-            while let Some(run) = runs.next()?.filter(|run| run.base_offset < range.1) {
+            while let Some(run) = runs.next(&self.cache)?.filter(|run| run.base_offset < range.1) {
                 let is_newer = newest.as_ref().is_none_or(|(_, best)| run.max_timestamp > best.max_timestamp);
                 if is_newer && !exact.contains_key(&(run.segment, run.position)) {
                     newest = Some((segment.clone(), run));
@@ -370,12 +370,12 @@ impl<'a> RunSource<'a> {
         }
     }
 
-    fn next(&mut self) -> Result<Option<RunRef>, ReadError> {
+    fn next(&mut self, cache: &ReadCache) -> Result<Option<RunRef>, ReadError> {
         match self {
             RunSource::Given { runs, id, offset } => {
                 Ok(runs.find(|run| run.id == *id && run.last_offset >= *offset).copied())
             }
-            RunSource::Footer(runs) => runs.next(),
+            RunSource::Footer(runs) => runs.next(cache),
         }
     }
 }

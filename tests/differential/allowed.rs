@@ -9,6 +9,8 @@ pub enum How {
     Text,
     /// Made up by the server: values stand for each other one to one.
     Alias,
+    /// A time of the server's clock: within some minutes of the other, and given if the other is.
+    Time,
     /// A list whose order means nothing.
     Unordered,
     /// A number that is at least, or at most, Kafka's.
@@ -55,6 +57,7 @@ impl Allowed {
                 "any" => How::Any,
                 "text" => How::Text,
                 "alias" => How::Alias,
+                "time" => How::Time,
                 "unordered" => How::Unordered,
                 "at least" => How::AtLeast,
                 "at most" => How::AtMost,
@@ -84,6 +87,7 @@ impl Allowed {
                 How::Any => "any value".to_string(),
                 How::Text => "another text".to_string(),
                 How::Alias => "another value, used alike".to_string(),
+                How::Time => "another moment".to_string(),
                 How::Unordered => "another order".to_string(),
                 How::AtLeast => "more than Kafka's".to_string(),
                 How::AtMost => "less than Kafka's".to_string(),

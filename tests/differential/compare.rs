@@ -11,6 +11,9 @@ use super::value::Value;
 /// How many differences of one step are shown.
 const SHOWN_MAX: usize = 6;
 
+/// How far two servers' times for the same event may lie apart: a busy machine takes its time.
+const TIME_MS_MAX: u64 = 300_000;
+
 /// One place where the answers differ.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Difference {
@@ -88,7 +91,7 @@ impl Comparison<'_> {
             (theirs, ours) if theirs == ours => {}
             (theirs, ours) => {
                 let path = format!("{api}.outcome");
-                self.differ(&path, "outcome", shown(theirs), shown(ours));
+                self.differ(&path, "outcome", theirs.to_string(), ours.to_string());
             }
         }
     }
@@ -126,7 +129,7 @@ impl Comparison<'_> {
             (Value::List(theirs), Value::List(ours)) if have_identities(theirs) && have_identities(ours) => {
                 self.aligned(path, place, theirs, ours);
             }
-            (Value::Id(_), Value::Id(_)) if self.is_alias(kafka, chronik) => {}
+            (Value::Id(_), Value::Id(_)) if self.is_alias("uuid", kafka, chronik) => {}
             (kafka, chronik) if kafka == chronik => {}
             (kafka, chronik) => {
                 let field = path.rsplit('.').next().unwrap_or("");
@@ -190,7 +193,8 @@ impl Comparison<'_> {
             let allows = match &rule.how {
                 How::Any => true,
                 How::Text => is_absent(kafka) || !is_absent(chronik),
-                How::Alias => self.is_alias(kafka, chronik),
+                How::Alias => self.is_alias(&rule.id, kafka, chronik),
+                How::Time => are_close(kafka, chronik),
                 How::AtLeast => kafka.int() < chronik.int(),
                 How::AtMost => kafka.int() > chronik.int(),
                 How::Unordered => false,
@@ -205,15 +209,15 @@ impl Comparison<'_> {
     }
 
     /// Whether two made-up values stand for each other. The first time they meet they do, unless one of them stands for
-    /// another value already.
-    fn is_alias(&mut self, kafka: &Value, chronik: &Value) -> bool {
+    /// another value already. Numbers of different kinds may be equal by chance: `kind` keeps them apart.
+    fn is_alias(&mut self, kind: &str, kafka: &Value, chronik: &Value) -> bool {
         if kafka == chronik {
             return true;
         }
         if is_absent(kafka) || is_absent(chronik) {
             return false;
         }
-        let (theirs, ours) = (kafka.to_string(), chronik.to_string());
+        let (theirs, ours) = (format!("{kind} {kafka}"), format!("{kind} {chronik}"));
         match (self.aliases.get(&theirs), self.back.get(&ours)) {
             (None, None) => {
                 self.aliases.insert(theirs.clone(), ours.clone());
@@ -227,20 +231,20 @@ impl Comparison<'_> {
 
     /// What an element of a list without an order is sorted by: all of it but made-up values, which are replaced.
     fn key(&self, path: &str, item: &Value, is_kafkas: bool) -> String {
-        let known = |value: &Value| {
-            let shown = value.to_string();
+        let known = |kind: &str, value: &Value| {
+            let shown = format!("{kind} {value}");
             let name = if is_kafkas { self.aliases.get(&shown).map(|_| shown) } else { self.back.get(&shown).cloned() };
             name.unwrap_or_default()
         };
         for rule in self.allowed.rules(path, self.marked) {
             match rule.how {
-                How::Any | How::Text => return String::new(),
-                How::Alias => return known(item),
+                How::Any | How::Text | How::Time => return String::new(),
+                How::Alias => return known(&rule.id, item),
                 _ => {}
             }
         }
         match item {
-            Value::Id(_) => known(item),
+            Value::Id(_) => known("uuid", item),
             Value::Struct(fields) => {
                 let parts = fields.iter().map(|(name, value)| self.key(&format!("{path}.{name}"), value, is_kafkas));
                 parts.collect::<Vec<_>>().join("|")
@@ -297,6 +301,14 @@ fn have_identities(items: &[Value]) -> bool {
     found.iter().all(Option::is_some) && found.windows(2).all(|pair| pair[0] != pair[1])
 }
 
+/// Whether both are times, and close to each other.
+fn are_close(kafka: &Value, chronik: &Value) -> bool {
+    match (kafka.int(), chronik.int()) {
+        (Some(theirs), Some(ours)) => theirs > 0 && ours > 0 && theirs.abs_diff(ours) < TIME_MS_MAX,
+        _ => false,
+    }
+}
+
 /// Null, empty, zero or -1: what stands where there is nothing.
 fn is_absent(value: &Value) -> bool {
     match value {
@@ -307,16 +319,6 @@ fn is_absent(value: &Value) -> bool {
         Value::Id(id) => id.is_zero(),
         Value::List(items) => items.is_empty(),
         _ => false,
-    }
-}
-
-fn shown(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Answer(value) => format!("an answer: {value}"),
-        Outcome::Closed => "closed".into(),
-        Outcome::Silent => "silent".into(),
-        Outcome::Unreadable(why) => format!("unreadable: {why}"),
-        Outcome::Impossible(why) => format!("the request could not be made: {why}"),
     }
 }
 

@@ -168,7 +168,11 @@ impl World {
                 let done = node.checkpoint(&job);
                 node.broker.checkpoint_done(now, done);
             }
-            Event::Remove(of, segment) if of == life => node.remove(segment),
+            Event::Remove(of, segment) if of == life => {
+                if let Err(why) = node.remove(segment) {
+                    self.log_failed(&why)?;
+                }
+            }
             _ => {}
         }
         Ok(())
