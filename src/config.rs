@@ -167,6 +167,8 @@ pub struct Config {
     pub queued_max_request_bytes: usize,
     /// Upper bound in bytes for the records of one Fetch response.
     pub fetch_max_bytes: usize,
+    /// Fetch sessions that may exist; 0 grants none.
+    pub max_incremental_fetch_session_cache_slots: usize,
 
     /// Defaults of topic configurations that were changed while the broker runs, by the broker's name for them.
     pub topic_defaults: BTreeMap<&'static str, String>,
@@ -178,6 +180,8 @@ pub struct Config {
     pub delete_topic_enable: bool,
     /// Largest record batch, in bytes (a topic's `max.message.bytes` overrides it).
     pub message_max_bytes: usize,
+    /// How batches are stored, by Kafka's name for it; `producer` leaves them as they come.
+    pub compression_type: &'static str,
     /// Whose time a record carries.
     pub log_message_timestamp_type: TimestampType,
     /// How far a CreateTime may lie in the past, in milliseconds; `i64::MAX` is no limit.
@@ -206,6 +210,30 @@ pub struct Config {
     pub group_max_session_timeout_ms: i64,
     /// Most members of one group.
     pub group_max_size: usize,
+    /// How long a member of a group whose assignment the broker makes may be silent, in milliseconds.
+    pub group_consumer_session_timeout_ms: i64,
+    /// Bounds of that for groups that configure it themselves.
+    pub group_consumer_min_session_timeout_ms: i64,
+    /// The other one.
+    pub group_consumer_max_session_timeout_ms: i64,
+    /// How often such members are told to send heartbeats, in milliseconds.
+    pub group_consumer_heartbeat_interval_ms: i64,
+    /// Bounds of that for groups that configure it themselves.
+    pub group_consumer_min_heartbeat_interval_ms: i64,
+    /// The other one.
+    pub group_consumer_max_heartbeat_interval_ms: i64,
+    /// Least time between two assignments of such a group, in milliseconds.
+    pub group_consumer_assignment_interval_ms: i64,
+    /// Bounds of that for groups that configure it themselves.
+    pub group_consumer_min_assignment_interval_ms: i64,
+    /// The other one.
+    pub group_consumer_max_assignment_interval_ms: i64,
+    /// Most members of one such group.
+    pub group_consumer_max_size: usize,
+    /// The assignors that members may ask for; the first is for those who do not.
+    pub group_consumer_assignors: &'static str,
+    /// In which direction a group with members may change between the classic and the consumer protocol.
+    pub group_consumer_migration_policy: &'static str,
     /// Offsets of an empty group are kept for this many milliseconds.
     pub offsets_retention_ms: i64,
     /// Longest metadata string of an offset commit, in bytes.
@@ -245,12 +273,14 @@ impl Default for Config {
             socket_request_max_bytes: 104_857_600,
             queued_max_request_bytes: 128 << 20,
             fetch_max_bytes: 57_671_680,
+            max_incremental_fetch_session_cache_slots: 1000,
 
             topic_defaults: BTreeMap::new(),
             num_partitions: 1,
             auto_create_topics_enable: true,
             delete_topic_enable: true,
             message_max_bytes: 1_048_588,
+            compression_type: "producer",
             log_message_timestamp_type: TimestampType::CreateTime,
             log_message_timestamp_before_max_ms: i64::MAX,
             log_message_timestamp_after_max_ms: 3_600_000,
@@ -266,6 +296,18 @@ impl Default for Config {
             group_min_session_timeout_ms: 6_000,
             group_max_session_timeout_ms: 1_800_000,
             group_max_size: 10_000,
+            group_consumer_session_timeout_ms: 45_000,
+            group_consumer_min_session_timeout_ms: 45_000,
+            group_consumer_max_session_timeout_ms: 60_000,
+            group_consumer_heartbeat_interval_ms: 5_000,
+            group_consumer_min_heartbeat_interval_ms: 5_000,
+            group_consumer_max_heartbeat_interval_ms: 15_000,
+            group_consumer_assignment_interval_ms: 1_000,
+            group_consumer_min_assignment_interval_ms: 0,
+            group_consumer_max_assignment_interval_ms: 15_000,
+            group_consumer_max_size: 10_000,
+            group_consumer_assignors: "uniform,range",
+            group_consumer_migration_policy: "bidirectional",
             offsets_retention_ms: 7 * DAY_MS,
             offset_metadata_max_bytes: 4096,
             share: ShareConfig::default(),

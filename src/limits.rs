@@ -91,6 +91,9 @@ pub const PARTITIONS_MAX: usize = 200_000;
 /// Partitions of one fetch that are read from disk at the same time; the others come with the next one.
 pub const FETCH_READS_MAX: usize = 64;
 
+/// Partitions that all fetch sessions together remember, some 300 bytes each. A session that would go beyond it is not granted.
+pub const FETCH_SESSION_PARTITIONS_MAX: usize = 500_000;
+
 /// Runs that are handed to a reader for one look-up.
 pub const READ_RUNS_MAX: usize = 1024;
 
@@ -220,3 +223,10 @@ pub const CONFIG_RESOURCES_MAX: usize = 10_000;
 pub const RESOURCE_CONFIGS_BYTES_MAX: usize = 16 << 10;
 
 const _: () = assert!(RESOURCE_CONFIGS_BYTES_MAX + CONSUMER_GROUP_ID_BYTES_MAX + 16_384 <= META_CHANGE_BYTES);
+
+/// Users that may have SCRAM credentials, and bytes of a user's name and of a salt; UNACCEPTABLE_CREDENTIAL beyond it.
+pub const SCRAM_USERS_MAX: usize = 100_000;
+pub const SCRAM_BYTES_MAX: usize = 4096;
+
+/// Partitions of all topics that one CreateTopics request may make (Kafka's); POLICY_VIOLATION beyond it.
+pub const CREATED_PARTITIONS_MAX: usize = 10_000;

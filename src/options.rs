@@ -360,6 +360,23 @@ fn check_sizes(config: &Config) -> Result<(), UsageError> {
         "--group-max-session-timeout-ms",
         config.group_max_session_timeout_ms as u64,
     )?;
+    let ordered = [
+        ("min-session-timeout-ms", config.group_consumer_min_session_timeout_ms),
+        ("session-timeout-ms", config.group_consumer_session_timeout_ms),
+        ("max-session-timeout-ms", config.group_consumer_max_session_timeout_ms),
+        ("min-heartbeat-interval-ms", config.group_consumer_min_heartbeat_interval_ms),
+        ("heartbeat-interval-ms", config.group_consumer_heartbeat_interval_ms),
+        ("max-heartbeat-interval-ms", config.group_consumer_max_heartbeat_interval_ms),
+        ("min-assignment-interval-ms", config.group_consumer_min_assignment_interval_ms),
+        ("assignment-interval-ms", config.group_consumer_assignment_interval_ms),
+        ("max-assignment-interval-ms", config.group_consumer_max_assignment_interval_ms),
+    ];
+    for three in ordered.chunks(3) {
+        for pair in three.windows(2) {
+            let (low, high) = (format!("group-consumer-{}", pair[0].0), format!("--group-consumer-{}", pair[1].0));
+            at_most(&low, pair[0].1 as u64, &high, pair[1].1 as u64)?;
+        }
+    }
     check_share(&config.share)
 }
 

@@ -4,6 +4,7 @@ mod admin;
 mod cli;
 mod codec;
 mod differential;
+mod fetch;
 mod groups;
 mod harness;
 mod man;

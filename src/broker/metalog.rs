@@ -31,6 +31,8 @@ pub const TXN: u8 = crate::wal::DECIDING_TABLE;
 /// Offsets that wait for the end of a transaction: scope = group id, key = producer id, partition and topic; value = order
 /// and offset (broker/groups/txn_offsets.rs).
 pub const TXN_OFFSET: u8 = 9;
+/// SCRAM credentials: scope = user, key = mechanism; value = iterations, salt and derived keys (broker/scram.rs).
+pub const SCRAM: u8 = 13;
 /// Configurations of groups and client metrics: scope = kind and name, key = empty; value = all that were set
 /// (broker/configs/resource_configs.rs).
 pub const RESOURCE_CONFIG: u8 = 14;

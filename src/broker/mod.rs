@@ -30,6 +30,7 @@ pub mod producers;
 pub mod recovery;
 pub mod reply;
 mod retention;
+pub mod scram;
 pub mod segments;
 pub mod settings;
 pub mod share;
@@ -108,6 +109,7 @@ pub struct Broker {
     broker_configs: configs::BrokerConfigs,
     features: features::Features,
     resource_configs: configs::ResourceConfigs,
+    scram: scram::Scram,
     timers: BTreeSet<(u64, Timer)>,
     /// The segment for which a roll is timed.
     rolling: Option<SegmentId>,
@@ -196,6 +198,7 @@ impl Broker {
         match done {
             work::WorkDone::Produce { job, parts } => self.produce_work_done(now, job, parts),
             work::WorkDone::Match(done) => self.group_topics_matched(now, done),
+            work::WorkDone::MatchTransactions(done) => self.transactions_matched(now, done),
         }
     }
 

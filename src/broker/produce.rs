@@ -14,7 +14,7 @@ use super::topics::Topic;
 use super::work::{WorkJob, WorkPart};
 use super::{Broker, Now};
 use crate::wal::{GroupSeq, PartitionId, PlannedBatch};
-use crate::wire::batch::{self, BatchHeader, ProduceChecks, RecordError, Rejected, TimestampPolicy};
+use crate::wire::batch::{self, BatchHeader, ProduceChecks, RecordError, Rejected, RejectedKind, TimestampPolicy};
 use crate::wire::msg::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
 };
@@ -313,15 +313,19 @@ fn plan_partition(req: &Request<'_>, topic: &Topic, index: i32, records: &[u8]) 
     };
     let old_format = req.to.version < 3 && matches!(batch::magic_of(records), Some(0 | 1));
     let bytes = req.frame.slice_ref(records);
+    let working = |records| Step::Working(id, WorkPart { records, checks, compression: settings.compression });
     if old_format {
-        return Step::Working(id, WorkPart { records: bytes, checks });
+        return working(bytes);
     }
     match batch::validate_produced(records, &checks) {
+        // Which of the records it is, a worker finds out.
+        Err(rejected) if rejected.kind == RejectedKind::InvalidTimestamp => working(bytes),
         Err(rejected) => Step::Refused(rejected.into()),
-        Ok(_) => {
+        Ok(batch) => {
             let each_timestamp = !settings.log_append_time && settings.timestamp_before_max_ms != i64::MAX;
-            if settings.compact || settings.log_append_time || each_timestamp {
-                Step::Working(id, WorkPart { records: bytes, checks })
+            let other_codec = settings.compression.is_some_and(|to| batch.header.compression() != Some(to.codec));
+            if settings.compact || settings.log_append_time || each_timestamp || other_codec {
+                working(bytes)
             } else {
                 Step::Ready(id, bytes)
             }

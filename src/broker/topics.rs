@@ -36,6 +36,8 @@ pub struct Partition {
     pub last_seq: crate::wal::GroupSeq,
     /// Parked fetches that look at this partition.
     pub fetches: Vec<u64>,
+    /// Fetch sessions that watch this partition, and which of theirs it is.
+    pub sessions: Vec<(i32, u32)>,
 }
 
 /// All topics, by name and by id.
@@ -139,7 +141,7 @@ impl Topics {
         let before = topic.partitions.len();
         for partition in before..partitions {
             let log = PartitionLog::new(PartitionId { topic: id, partition: partition as i32 });
-            topic.partitions.push(Partition { log, last_seq: 0, fetches: Vec::new() });
+            topic.partitions.push(Partition { log, last_seq: 0, fetches: Vec::new(), sessions: Vec::new() });
         }
         self.partitions += topic.partitions.len() - before;
         self.changes += 1;

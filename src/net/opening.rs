@@ -27,8 +27,10 @@ use crate::wal::{convert, MetaEntry, RecoverError, RunRef, SegmentId};
 
 /// Opens the data directory and takes its lock.
 pub fn open_directory(path: &Path) -> Result<(Arc<dyn Disk>, DirLock), Failure> {
-    let cannot =
-        |error: io::Error| Failure::new(exit::IO, format!("cannot use the data directory {}: {error}", path.display()));
+    let cannot = |error: io::Error| {
+        let why = unusable(path, &error);
+        Failure::new(exit::IO, format!("cannot use the data directory {}: {why}", path.display()))
+    };
     std::fs::create_dir_all(path).map_err(cannot)?;
     let lock = DirLock::acquire(path).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => Failure::new(exit::IN_USE, error.to_string()),
@@ -39,6 +41,22 @@ pub fn open_directory(path: &Path) -> Result<(Arc<dyn Disk>, DirLock), Failure> 
     let how = if disk.is_direct() { "" } else { " (written through the page cache)" };
     log::info!("data directory {}{how}", shown.display());
     Ok((Arc::new(disk), lock))
+}
+
+/// What keeps a path from being the data directory, for the person who chose it.
+fn unusable(path: &Path, error: &io::Error) -> String {
+    let file = path.ancestors().find(|part| part.exists()).filter(|part| !part.is_dir());
+    match (file, error.kind()) {
+        (Some(file), _) if file == path => "it is a file; name a directory, or a path where one can be made".to_owned(),
+        (Some(file), _) => format!("{} is a file, so nothing can be made in it", file.display()),
+        (None, io::ErrorKind::PermissionDenied) => {
+            format!("this user may not make it or write to it; give it to the user that runs the server ({error})")
+        }
+        (None, io::ErrorKind::ReadOnlyFilesystem) => "its file system can only be read".to_owned(),
+        (None, io::ErrorKind::StorageFull) => "its file system is full".to_owned(),
+        (None, io::ErrorKind::NotFound) => format!("it is not there and cannot be made ({error})"),
+        _ => error.to_string(),
+    }
 }
 
 /// Builds the broker from what the data directory holds.
@@ -133,14 +151,17 @@ fn settings_of(config: &Config, kafka_address: SocketAddr, seed: u64, metrics: A
         None if by_connection => None,
         None => Some(config.bind_host.clone()),
     };
+    let mut config = config.clone();
+    // Clients are told where the data is; that is the same from everywhere.
+    config.data_dir = config.data_dir.canonicalize().unwrap_or(config.data_dir);
     Settings {
-        config: config.clone(),
         cluster_id: config.cluster_id.clone().unwrap_or_default(),
         advertised_host,
         advertised_port: Some(config.advertised_port.unwrap_or(kafka_address.port())),
         seed,
         metrics,
         metadata_in_log: config.metadata_store == config::MetadataStore::Log,
+        config,
     }
 }
 

@@ -544,6 +544,19 @@ pub static OPTIONS: &[Opt] = &[
     .kafka(),
     opt(
         Group::Topics,
+        "compression-type",
+        "TYPE",
+        "producer",
+        "How batches are stored: as the producer compressed them, with a codec of the broker's choice, or uncompressed.",
+        Kind::Choice {
+            names: &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"],
+            refused: &[],
+            set: |d, v| d.config.compression_type = v,
+        },
+    )
+    .kafka(),
+    opt(
+        Group::Topics,
         "log-message-timestamp-type",
         "TYPE",
         "CreateTime",
@@ -692,6 +705,125 @@ pub static OPTIONS: &[Opt] = &[
     },
     opt(
         Group::Groups,
+        "group-consumer-session-timeout-ms",
+        "TIME",
+        "45s",
+        "How long a member of a group of the consumer protocol (KIP-848) may be silent.",
+        millis(1, I32_MAX, |d, v| d.config.group_consumer_session_timeout_ms = v),
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "group-consumer-min-session-timeout-ms",
+        "TIME",
+        "45s",
+        "Shortest such timeout that a group may configure.",
+        millis(1, I32_MAX, |d, v| d.config.group_consumer_min_session_timeout_ms = v),
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "group-consumer-max-session-timeout-ms",
+        "TIME",
+        "1m",
+        "Longest such timeout that a group may configure.",
+        millis(1, I32_MAX, |d, v| d.config.group_consumer_max_session_timeout_ms = v),
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "group-consumer-heartbeat-interval-ms",
+        "TIME",
+        "5s",
+        "How often members of such groups are told to send heartbeats.",
+        millis(1, I32_MAX, |d, v| d.config.group_consumer_heartbeat_interval_ms = v),
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "group-consumer-min-heartbeat-interval-ms",
+        "TIME",
+        "5s",
+        "Shortest such interval that a group may configure.",
+        millis(1, I32_MAX, |d, v| d.config.group_consumer_min_heartbeat_interval_ms = v),
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "group-consumer-max-heartbeat-interval-ms",
+        "TIME",
+        "15s",
+        "Longest such interval that a group may configure.",
+        millis(1, I32_MAX, |d, v| d.config.group_consumer_max_heartbeat_interval_ms = v),
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "group-consumer-assignment-interval-ms",
+        "TIME",
+        "1s",
+        "Least time between two assignments of such a group.",
+        millis(0, I32_MAX, |d, v| d.config.group_consumer_assignment_interval_ms = v),
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "group-consumer-min-assignment-interval-ms",
+        "TIME",
+        "0",
+        "Shortest such interval that a group may configure.",
+        millis(0, I32_MAX, |d, v| d.config.group_consumer_min_assignment_interval_ms = v),
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "group-consumer-max-assignment-interval-ms",
+        "TIME",
+        "15s",
+        "Longest such interval that a group may configure.",
+        millis(0, I32_MAX, |d, v| d.config.group_consumer_max_assignment_interval_ms = v),
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "group-consumer-max-size",
+        "NUMBER",
+        "10000",
+        "Most members of one such group. Kafka's default is no limit.",
+        int(1, 1_000_000, |d, v| d.config.group_consumer_max_size = v as usize),
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "group-consumer-assignors",
+        "NAMES",
+        "uniform,range",
+        "The assignors that members of such groups may ask for; the first serves those who do \
+         not.",
+        Kind::Choice {
+            names: &["uniform,range", "range,uniform", "uniform", "range"],
+            refused: &[],
+            set: |d, v| d.config.group_consumer_assignors = v,
+        },
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "group-consumer-migration-policy",
+        "POLICY",
+        "bidirectional",
+        "In which direction a group with members may change between the classic and the \
+         consumer protocol: both, to consumer only (upgrade), to classic only (downgrade), or \
+         neither.",
+        Kind::Choice {
+            names: &["bidirectional", "upgrade", "downgrade", "disabled"],
+            refused: &[],
+            set: |d, v| d.config.group_consumer_migration_policy = v,
+        },
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
         "offsets-retention-minutes",
         "MINUTES",
         "10080",
@@ -788,6 +920,15 @@ pub static OPTIONS: &[Opt] = &[
         "55MiB",
         "Most bytes of records in one answer to a consumer.",
         bytes(1024, I32_MAX, |d, v| d.config.fetch_max_bytes = v as usize),
+    )
+    .kafka(),
+    opt(
+        Group::Limits,
+        "max-incremental-fetch-session-cache-slots",
+        "N",
+        "1000",
+        "Consumers whose fetches are remembered, so that they need not name all their partitions each time; 0 for none.",
+        int(0, I32_MAX, |d, v| d.config.max_incremental_fetch_session_cache_slots = v as usize),
     )
     .kafka(),
     opt(

@@ -139,7 +139,7 @@ fn locks_are_limited_by_partition() {
     config.share.partition_max_record_locks = 100;
     let mut w = World::with(config);
     w.topic("t", 1);
-    w.from_the_start(G);
+    w.begin_at_the_start(G);
     let mut a = w.join("a", &["t"]);
     for _ in 0..6 {
         w.produce("t", 40);
@@ -226,7 +226,7 @@ fn a_fetch_from_what_is_not_there_is_an_error_of_the_partition() {
 fn all_partitions_of_a_session_have_their_turn() {
     let mut w = World::new();
     let t = w.topic("t", 3);
-    w.from_the_start(G);
+    w.begin_at_the_start(G);
     let mut a = w.join("a", &["t"]);
     for partition in 0..3 {
         w.produce_to("t", partition, 4);

@@ -36,6 +36,9 @@ pub struct Member {
     pub member_epoch: i32,
 }
 
+/// A partition and what is acknowledged of it.
+pub type AcksOfPartition = (i32, Vec<AcknowledgementBatch>);
+
 /// How a member fetches.
 #[derive(Clone, Copy, Debug)]
 pub struct Want {
@@ -111,7 +114,7 @@ impl World {
     pub fn with_member() -> (World, Member) {
         let mut w = World::new();
         w.topic("t", 1);
-        w.from_the_start(G);
+        w.begin_at_the_start(G);
         let member = w.join("m", &["t"]);
         (w, member)
     }
@@ -139,7 +142,7 @@ impl World {
         assert_eq!(response.responses[0].error_code, ErrorCode::NONE, "{:?}", response.responses[0].error_message);
     }
 
-    pub fn from_the_start(&mut self, group: &str) {
+    pub fn begin_at_the_start(&mut self, group: &str) {
         self.configure(group, "share.auto.offset.reset", "earliest");
     }
 
@@ -225,12 +228,7 @@ impl World {
         self.send_fetch_of(member, want, &topics)
     }
 
-    pub fn send_fetch_of(
-        &mut self,
-        member: &mut Member,
-        want: Want,
-        topics: &[(Uuid, Vec<(i32, Vec<AcknowledgementBatch>)>)],
-    ) -> i32 {
+    pub fn send_fetch_of(&mut self, member: &mut Member, want: Want, topics: &[(Uuid, Vec<AcksOfPartition>)]) -> i32 {
         let topics = topics.iter().map(|(topic_id, partitions)| ShareFetchTopic {
             topic_id: *topic_id,
             partitions: partitions
@@ -254,12 +252,7 @@ impl World {
         self.answer_of(member, id, want.wait_ms)
     }
 
-    pub fn fetch_of(
-        &mut self,
-        member: &mut Member,
-        want: Want,
-        topics: &[(Uuid, Vec<(i32, Vec<AcknowledgementBatch>)>)],
-    ) -> Fetched {
+    pub fn fetch_of(&mut self, member: &mut Member, want: Want, topics: &[(Uuid, Vec<AcksOfPartition>)]) -> Fetched {
         let id = self.send_fetch_of(member, want, topics);
         self.answer_of(member, id, want.wait_ms)
     }

@@ -47,7 +47,7 @@ impl Schedule {
     fn new(seed: u64) -> Schedule {
         let mut w = World::new();
         w.topic("t", 1);
-        w.from_the_start(G);
+        w.begin_at_the_start(G);
         let members = (0..MEMBERS).map(|n| w.join(&format!("m{n}"), &["t"])).collect();
         let random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         Schedule { w, random, members, records: Vec::new(), deleted: 0 }

@@ -42,7 +42,7 @@ fn a_session_needs_names_and_begins_without_acknowledgements() {
 fn partitions_are_remembered_added_and_forgotten() {
     let mut w = World::new();
     let t = w.topic("t", 2);
-    w.from_the_start(G);
+    w.begin_at_the_start(G);
     let mut a = w.join("a", &["t"]);
     w.produce_to("t", 0, 1);
     w.produce_to("t", 1, 1);
@@ -129,7 +129,7 @@ fn there_are_only_so_many_sessions() {
     config.share.max_share_sessions = 1;
     let mut w = World::with(config);
     w.topic("t", 1);
-    w.from_the_start(G);
+    w.begin_at_the_start(G);
     let mut a = w.join("a", &["t"]);
     let mut b = w.join("b", &["t"]);
     w.fetch(&mut a, WANT);

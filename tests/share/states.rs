@@ -9,8 +9,11 @@ fn initialize(w: &mut World, partition: i32, state_epoch: i32, start_offset: i64
     answer.decode::<InitializeShareGroupStateResponse<'_>>().results[0].partitions[0].error_code
 }
 
-/// Error, state epoch, start and states of partition 0.
-fn read(w: &mut World, leader_epoch: i32) -> (ErrorCode, i32, i64, Vec<(i64, i64, i8, i16)>) {
+/// Error, state epoch, start and states (first and last offset, state, deliveries) of a partition.
+type StateRead = (ErrorCode, i32, i64, Vec<(i64, i64, i8, i16)>);
+
+/// What is kept of partition 0.
+fn read(w: &mut World, leader_epoch: i32) -> StateRead {
     let partitions = vec![ReadShareGroupStatePartitionData { partition: 0, leader_epoch }];
     let topics = vec![ReadStateData { topic_id: w.id("t"), partitions }];
     let answer = w.h.call(0, &ReadShareGroupStateRequest { group_id: G, topics });

@@ -75,6 +75,7 @@ impl Broker {
 
     /// Tells whoever keeps a group's configurations that they have changed.
     fn group_configs_changed(&mut self, _now: Now, group: &str) {
+        self.override_group(group);
         let any = !self.resource_configs.of(resource::GROUP, group).is_empty();
         let settings = any.then(|| GroupSettings::of(&self.group_configs(group)));
         self.share.set_overrides(group, settings);

@@ -329,12 +329,13 @@ impl Groups {
                     Some(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
                 },
             });
-            let partitions = partitions.collect();
+            let partitions: Vec<OffsetCommitResponsePartition> = partitions.collect();
             topics.push(OffsetCommitResponseTopic { name: topic.name, topic_id: topic.topic_id, partitions });
         }
         if topics.iter().flat_map(|t| &t.partitions).any(|p| p.error_code.is_none()) {
             self.commit_known(ctx, to, request, &names, &mut topics);
         }
+        topics.retain(|topic| !topic.partitions.is_empty());
         send(ctx.out, to, &OffsetCommitResponse { topics, ..Default::default() });
     }
 
@@ -614,7 +615,7 @@ fn listed(group: &Group) -> ListedGroup<'_> {
 }
 
 fn described(group: &Group, with_operations: bool) -> DescribeGroupsDescribedGroup<'_> {
-    // Only a stable group has a protocol that all members use and an assignment that holds.
+    // Only a stable group has a protocol that all members use. What members own they own until they get something else.
     let stable = group.state == GroupState::Stable;
     let protocol = group.protocol_name.as_deref().filter(|_| stable);
     let members = group.members.values().map(|m| DescribedGroupMember {
@@ -623,7 +624,7 @@ fn described(group: &Group, with_operations: bool) -> DescribeGroupsDescribedGro
         client_id: &m.client_id,
         client_host: &m.client_host,
         member_metadata: m.metadata(protocol),
-        member_assignment: if stable { &m.assignment } else { &[] },
+        member_assignment: &m.assignment,
     });
     DescribeGroupsDescribedGroup {
         group_id: &group.id,
@@ -648,7 +649,7 @@ fn is_share_key(version: i16, key: &str) -> bool {
 fn find_coordinator(ctx: &mut Ctx<'_>, to: ReplyTo, request: &FindCoordinatorRequest<'_>) {
     let refused = match request.key_type {
         KEY_TYPE_GROUP | KEY_TYPE_TRANSACTION | KEY_TYPE_SHARE => None,
-        _ => Some("The key type is not one that exists."),
+        _ => Some((ErrorCode::INVALID_REQUEST, "The key type is not one that exists.")),
     };
     let node = ctx.node;
     let one = |key| match refused {
@@ -669,14 +670,9 @@ fn find_coordinator(ctx: &mut Ctx<'_>, to: ReplyTo, request: &FindCoordinatorReq
             error_message: Some(if to.version < 4 { "NONE" } else { "" }),
             ..Default::default()
         },
-        Some(_) => Coordinator {
-            key,
-            node_id: -1,
-            port: -1,
-            error_code: ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-            error_message: refused,
-            ..Default::default()
-        },
+        Some((error_code, message)) => {
+            Coordinator { key, node_id: -1, port: -1, error_code, error_message: Some(message), ..Default::default() }
+        }
     };
     if to.version >= 4 {
         let coordinators = request.coordinator_keys.iter().map(|key| one(*key)).collect();

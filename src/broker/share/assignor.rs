@@ -25,7 +25,7 @@ pub(super) fn assign(candidates: &[Candidate<'_>], partitions: &BTreeMap<Uuid, i
     work.cover_partitions();
     work.cover_members();
     work.even_out();
-    work.held.iter().map(|held| group_by_topic(held)).collect()
+    work.held.iter().map(group_by_topic).collect()
 }
 
 fn group_by_topic(held: &BTreeSet<PartitionId>) -> Assignment {
@@ -213,7 +213,7 @@ mod tests {
     fn partitions_are_spread_evenly_and_shared_when_there_are_too_few() {
         assert_eq!(sizes(&run(&[&[1]], &[(1, 5)], None)), [5]);
         assert_eq!(sizes(&run(&[&[1], &[1]], &[(1, 5)], None)), [3, 2]);
-        assert_eq!(sizes(&run(&[&[1]; 4], &[(1, 2)], None)), [1, 1, 1, 1]);
+        assert_eq!(sizes(&run(&[&[1], &[1], &[1], &[1]], &[(1, 2)], None)), [1, 1, 1, 1]);
         assert_eq!(sizes(&run(&[&[1, 2], &[1, 2]], &[(1, 2), (2, 2)], None)), [2, 2]);
         assert!(run(&[&[9], &[]], &[(1, 2)], None).iter().all(BTreeMap::is_empty));
         assert!(run(&[], &[(1, 2)], None).is_empty());

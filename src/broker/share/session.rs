@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(sessions.next(&key, ConnId(1), 2), Err(ErrorCode::INVALID_SHARE_SESSION_EPOCH));
         assert_eq!(sessions.next(&key, ConnId(2), 1), Ok(()));
         assert!(sessions.of_conn(ConnId(1)).is_empty());
-        assert_eq!(sessions.of_conn(ConnId(2)), [key.clone()]);
+        assert_eq!(sessions.of_conn(ConnId(2)), std::slice::from_ref(&key));
         let other = ("g".into(), "n".into());
         assert_eq!(sessions.open(other, ConnId(3), BTreeSet::new(), 1), Err(ErrorCode::SHARE_SESSION_LIMIT_REACHED));
         sessions.update(&key, [id(2)].into_iter(), [id(0)].into_iter()).unwrap();

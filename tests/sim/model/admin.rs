@@ -12,8 +12,8 @@ use kafka_protocol::messages::{
 use super::super::proto::{Answer, Ask};
 use super::register::Register;
 use super::{
-    hold, Call, Model, Verdict, COORDINATOR_NOT_AVAILABLE, KAFKA_STORAGE_ERROR, NONE, OFFSET_OUT_OF_RANGE,
-    TOPIC_ALREADY_EXISTS, UNKNOWN_TOPIC_OR_PARTITION,
+    hold, Call, Model, Verdict, KAFKA_STORAGE_ERROR, NONE, OFFSET_OUT_OF_RANGE, TOPIC_ALREADY_EXISTS,
+    UNKNOWN_TOPIC_OR_PARTITION,
 };
 
 /// What is known of a topic's name. One client owns the name, so that its changes come one after the other.
@@ -168,15 +168,6 @@ impl Model {
                         }
                     }
                 }
-                Ok(())
-            }
-            (Ask::InitProducerId(_), Answer::InitProducerId(response)) => {
-                if response.error_code == COORDINATOR_NOT_AVAILABLE && self.excuses.disk_full {
-                    return Ok(());
-                }
-                hold!(response.error_code == NONE, "InitProducerId refused with {}", response.error_code);
-                let id = response.producer_id.0;
-                hold!(self.producers.insert(id), "producer id {id} was given twice");
                 Ok(())
             }
             (Ask::ApiVersions(_), Answer::ApiVersions(response)) => {
