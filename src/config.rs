@@ -61,6 +61,43 @@ impl TimestampType {
     }
 }
 
+/// Kafka's `group.consumer.*` settings. A group may have a value of its own within `min` and `max`; times are in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerConfig {
+    /// How often members report.
+    pub heartbeat_interval_ms: i64,
+    pub min_heartbeat_interval_ms: i64,
+    pub max_heartbeat_interval_ms: i64,
+    /// A member that is silent for this long is removed.
+    pub session_timeout_ms: i64,
+    pub min_session_timeout_ms: i64,
+    pub max_session_timeout_ms: i64,
+    /// How long an assignment holds at least before the next is made.
+    pub assignment_interval_ms: i64,
+    pub min_assignment_interval_ms: i64,
+    pub max_assignment_interval_ms: i64,
+    /// Most members of one group.
+    pub max_size: usize,
+}
+
+impl Default for ConsumerConfig {
+    /// Kafka's defaults; `max_size` is what one group may have here.
+    fn default() -> ConsumerConfig {
+        ConsumerConfig {
+            heartbeat_interval_ms: 5_000,
+            min_heartbeat_interval_ms: 5_000,
+            max_heartbeat_interval_ms: 15_000,
+            session_timeout_ms: 45_000,
+            min_session_timeout_ms: 45_000,
+            max_session_timeout_ms: 60_000,
+            assignment_interval_ms: 1_000,
+            min_assignment_interval_ms: 0,
+            max_assignment_interval_ms: 15_000,
+            max_size: 10_000,
+        }
+    }
+}
+
 /// Every setting of the server. `Config::default()` is what no option at all gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -107,6 +144,8 @@ pub struct Config {
     /// Upper bound in bytes for the records of one Fetch response.
     pub fetch_max_bytes: usize,
 
+    /// Groups of the consumer protocol (KIP-848).
+    pub consumer: ConsumerConfig,
     /// Defaults of topic configurations that were changed while the broker runs, by the broker's name for them.
     pub topic_defaults: BTreeMap<&'static str, String>,
     /// Partitions of a topic that is created without a number.
@@ -183,6 +222,7 @@ impl Default for Config {
             queued_max_request_bytes: 128 << 20,
             fetch_max_bytes: 57_671_680,
 
+            consumer: ConsumerConfig::default(),
             topic_defaults: BTreeMap::new(),
             num_partitions: 1,
             auto_create_topics_enable: true,

@@ -19,7 +19,7 @@ use std::io::Write;
 
 use getopts::Fail;
 
-use crate::config::{Config, Port};
+use crate::config::{Config, ConsumerConfig, Port};
 use table::{Action, Draft, Kind};
 use value::Refusal;
 
@@ -359,7 +359,38 @@ fn check_sizes(config: &Config) -> Result<(), UsageError> {
         config.group_min_session_timeout_ms as u64,
         "--group-max-session-timeout-ms",
         config.group_max_session_timeout_ms as u64,
-    )
+    )?;
+    check_consumer_groups(&config.consumer)
+}
+
+/// The settings of consumer groups lie within the bounds that groups have.
+fn check_consumer_groups(c: &ConsumerConfig) -> Result<(), UsageError> {
+    let bounds = [
+        ("heartbeat-interval-ms", c.min_heartbeat_interval_ms, c.heartbeat_interval_ms, c.max_heartbeat_interval_ms),
+        ("session-timeout-ms", c.min_session_timeout_ms, c.session_timeout_ms, c.max_session_timeout_ms),
+        (
+            "assignment-interval-ms",
+            c.min_assignment_interval_ms,
+            c.assignment_interval_ms,
+            c.max_assignment_interval_ms,
+        ),
+    ];
+    for (name, min, value, max) in bounds {
+        if !(min..=max).contains(&value) {
+            return Err(UsageError::config(format!(
+                "--group-consumer-{name} is {value}, but it must lie between --group-consumer-min-{name}, which is {min}, \
+                 and --group-consumer-max-{name}, which is {max}."
+            )));
+        }
+    }
+    if c.heartbeat_interval_ms >= c.session_timeout_ms {
+        return Err(UsageError::config(format!(
+            "--group-consumer-heartbeat-interval-ms is {}, but it must be less than --group-consumer-session-timeout-ms, \
+             which is {}.",
+            c.heartbeat_interval_ms, c.session_timeout_ms
+        )));
+    }
+    Ok(())
 }
 
 fn check_ports(config: &Config) -> Result<(), UsageError> {

@@ -76,6 +76,10 @@ pub fn group_settings(config: &Config) -> GroupSettings {
         group_max_size: config.group_max_size,
         offsets_retention_ms: config.offsets_retention_ms,
         offset_metadata_max_bytes: config.offset_metadata_max_bytes,
+        consumer_session_timeout_ms: config.consumer.session_timeout_ms,
+        consumer_heartbeat_interval_ms: config.consumer.heartbeat_interval_ms,
+        consumer_assignment_interval_ms: config.consumer.assignment_interval_ms,
+        consumer_max_size: config.consumer.max_size,
         ..GroupSettings::default()
     }
 }

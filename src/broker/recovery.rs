@@ -242,6 +242,7 @@ impl Recovering {
         broker.remove_segments();
         broker.schedule_retention(now);
         broker.groups.recovered(now);
+        broker.group_configs_recovered(now);
         broker.recover_txns(now);
         // No request is let in while one is due, and nothing else may happen that would take it.
         broker.checkpoint_if_due(now);

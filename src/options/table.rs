@@ -269,6 +269,14 @@ pub static COMMANDS: &[Command] = &[
     },
 ];
 
+/// A time of consumer groups.
+macro_rules! consumer_ms {
+    ($long:literal, $default:literal, $field:ident, $min:literal, $help:literal) => {
+        opt(Group::Groups, $long, "TIME", $default, $help, millis($min, I32_MAX, |d, v| d.config.consumer.$field = v))
+            .kafka()
+    };
+}
+
 /// Every option, in the order in which it is shown within its group.
 pub static OPTIONS: &[Opt] = &[
     act("help", "Print this help and exit.", |d| d.action = d.action.min_some(Action::Help)).short('h'),
@@ -592,6 +600,51 @@ pub static OPTIONS: &[Opt] = &[
         "10000",
         "Most members of one group. Kafka's default is no limit.",
         int(1, 1_000_000, |d, v| d.config.group_max_size = v as usize),
+    )
+    .kafka(),
+    consumer_ms! {
+        "group-consumer-heartbeat-interval-ms", "5s", heartbeat_interval_ms, 1,
+        "Members of consumer groups report this often."
+    },
+    consumer_ms! {
+        "group-consumer-min-heartbeat-interval-ms", "5s", min_heartbeat_interval_ms, 1,
+        "Least heartbeat interval that one consumer group can be given."
+    },
+    consumer_ms! {
+        "group-consumer-max-heartbeat-interval-ms", "15s", max_heartbeat_interval_ms, 1,
+        "Largest heartbeat interval that one consumer group can be given."
+    },
+    consumer_ms! {
+        "group-consumer-session-timeout-ms", "45s", session_timeout_ms, 1,
+        "A consumer group forgets a member that is silent for this long."
+    },
+    consumer_ms! {
+        "group-consumer-min-session-timeout-ms", "45s", min_session_timeout_ms, 1,
+        "Least session timeout that one consumer group can be given."
+    },
+    consumer_ms! {
+        "group-consumer-max-session-timeout-ms", "60s", max_session_timeout_ms, 1,
+        "Largest session timeout that one consumer group can be given."
+    },
+    consumer_ms! {
+        "group-consumer-assignment-interval-ms", "1s", assignment_interval_ms, 0,
+        "Wait so long between assignments of a consumer group."
+    },
+    consumer_ms! {
+        "group-consumer-min-assignment-interval-ms", "0", min_assignment_interval_ms, 0,
+        "Least wait of that kind that one group can be given."
+    },
+    consumer_ms! {
+        "group-consumer-max-assignment-interval-ms", "15s", max_assignment_interval_ms, 0,
+        "Largest wait of that kind that one group can be given."
+    },
+    opt(
+        Group::Groups,
+        "group-consumer-max-size",
+        "NUMBER",
+        "10000",
+        "Most members of one consumer group. Kafka's default is no limit.",
+        int(1, 1_000_000, |d, v| d.config.consumer.max_size = v as usize),
     )
     .kafka(),
     opt(

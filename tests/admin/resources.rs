@@ -23,8 +23,8 @@ fn resources(h: &mut Harness, version: i16, resource_types: Vec<i8>) -> Vec<(i8,
     response.config_resources.iter().map(|r| (r.resource_type, r.resource_name.to_owned())).collect()
 }
 
-fn has_consumer_and_share_groups() -> bool {
-    apis::is_served(ApiKey::CONSUMER_GROUP_HEARTBEAT, 0) && apis::is_served(ApiKey::SHARE_GROUP_HEARTBEAT, 1)
+fn has_share_groups() -> bool {
+    apis::is_served(ApiKey::SHARE_GROUP_HEARTBEAT, 1)
 }
 
 #[test]
@@ -71,55 +71,78 @@ fn client_metrics_are_checked_with_kafkas_words() {
 
 #[test]
 fn groups_are_configured_before_they_exist_and_keep_it_over_a_restart() {
-    if !has_consumer_and_share_groups() {
-        return;
-    }
     let mut h = Harness::new();
     assert_eq!(described(&mut h, GROUP, "g", "consumer.session.timeout.ms"), ("45000".to_owned(), 5));
-    let set = [
+    let mut set = vec![
         (SET, "consumer.session.timeout.ms", Some("50000")),
-        (SET, "share.auto.offset.reset", Some("by_duration:PT1H")),
-        (SET, "share.isolation.level", Some("read_committed")),
+        (SET, "consumer.heartbeat.interval.ms", Some("7000")),
     ];
+    if has_share_groups() {
+        set.push((SET, "share.auto.offset.reset", Some("by_duration:PT1H")));
+        set.push((SET, "share.isolation.level", Some("read_committed")));
+    }
     assert_eq!(alter(&mut h, GROUP, "g", &set).0, ErrorCode::NONE);
     for _ in 0..2 {
         assert_eq!(described(&mut h, GROUP, "g", "consumer.session.timeout.ms"), ("50000".to_owned(), 8));
         assert_eq!(described(&mut h, GROUP, "other", "consumer.session.timeout.ms"), ("45000".to_owned(), 5));
         assert_eq!(resources(&mut h, 1, vec![GROUP]), [(GROUP, "g".to_owned())]);
         let configs = h.broker.group_configs("g");
-        assert_eq!((configs.consumer_session_timeout_ms, configs.share_read_committed), (50_000, true));
-        assert_eq!(configs.share_auto_offset_reset, ShareOffsetReset::ByDurationMs(3_600_000));
+        assert_eq!(configs.consumer_session_timeout_ms, 50_000);
+        if has_share_groups() {
+            assert!(configs.share_read_committed);
+            assert_eq!(configs.share_auto_offset_reset, ShareOffsetReset::ByDurationMs(3_600_000));
+        }
+        assert_eq!((heartbeat_interval_ms(&mut h, "g"), heartbeat_interval_ms(&mut h, "other")), (7000, 5000));
         h.restart();
         h.checkpoint();
     }
     assert_eq!(alter(&mut h, GROUP, "g", &[(DELETE, "consumer.session.timeout.ms", None)]).0, ErrorCode::NONE);
     assert_eq!(h.broker.group_configs("g").consumer_session_timeout_ms, 45_000);
+    assert_eq!(alter(&mut h, GROUP, "g", &[(DELETE, "consumer.heartbeat.interval.ms", None)]).0, ErrorCode::NONE);
+    assert_eq!(heartbeat_interval_ms(&mut h, "g"), 5000);
+}
+
+/// What a new member of a group is told.
+fn heartbeat_interval_ms(h: &mut Harness, group_id: &str) -> i32 {
+    let member_id = format!("member-{}", h.now.mono_us);
+    h.pass_ms(1);
+    let request = ConsumerGroupHeartbeatRequest {
+        group_id,
+        member_id: &member_id,
+        rebalance_timeout_ms: 60_000,
+        subscribed_topic_names: Some(vec!["t"]),
+        topic_partitions: Some(Vec::new()),
+        ..Default::default()
+    };
+    let answer = h.call(1, &request);
+    let response: ConsumerGroupHeartbeatResponse<'_> = answer.decode();
+    assert_eq!(response.error_code, ErrorCode::NONE, "{:?}", response.error_message);
+    response.heartbeat_interval_ms
 }
 
 #[test]
 fn configurations_of_groups_are_checked_with_kafkas_words() {
-    if !has_consumer_and_share_groups() {
-        return;
-    }
     let mut h = Harness::new();
     let session = "consumer.session.timeout.ms";
     let config = ErrorCode::INVALID_CONFIG;
-    let cases = [
-        ("g", (SET, session, Some("0")), config, "Value must be at least 1"),
-        ("g", (SET, session, Some("1")), config, "greater than or equal to group.consumer.min.session.timeout.ms"),
-        ("g", (SET, session, Some("999999")), config, "less than or equal to group.consumer.max.session.timeout.ms"),
+    let share = [
         (
             "g",
             (SET, "share.auto.offset.reset", Some("none")),
             config,
-            "The value must be either 'earliest', 'latest' or",
+            "must be either 'earliest', 'latest' or of the format",
         ),
         ("g", (SET, "share.record.lock.duration.ms", Some("1")), config, "Value must be at least 1000"),
+    ];
+    let cases = [
+        ("g", (SET, session, Some("0")), config, "Value must be at least 1"),
+        ("g", (SET, session, Some("1")), config, "greater than or equal to group.consumer.min.session.timeout.ms"),
+        ("g", (SET, session, Some("999999")), config, "less than or equal to group.consumer.max.session.timeout.ms"),
         ("g", (SET, "nope", Some("1")), config, "Unknown group config name: nope"),
         ("g", (APPEND, session, Some("1")), config, "because its type is not LIST."),
         ("", (SET, session, Some("1")), ErrorCode::INVALID_REQUEST, "Default group resources are not allowed."),
     ];
-    for (name, change, error, part) in cases {
+    for (name, change, error, part) in cases.into_iter().chain(share.into_iter().filter(|_| has_share_groups())) {
         let (told, why) = alter(&mut h, GROUP, name, &[change]);
         assert!(told == error && why.contains(part), "{change:?}: {told} {why}");
     }
@@ -200,4 +223,22 @@ fn produce_without_key(h: &mut Harness, name: &str) -> ErrorCode {
     let answer = h.call(9, &ProduceRequest { acks: -1, timeout_ms: 1000, topic_data, ..Default::default() });
     let response: ProduceResponse<'_> = answer.decode();
     response.responses[0].partition_responses[0].error_code
+}
+
+#[test]
+fn throttles_of_moving_replicas_are_taken_and_told_only_once_set() {
+    let mut h = Harness::new();
+    let name = "leader.replication.throttled.rate";
+    let told = |h: &mut Harness| {
+        let keys = Some(vec![name]);
+        let wanted = DescribeConfigsResource { configuration_keys: keys, ..resource(BROKER, "1") };
+        let answer = h.call(4, &DescribeConfigsRequest { resources: vec![wanted], ..Default::default() });
+        let response: DescribeConfigsResponse<'_> = answer.decode();
+        response.results[0].configs.iter().map(|c| c.value.unwrap_or("").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&mut h), Vec::<String>::new());
+    assert_eq!(alter(&mut h, BROKER, "1", &[(SET, name, Some("1000"))]).0, ErrorCode::NONE);
+    assert_eq!(told(&mut h), ["1000"]);
+    assert_eq!(alter(&mut h, BROKER, "1", &[(DELETE, name, None)]).0, ErrorCode::NONE);
+    assert_eq!(told(&mut h), Vec::<String>::new());
 }

@@ -6,6 +6,7 @@ use crate::broker::configs::client_metrics_table::{self, Fault};
 use crate::broker::configs::group_table::{self, GroupConfigs};
 use crate::broker::configs::topic_table::shown;
 use crate::broker::configs::Configs;
+use crate::broker::groups::Overrides;
 use crate::broker::{Broker, Now};
 use crate::limits;
 use crate::wire::ErrorCode;
@@ -73,7 +74,23 @@ impl Broker {
     }
 
     /// Tells whoever keeps a group's configurations that they have changed.
-    fn group_configs_changed(&mut self, _now: Now, _group: &str) {}
+    fn group_configs_changed(&mut self, _now: Now, group: &str) {
+        let own = self.resource_configs.of(resource::GROUP, group);
+        let configs = self.group_configs(group);
+        let set = |name: &str, value: i32| own.contains_key(name).then_some(i64::from(value));
+        let overrides = Overrides {
+            session_timeout_ms: set("consumer.session.timeout.ms", configs.consumer_session_timeout_ms),
+            heartbeat_interval_ms: set("consumer.heartbeat.interval.ms", configs.consumer_heartbeat_interval_ms),
+            assignment_interval_ms: set("consumer.assignment.interval.ms", configs.consumer_assignment_interval_ms),
+        };
+        self.groups.set_overrides(group, overrides);
+    }
+
+    /// The same for every group, after recovery.
+    pub(in crate::broker) fn group_configs_recovered(&mut self, now: Now) {
+        let groups: Vec<String> = self.resource_configs.names(resource::GROUP).map(str::to_owned).collect();
+        groups.iter().for_each(|group| self.group_configs_changed(now, group));
+    }
 }
 
 /// A resource's configurations with a change; `check` checks one value and gives its one way of writing.

@@ -118,7 +118,8 @@ impl Broker {
             resource::BROKER => {
                 self.check_described_broker(name, " or empty string,")?;
                 let rows = BROKER_CONFIGS.iter().filter(|row| asked_for(row.name));
-                Ok(rows.map(|row| self.broker_entry(row)).collect())
+                let told = rows.filter(|row| !row.hidden || self.settings.config.topic_defaults.contains_key(row.name));
+                Ok(told.map(|row| self.broker_entry(row)).collect())
             }
             resource::BROKER_LOGGER if name.is_empty() => Err(invalid("Broker id must not be empty")),
             resource::BROKER_LOGGER => {
@@ -246,7 +247,7 @@ impl Broker {
             (self.broker_configs.of(&own).get(row.name).cloned(), source::DYNAMIC_BROKER),
             (self.broker_configs.of("").get(row.name).cloned(), source::DYNAMIC_DEFAULT_BROKER),
             (Some(static_value).filter(|value| *value != default), source::STATIC_BROKER),
-            ((!row.null_by_default).then(|| default.clone()), source::DEFAULT),
+            ((!row.null_by_default && !row.hidden).then(|| default.clone()), source::DEFAULT),
         ];
         let known = values.into_iter().filter_map(|(value, source)| Some((value?, source)));
         known.map(|(value, source)| Synonym { name: row.name, value, source }).collect()

@@ -22,6 +22,8 @@ pub struct BrokerConfig {
     about: &'static str,
     /// Nothing is told unless it was set: Kafka has no default then.
     pub null_by_default: bool,
+    /// It is not told at all unless it was set.
+    pub hidden: bool,
 }
 
 /// Whether a configuration can be changed while the broker runs.
@@ -33,7 +35,7 @@ pub enum Change {
     NotHere,
     /// By this; the value has been checked by its kind.
     Live(fn(&mut Config, &str)),
-    /// As the default of the topic configuration that has this one for a synonym.
+    /// As the default of the topic configuration that has this one for a synonym, or to no effect.
     TopicDefault,
 }
 
@@ -100,7 +102,7 @@ pub fn find(name: &str) -> Option<&'static BrokerConfig> {
 
 /// An option.
 const fn option(name: &'static str, kind: Kind, change: Change, read: fn(&Config) -> String) -> BrokerConfig {
-    BrokerConfig { name, kind, read, change, about: "", null_by_default: false }
+    BrokerConfig { name, kind, read, change, about: "", null_by_default: false, hidden: false }
 }
 
 /// Something that is what it is.
@@ -111,12 +113,17 @@ const fn fact(
     read: fn(&Config) -> String,
     about: &'static str,
 ) -> BrokerConfig {
-    BrokerConfig { name, kind, read, change, about, null_by_default: false }
+    BrokerConfig { name, kind, read, change, about, null_by_default: false, hidden: false }
 }
 
 /// Something that Kafka has no default for.
 const fn null_by_default(row: BrokerConfig) -> BrokerConfig {
     BrokerConfig { null_by_default: true, ..row }
+}
+
+/// What tools set while they move replicas.
+const fn throttle(name: &'static str) -> BrokerConfig {
+    BrokerConfig { hidden: true, ..fact(name, long(0), Change::TopicDefault, |_| i64::MAX.to_string(), THROTTLE) }
 }
 
 /// The default of a topic configuration that has an effect only there.
@@ -169,6 +176,7 @@ fn protocols() -> String {
     served.map(|(name, _)| *name).collect::<Vec<_>>().join(",")
 }
 
+const THROTTLE: &str = "Without effect: one node has nothing to replicate.";
 const ONE_NODE: &str = "Always 1: there is one node.";
 
 /// Every broker configuration that is told, in the order of names.
@@ -192,6 +200,39 @@ pub static BROKER_CONFIGS: &[BrokerConfig] = &[
     fact("default.replication.factor", int(1), Never, |_| "1".into(), ONE_NODE),
     option("delete.topic.enable", Kind::Bool, Never, |c| c.delete_topic_enable.to_string()),
     option("fetch.max.bytes", int(1024), Never, |c| c.fetch_max_bytes.to_string()),
+    throttle("follower.replication.throttled.rate"),
+    option("group.consumer.assignment.interval.ms", int(0), Never, |c| c.consumer.assignment_interval_ms.to_string()),
+    fact(
+        "group.consumer.assignors",
+        Kind::Texts,
+        Never,
+        |_| "uniform,range".into(),
+        "What members can ask to be assigned by; the first is for those who do not.",
+    ),
+    option("group.consumer.heartbeat.interval.ms", int(1), Never, |c| c.consumer.heartbeat_interval_ms.to_string()),
+    option("group.consumer.max.assignment.interval.ms", int(0), Never, |c| {
+        c.consumer.max_assignment_interval_ms.to_string()
+    }),
+    option("group.consumer.max.heartbeat.interval.ms", int(1), Never, |c| {
+        c.consumer.max_heartbeat_interval_ms.to_string()
+    }),
+    option("group.consumer.max.session.timeout.ms", int(1), Never, |c| c.consumer.max_session_timeout_ms.to_string()),
+    option("group.consumer.max.size", int(1), Never, |c| c.consumer.max_size.to_string()),
+    fact(
+        "group.consumer.migration.policy",
+        Kind::Text,
+        Never,
+        |_| "bidirectional".into(),
+        "Groups move between the classic and the consumer protocol with their members.",
+    ),
+    option("group.consumer.min.assignment.interval.ms", int(0), Never, |c| {
+        c.consumer.min_assignment_interval_ms.to_string()
+    }),
+    option("group.consumer.min.heartbeat.interval.ms", int(1), Never, |c| {
+        c.consumer.min_heartbeat_interval_ms.to_string()
+    }),
+    option("group.consumer.min.session.timeout.ms", int(1), Never, |c| c.consumer.min_session_timeout_ms.to_string()),
+    option("group.consumer.session.timeout.ms", int(1), Never, |c| c.consumer.session_timeout_ms.to_string()),
     fact(
         "group.coordinator.rebalance.protocols",
         Kind::Texts,
@@ -204,6 +245,7 @@ pub static BROKER_CONFIGS: &[BrokerConfig] = &[
     option("group.max.size", int(1), Never, |c| c.group_max_size.to_string()),
     option("group.min.session.timeout.ms", int(1), Never, |c| c.group_min_session_timeout_ms.to_string()),
     fact("inter.broker.listener.name", Kind::Text, Never, |_| "PLAINTEXT".into(), "The name of the one listener."),
+    throttle("leader.replication.throttled.rate"),
     fact(
         "listener.security.protocol.map",
         Kind::Text,
@@ -311,6 +353,7 @@ pub static BROKER_CONFIGS: &[BrokerConfig] = &[
         |_| "false".into(),
         "Tiered storage is not available in this version.",
     ),
+    throttle("replica.alter.log.dirs.io.max.bytes.per.second"),
     option("socket.request.max.bytes", int(1), Never, |c| c.socket_request_max_bytes.to_string()),
     option("transaction.max.timeout.ms", int(1), Never, |c| c.transaction_max_timeout_ms.to_string()),
     option("transactional.id.expiration.ms", int(1), Never, |c| c.transactional_id_expiration_ms.to_string()),

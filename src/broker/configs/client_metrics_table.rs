@@ -92,8 +92,8 @@ fn is_match(pattern: &str) -> bool {
     }
 }
 
-/// Whether brackets close and nothing is repeated that is not there. No client is ever matched, so that more would be
-/// learnt by nobody.
+/// Whether brackets close and nothing is repeated that is not there. No client is ever matched, so that compiling what a
+/// client sent would cost time for nobody.
 fn is_regex(text: &str) -> bool {
     let (mut groups, mut class, mut escaped, mut repeatable) = (0u32, false, false, false);
     for c in text.chars() {

@@ -68,6 +68,9 @@ impl Kind {
             let shown = match (self, value.trim().parse::<f64>()) {
                 // Kafka tells these as it has read them.
                 (Kind::Double { .. }, Ok(number)) => format!("{number:?}"),
+                (Kind::List(names), _) => {
+                    shown(elements(value).find(|part| !names.contains(part)).unwrap_or(value)).to_owned()
+                }
                 (Kind::ThrottledReplicas, _) => format!("[{}]", elements(shown(value)).collect::<Vec<_>>().join(", ")),
                 _ => shown(value).to_owned(),
             };
