@@ -9,6 +9,7 @@
 //! unknown option and whatever is not built yet are refused with one sentence.
 
 pub mod exit;
+mod row;
 mod table;
 mod text;
 mod value;
@@ -479,6 +480,7 @@ mod tests {
                 "off",
                 "a.example",
                 "LogAppendTime",
+                "zstd",
                 "s3",
                 "debug",
                 "never",
