@@ -12,7 +12,7 @@ use super::world::World;
 fn small(file_metadata: bool) -> Scenario {
     Scenario {
         faults: Faults::ALL,
-        events: 130,
+        events: 150,
         producers: 2,
         consumers: 1,
         members: 1,

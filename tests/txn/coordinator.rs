@@ -267,9 +267,10 @@ fn a_topic_that_comes_back_under_its_name_is_another_one_to_the_transaction() {
 #[test]
 fn a_transaction_that_would_not_fit_one_group_of_the_log_is_refused_before_it_grows() {
     let mut h = Harness::new();
-    create_topic(&mut h, "wide", 10_001);
+    create_topic(&mut h, "wide", 10_000);
+    create_topic(&mut h, "more", 1);
     let producer = Producer::init(&mut h, "x", CLASSIC);
-    let all: Vec<(&str, i32)> = (0..10_001).map(|partition| ("wide", partition)).collect();
+    let all: Vec<(&str, i32)> = (0..10_000).map(|partition| ("wide", partition)).chain([("more", 0)]).collect();
     let refused = add_partitions(&mut h, 3, &producer, &all, false);
     assert!(refused.iter().all(|error| *error == ErrorCode::POLICY_VIOLATION));
     let accepted = add_partitions(&mut h, 3, &producer, &all[..10_000], false);

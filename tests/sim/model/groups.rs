@@ -79,9 +79,11 @@ impl Groups {
         }
     }
 
-    /// A transaction is to be committed that has this offset.
-    pub fn set_offset(&mut self, call: &Call, key: (String, String, i32), value: Committed) {
-        self.of_txn.entry(call.order).or_default().push(key.clone());
+    /// A transaction is to be committed that has this offset, or may have it when nobody was told so.
+    pub fn set_offset(&mut self, call: &Call, key: (String, String, i32), value: Committed, certain: bool) {
+        if certain {
+            self.of_txn.entry(call.order).or_default().push(key.clone());
+        }
         self.offsets.entry(key).or_insert_with(|| Register::new(None)).set(call, value);
     }
 

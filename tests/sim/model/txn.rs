@@ -55,8 +55,11 @@ struct End {
     order: u64,
 }
 
-/// An offset in a transaction: group, topic and partition; offset and metadata.
-type Committed = ((String, String, i32), (i64, String));
+/// Where a transaction commits an offset: group, topic, partition.
+type Place = (String, String, i32);
+
+/// The offset and its metadata.
+type Value = (i64, String);
 
 /// All transactions.
 #[derive(Debug, Default)]
@@ -69,8 +72,8 @@ pub struct Txns {
     given: BTreeMap<i64, i16>,
     /// With metadata in files, an end that recovery is carrying out partition by partition.
     carried_out: BTreeMap<i64, bool>,
-    /// Offsets that transactions have committed and not ended yet, by producer and epoch.
-    offsets: BTreeMap<(i64, i16), Vec<Committed>>,
+    /// Offsets that transactions have committed and not ended yet, by producer and epoch; and whether that was answered.
+    offsets: BTreeMap<(i64, i16), Vec<(Place, Value, bool)>>,
     /// Transactions that were committed and acknowledged; so that a run in which none is does not count.
     pub commits: u64,
 }
@@ -167,14 +170,15 @@ impl Model {
                 if request.committed {
                     let key = (request.producer_id.0, request.producer_epoch);
                     let offsets = self.txns.offsets.get(&key).cloned().unwrap_or_default();
-                    for (place, value) in offsets {
-                        self.groups.set_offset(call, place, Some(value));
+                    for (place, value, acked) in offsets {
+                        self.groups.set_offset(call, place, Some(value), acked);
                     }
                 }
             }
             Ask::TxnOffsetCommit(request) => {
                 let key = (request.producer_id.0, request.producer_epoch);
-                self.txns.offsets.entry(key).or_default().extend(offsets_of(request));
+                let asked = offsets_of(request).into_iter().map(|(place, value)| (place, value, false));
+                self.txns.offsets.entry(key).or_default().extend(asked);
             }
             _ => {}
         }
@@ -196,11 +200,13 @@ impl Model {
             (Ask::TxnOffsetCommit(request), Answer::TxnOffsetCommit(response)) => {
                 for part in response.topics.iter().flat_map(|topic| &topic.partitions) {
                     self.may_refuse("TxnOffsetCommit", part.error_code)?;
-                    if part.error_code != NONE {
-                        let refused = offsets_of(request);
-                        let key = (request.producer_id.0, request.producer_epoch);
-                        let kept = self.txns.offsets.entry(key).or_default();
-                        kept.retain(|offset| !refused.contains(offset));
+                    let asked = offsets_of(request);
+                    let is_asked = |place: &_, value: &_| asked.iter().any(|(p, v)| (p, v) == (place, value));
+                    let key = (request.producer_id.0, request.producer_epoch);
+                    let kept = self.txns.offsets.entry(key).or_default();
+                    match part.error_code {
+                        NONE => kept.iter_mut().for_each(|(place, value, acked)| *acked |= is_asked(place, value)),
+                        _ => kept.retain(|(place, value, _)| !is_asked(place, value)),
                     }
                 }
                 Ok(())
@@ -275,7 +281,7 @@ impl Model {
     }
 }
 
-fn offsets_of(request: &TxnOffsetCommitRequest) -> Vec<Committed> {
+fn offsets_of(request: &TxnOffsetCommitRequest) -> Vec<(Place, Value)> {
     let mut offsets = Vec::new();
     for topic in &request.topics {
         for part in &topic.partitions {
