@@ -145,6 +145,11 @@ pub struct Metrics {
     pub wal_group_bytes: Histogram,
     /// Bytes that the data directory holds.
     pub storage_usage_bytes: Gauge,
+    /// Fetch sessions, and the partitions that they remember.
+    pub fetch_sessions: Gauge,
+    pub fetch_session_partitions: Gauge,
+    /// Fetch sessions that made room for others.
+    pub fetch_sessions_evicted: Counter,
     /// Transactions that are under way.
     pub transactions_open: Gauge,
     /// Open Kafka connections.
@@ -180,6 +185,9 @@ impl Metrics {
             wal_fsync_latency: Histogram::latency(),
             wal_group_bytes: Histogram::new(GROUP_BYTES, 1.0),
             storage_usage_bytes: Gauge::default(),
+            fetch_sessions: Gauge::default(),
+            fetch_session_partitions: Gauge::default(),
+            fetch_sessions_evicted: Counter::default(),
             transactions_open: Gauge::default(),
             active_connections: Gauge::default(),
             connections_accepted: Counter::default(),
@@ -247,6 +255,11 @@ impl Metrics {
                 "Kafka connections refused because of a limit.",
                 &self.connections_refused,
             ),
+            (
+                "chronik_fetch_sessions_evicted_total",
+                "Fetch sessions that were ended to make room for others.",
+                &self.fetch_sessions_evicted,
+            ),
         ] {
             text.counter(name, help, counter.get());
         }
@@ -258,6 +271,12 @@ impl Metrics {
             ),
             ("chronik_transactions_open", "Transactions that are under way.", &self.transactions_open),
             ("chronik_active_connections", "Open Kafka connections.", &self.active_connections),
+            ("chronik_fetch_sessions", "Fetch sessions (KIP-227).", &self.fetch_sessions),
+            (
+                "chronik_fetch_session_partitions",
+                "Partitions that fetch sessions remember.",
+                &self.fetch_session_partitions,
+            ),
         ] {
             text.gauge(name, help, gauge.get());
         }

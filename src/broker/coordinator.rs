@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::admin::resource;
 use super::dispatch::Request;
 use super::gather::Gather;
 use super::groups::{
@@ -99,6 +98,9 @@ impl Broker {
             self.close(req.to.conn, "the disk is full, so the group coordinator can promise nothing");
             return Ok(());
         }
+        if req.to.key == ApiKey::DELETE_GROUPS.0 {
+            self.end_share_groups_of(req)?;
+        }
         let (host, port) = self.advertised(req.to.conn);
         let peer = self.conns.info(req.to.conn).map(|info| info.peer.ip().to_canonical().to_string());
         let peer = format!("/{}", peer.unwrap_or_default());
@@ -128,12 +130,6 @@ impl Broker {
             assignment_interval_ms: Some(configs.consumer_assignment_interval_ms.into()),
         };
         self.groups.set_overrides(group, overrides);
-    }
-
-    /// The same for all groups that have configurations, after a start.
-    pub(super) fn override_groups(&mut self) {
-        let names: Vec<String> = self.resource_configs.names(resource::GROUP).map(String::from).collect();
-        names.iter().for_each(|name| self.override_group(name));
     }
 
     /// Carries out the coordinator's timers that are due.

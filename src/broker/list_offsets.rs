@@ -1,5 +1,7 @@
 //! Owns ListOffsets, OffsetForLeaderEpoch and DeleteRecords: where a partition begins, ends, and where a time lies.
 
+use std::collections::BTreeMap;
+
 use super::dispatch::Request;
 use super::fetch::{check_epoch, read_error_code};
 use super::log::PartitionLog;
@@ -24,6 +26,18 @@ mod special {
     pub const EARLIEST_LOCAL: i64 = -4;
     pub const LATEST_TIERED: i64 = -5;
     pub const EARLIEST_PENDING_UPLOAD: i64 = -6;
+
+    /// The first version of ListOffsets that knows a timestamp; beyond all versions for one without a meaning.
+    pub fn first_version(timestamp: i64) -> i16 {
+        match timestamp {
+            LATEST | EARLIEST | 0.. => 0,
+            MAX_TIMESTAMP => 7,
+            EARLIEST_LOCAL => 8,
+            LATEST_TIERED => 9,
+            EARLIEST_PENDING_UPLOAD => 11,
+            _ => i16::MAX,
+        }
+    }
 }
 
 /// A ListOffsets request that waits for readers.
@@ -45,10 +59,17 @@ impl Broker {
     pub(super) fn list_offsets(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
         let request: ListOffsetsRequest<'_> = wire::decode_request(req.body, req.to.version)?;
         let mut listing = Listing { to: req.to, topics: Vec::new(), reads: Vec::new() };
-        for topic in &request.topics {
+        let mut times = times_named(&request);
+        for topic in request.topics.iter().filter(|topic| !topic.partitions.is_empty()) {
             let mut answers = Vec::with_capacity(topic.partitions.len());
             for want in &topic.partitions {
-                match self.list_offset(req.to.version, request.isolation_level == 1, topic.name, want) {
+                // As in Kafka, what is named more than once is refused, and told once.
+                let answer = match times.remove(&(topic.name, want.partition_index)) {
+                    None => continue,
+                    Some(1) => self.list_offset(req.to.version, request.isolation_level, topic.name, want),
+                    Some(_) => refused(want, ErrorCode::INVALID_REQUEST),
+                };
+                match answer {
                     Answer::Known(answer) => answers.push(answer),
                     Answer::Read(id, kind) => {
                         let job = self.job();
@@ -61,7 +82,9 @@ impl Broker {
                     }
                 }
             }
-            listing.topics.push((topic.name.to_owned(), answers));
+            if !answers.is_empty() {
+                listing.topics.push((topic.name.to_owned(), answers));
+            }
         }
         match listing.reads.first() {
             None => self.answer_listing(listing),
@@ -72,11 +95,14 @@ impl Broker {
         Ok(())
     }
 
-    fn list_offset(&self, version: i16, committed: bool, topic: &str, want: &ListOffsetsPartition) -> Answer {
-        let refused = |error_code| {
-            let partition_index = want.partition_index;
-            Answer::Known(ListOffsetsPartitionResponse { partition_index, error_code, ..unknown_offset() })
-        };
+    fn list_offset(&self, version: i16, isolation: i8, topic: &str, want: &ListOffsetsPartition) -> Answer {
+        let refused = |error_code| refused(want, error_code);
+        if !(0..=1).contains(&isolation) {
+            return refused(ErrorCode::UNKNOWN_SERVER_ERROR);
+        }
+        if version > 0 && version < special::first_version(want.timestamp) {
+            return refused(ErrorCode::UNSUPPORTED_VERSION);
+        }
         let id = self.topics.id_of(topic).map(|topic| PartitionId { topic, partition: want.partition_index });
         let Some((id, partition)) = id.and_then(|id| Some((id, self.topics.partition(id)?))) else {
             return refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
@@ -92,11 +118,11 @@ impl Broker {
             let partition_index = want.partition_index;
             Answer::Known(ListOffsetsPartitionResponse { partition_index, offset, leader_epoch, ..unknown_offset() })
         };
-        let end_offset = log.readable_end(committed);
+        let end_offset = log.readable_end(isolation == 1);
         match want.timestamp {
             special::LATEST => known(end_offset, log.epoch_at(end_offset)),
             special::EARLIEST => known(log.start_offset, log.epoch_at(log.start_offset)),
-            special::MAX_TIMESTAMP if version >= 7 => match log.max_timestamp() {
+            special::MAX_TIMESTAMP => match log.max_timestamp() {
                 None => known(-1, -1),
                 Some(_) => {
                     let start_offset = log.start_offset;
@@ -105,10 +131,8 @@ impl Broker {
                 }
             },
             // Nothing is tiered, so the log's local part is all of it.
-            special::EARLIEST_LOCAL if version >= 8 => known(log.start_offset, log.epoch_at(log.start_offset)),
-            special::LATEST_TIERED if version >= 9 => known(-1, -1),
-            special::EARLIEST_PENDING_UPLOAD if version >= 11 => known(-1, -1),
-            timestamp if timestamp < 0 => refused(ErrorCode::UNSUPPORTED_VERSION),
+            special::EARLIEST_LOCAL => known(log.start_offset, log.epoch_at(log.start_offset)),
+            special::LATEST_TIERED | special::EARLIEST_PENDING_UPLOAD => known(-1, -1),
             timestamp => {
                 let start_offset = log.start_offset;
                 let places = log.places(start_offset, timestamp, limits::READ_PLACES_MAX);
@@ -184,10 +208,17 @@ impl Broker {
 
     pub(super) fn delete_records(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
         let request: DeleteRecordsRequest<'_> = wire::decode_request(req.body, req.to.version)?;
-        let mut topics = Vec::with_capacity(request.topics.len());
+        // As in Kafka, each partition is answered once, and of several offsets the last one counts.
+        let mut wanted: BTreeMap<&str, BTreeMap<i32, &DeleteRecordsPartition>> = BTreeMap::new();
         for topic in &request.topics {
-            let partitions = topic.partitions.iter().map(|want| self.delete_before(req.now, topic.name, want));
-            topics.push(DeleteRecordsTopicResult { name: topic.name, partitions: partitions.collect() });
+            for want in &topic.partitions {
+                wanted.entry(topic.name).or_default().insert(want.partition_index, want);
+            }
+        }
+        let mut topics = Vec::with_capacity(wanted.len());
+        for (name, partitions) in wanted {
+            let partitions = partitions.into_values().map(|want| self.delete_before(req.now, name, want));
+            topics.push(DeleteRecordsTopicResult { name, partitions: partitions.collect() });
         }
         let response = DeleteRecordsResponse { topics, ..Default::default() };
         self.reply(req.to, &response);
@@ -227,15 +258,31 @@ impl Broker {
         let seq = self.append_meta(topics::log_start_entry(id, Some(offset)));
         let Some(partition) = self.topics.partition_mut(id) else { return };
         let gone = partition.log.advance_start(offset);
-        let waiting = partition.fetches.clone();
         for segment in gone {
             self.segments.remove_live(segment, seq);
         }
-        self.wake_all_fetches_of(now, waiting);
+        self.start_moved(now, id);
+        self.share_log_start_moved(now, id, offset);
         if self.segments.wants_checkpoint() {
             self.checkpoint.want();
         }
     }
+}
+
+/// How often each partition is named.
+fn times_named<'a>(request: &ListOffsetsRequest<'a>) -> BTreeMap<(&'a str, i32), u32> {
+    let mut times = BTreeMap::new();
+    for topic in &request.topics {
+        for want in &topic.partitions {
+            *times.entry((topic.name, want.partition_index)).or_default() += 1;
+        }
+    }
+    times
+}
+
+fn refused(want: &ListOffsetsPartition, error_code: ErrorCode) -> Answer {
+    let partition_index = want.partition_index;
+    Answer::Known(ListOffsetsPartitionResponse { partition_index, error_code, ..unknown_offset() })
 }
 
 fn unknown_offset() -> ListOffsetsPartitionResponse {

@@ -246,15 +246,19 @@ impl PartitionLog {
         self.epochs.push((self.leader_epoch, self.next_offset));
     }
 
-    /// KIP-101: the largest epoch not above `epoch`, and the offset at which it ended. `None` for an epoch that is newer
-    /// than the partition's or older than all it knows.
+    /// KIP-101: the largest epoch not above `epoch`, and the offset at which it ended. An epoch of which nothing is kept
+    /// ended where the next one begins. `None` for an epoch that is newer than the partition's, and for -1.
     pub fn epoch_end(&self, epoch: i32) -> Option<(i32, i64)> {
-        if epoch > self.leader_epoch {
+        if epoch > self.leader_epoch || epoch == -1 {
             return None;
         }
-        let index = self.epochs.iter().rposition(|(known, _)| *known <= epoch)?;
-        let end = self.epochs.get(index + 1).map_or(self.high_watermark, |(_, start)| *start);
-        Some((self.epochs[index].0, end))
+        let next = self.epochs.partition_point(|(known, _)| *known <= epoch);
+        let end = self.epochs.get(next).map_or(self.high_watermark, |(_, start)| *start);
+        match next.checked_sub(1).and_then(|at| self.epochs.get(at)) {
+            Some((known, _)) if next == self.epochs.len() || end > self.start_offset => Some((*known, end)),
+            None if self.next_offset == 0 => None,
+            _ => Some((epoch, end.max(self.start_offset))),
+        }
     }
 
     /// The epoch in force at an offset.
@@ -339,6 +343,8 @@ mod tests {
         assert_eq!(log.epoch_end(0), Some((0, 30)));
         assert_eq!(log.epoch_end(1), Some((1, 40)));
         assert_eq!(log.epoch_end(2), None);
+        assert_eq!(log.epoch_end(-1), None);
+        assert_eq!(log.epoch_end(-2), Some((-2, 0)));
         assert_eq!((log.epoch_at(29), log.epoch_at(30)), (0, 1));
     }
 }

@@ -1,6 +1,6 @@
 //! Owns Metadata: the one broker, its topics and partitions, and topics that come into being by being asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::admin::{CLUSTER_OPERATIONS, TOPIC_OPERATIONS};
 use super::configs::TopicSettings;
@@ -14,6 +14,9 @@ use crate::wire::msg::{
 };
 use crate::wire::{self, DecodeError, ErrorCode, Uuid};
 
+/// From this version on topics can be asked for by id.
+const TOPIC_ID_VERSION: i16 = 12;
+
 impl Broker {
     pub(super) fn metadata(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
         let request: MetadataRequest<'_> = wire::decode_request(req.body, req.to.version)?;
@@ -22,6 +25,11 @@ impl Broker {
             Some(topics) if version == 0 && topics.is_empty() => None,
             named => named.as_deref(),
         };
+        if version < TOPIC_ID_VERSION && named.is_some_and(|named| named.iter().any(|topic| !is_named(topic))) {
+            return self.refuse_metadata(req, named.unwrap_or(&[]));
+        }
+        let named = named.map(distinct);
+        let named = named.as_deref();
         let create = request.allow_auto_topic_creation && self.settings.config.auto_create_topics_enable;
         if create {
             for topic in named.unwrap_or(&[]) {
@@ -51,6 +59,20 @@ impl Broker {
         };
         let encoded = wire::frame::response(version, req.to.correlation_id, &response);
         self.send_after(self.gather.meta_seq(), req.to, encoded, &[]);
+        Ok(())
+    }
+
+    /// Before version 12 a request names its topics; its fields for ids are for later versions (KIP-516). Kafka refuses it as
+    /// a whole.
+    fn refuse_metadata(&mut self, req: &Request<'_>, topics: &[MetadataRequestTopic<'_>]) -> Result<(), DecodeError> {
+        let topics = topics.iter().map(|topic| MetadataResponseTopic {
+            error_code: ErrorCode::INVALID_REQUEST,
+            name: topic.name.or(Some("")),
+            topic_id: topic.topic_id,
+            ..Default::default()
+        });
+        let response = MetadataResponse { topics: topics.collect(), ..Default::default() };
+        self.reply(req.to, &response);
         Ok(())
     }
 
@@ -114,6 +136,22 @@ impl Broker {
             ..Default::default()
         }
     }
+}
+
+/// Whether a topic is asked for by its name alone.
+fn is_named(topic: &MetadataRequestTopic<'_>) -> bool {
+    topic.name.is_some() && topic.topic_id.is_zero()
+}
+
+/// The topics that a request asks for, each once. If there are ids among them, the names do not count.
+fn distinct<'a>(named: &[MetadataRequestTopic<'a>]) -> Vec<MetadataRequestTopic<'a>> {
+    let by_id = named.iter().any(|topic| !topic.topic_id.is_zero());
+    let mut seen = BTreeSet::new();
+    let counts = |topic: &&MetadataRequestTopic<'a>| match by_id {
+        true => !topic.topic_id.is_zero() && seen.insert((topic.topic_id, None)),
+        false => seen.insert((Uuid::ZERO, topic.name)),
+    };
+    named.iter().filter(counts).cloned().collect()
 }
 
 fn describe(topic: &Topic, node_id: i32) -> MetadataResponseTopic<'_> {

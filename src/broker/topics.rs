@@ -36,6 +36,8 @@ pub struct Partition {
     pub last_seq: crate::wal::GroupSeq,
     /// Parked fetches that look at this partition.
     pub fetches: Vec<u64>,
+    /// Fetch sessions that watch this partition, and which of theirs it is.
+    pub sessions: Vec<(i32, u32)>,
 }
 
 /// All topics, by name and by id.
@@ -46,6 +48,7 @@ pub struct Topics {
     /// Topics that have '.' or '_' in their names, by the name with '_' for both (see `colliding`).
     by_metric_name: BTreeMap<String, BTreeSet<Arc<str>>>,
     partitions: usize,
+    changes: u64,
 }
 
 impl Topics {
@@ -99,6 +102,11 @@ impl Topics {
         self.by_id.is_empty()
     }
 
+    /// Rises with each topic that is put in or taken out: whoever looked at topics before knows whether to look again.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// Number of partitions of all topics.
     pub fn partition_count(&self) -> usize {
         self.partitions
@@ -133,9 +141,10 @@ impl Topics {
         let before = topic.partitions.len();
         for partition in before..partitions {
             let log = PartitionLog::new(PartitionId { topic: id, partition: partition as i32 });
-            topic.partitions.push(Partition { log, last_seq: 0, fetches: Vec::new() });
+            topic.partitions.push(Partition { log, last_seq: 0, fetches: Vec::new(), sessions: Vec::new() });
         }
         self.partitions += topic.partitions.len() - before;
+        self.changes += 1;
         if let Some(metric_name) = metric_name(&name) {
             self.by_metric_name.entry(metric_name).or_default().insert(name.clone());
         }
@@ -155,6 +164,7 @@ impl Topics {
             }
         }
         self.partitions -= topic.partitions.len();
+        self.changes += 1;
         Some(topic)
     }
 }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use log::LevelFilter;
 
 use crate::config::{Config, Fsync, MetadataStore, Port, TimestampType};
+use crate::limits;
 
 /// What the parser fills in while it reads. Some settings need each other and are settled at the end.
 #[derive(Clone, Debug, Default)]
@@ -231,6 +232,24 @@ const fn millis(min: i64, max: i64, set: Set<i64>) -> Kind {
 
 const I32_MAX: i64 = i32::MAX as i64;
 const MIB: i64 = 1 << 20;
+const SHARE_LOCKS_MAX: i64 = limits::SHARE_PARTITION_LOCKS_MAX;
+
+/// A time of share groups.
+macro_rules! share_ms {
+    ($long:literal, $default:literal, $field:ident, $min:literal, $help:literal) => {
+        opt(Group::Groups, $long, "TIME", $default, $help, millis($min, I32_MAX, |d, v| d.config.share.$field = v))
+            .kafka()
+    };
+}
+
+/// A number of share groups.
+macro_rules! share_int {
+    ($long:literal, $default:literal, $field:ident, $min:expr, $max:expr, $help:literal) => {
+        opt(Group::Groups, $long, "NUMBER", $default, $help, int($min, $max, |d, v| d.config.share.$field = v as _))
+            .kafka()
+    };
+}
+
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// A hundred years: times up to here can be added to the present without overflow.
 const CENTURY_MS: i64 = 36_525 * DAY_MS;
@@ -525,6 +544,19 @@ pub static OPTIONS: &[Opt] = &[
     .kafka(),
     opt(
         Group::Topics,
+        "compression-type",
+        "TYPE",
+        "producer",
+        "How batches are stored: as the producer compressed them, with a codec of the broker's choice, or uncompressed.",
+        Kind::Choice {
+            names: &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"],
+            refused: &[],
+            set: |d, v| d.config.compression_type = v,
+        },
+    )
+    .kafka(),
+    opt(
+        Group::Topics,
         "log-message-timestamp-type",
         "TYPE",
         "CreateTime",
@@ -594,6 +626,83 @@ pub static OPTIONS: &[Opt] = &[
         int(1, 1_000_000, |d, v| d.config.group_max_size = v as usize),
     )
     .kafka(),
+    share_ms! {
+        "group-share-heartbeat-interval-ms", "5s", heartbeat_interval_ms, 1,
+        "Members of share groups report this often."
+    },
+    share_ms! {
+        "group-share-min-heartbeat-interval-ms", "5s", min_heartbeat_interval_ms, 1,
+        "Least value of the heartbeat interval of share groups."
+    },
+    share_ms! {
+        "group-share-max-heartbeat-interval-ms", "15s", max_heartbeat_interval_ms, 1,
+        "Largest value of the heartbeat interval of share groups."
+    },
+    share_ms! {
+        "group-share-session-timeout-ms", "45s", session_timeout_ms, 1,
+        "A share group forgets a member that is silent for this long."
+    },
+    share_ms! {
+        "group-share-min-session-timeout-ms", "45s", min_session_timeout_ms, 1,
+        "Least value of the session timeout of share groups."
+    },
+    share_ms! {
+        "group-share-max-session-timeout-ms", "60s", max_session_timeout_ms, 1,
+        "Largest value of the session timeout of share groups."
+    },
+    share_ms! {
+        "group-share-record-lock-duration-ms", "30s", record_lock_duration_ms, 1,
+        "A share group's member may keep a record this long."
+    },
+    share_ms! {
+        "group-share-min-record-lock-duration-ms", "15s", min_record_lock_duration_ms, 1,
+        "Least value of the record lock duration of share groups."
+    },
+    share_ms! {
+        "group-share-max-record-lock-duration-ms", "60s", max_record_lock_duration_ms, 1,
+        "Largest value of the record lock duration of share groups."
+    },
+    share_ms! {
+        "group-share-assignment-interval-ms", "1s", assignment_interval_ms, 0,
+        "Wait so long between assignments."
+    },
+    share_ms! {
+        "group-share-min-assignment-interval-ms", "0", min_assignment_interval_ms, 0,
+        "Least value of that wait."
+    },
+    share_ms! {
+        "group-share-max-assignment-interval-ms", "15s", max_assignment_interval_ms, 0,
+        "Largest value of that wait."
+    },
+    share_int! {
+        "group-share-delivery-count-limit", "5", delivery_count_limit, 2, 1000,
+        "A share group hands out a record this often at most."
+    },
+    share_int! {
+        "group-share-min-delivery-count-limit", "2", min_delivery_count_limit, 2, 1000,
+        "Least value of the delivery count limit."
+    },
+    share_int! {
+        "group-share-max-delivery-count-limit", "10", max_delivery_count_limit, 2, 1000,
+        "Largest value of the delivery count limit."
+    },
+    share_int! {
+        "group-share-partition-max-record-locks", "2000", partition_max_record_locks, 100, SHARE_LOCKS_MAX,
+        "Records of a partition that a share group has under way."
+    },
+    share_int! {
+        "group-share-min-partition-max-record-locks", "100", min_partition_max_record_locks, 100, SHARE_LOCKS_MAX,
+        "Least value of the record locks per partition."
+    },
+    share_int! {
+        "group-share-max-partition-max-record-locks", "4000", max_partition_max_record_locks, 100, SHARE_LOCKS_MAX,
+        "Largest value of the record locks per partition."
+    },
+    share_int! { "group-share-max-size", "200", max_size, 1, 1000, "Most members of one share group." },
+    share_int! {
+        "group-share-max-share-sessions", "2000", max_share_sessions, 1, 100_000,
+        "Most share sessions of all groups."
+    },
     opt(
         Group::Groups,
         "group-consumer-session-timeout-ms",
@@ -811,6 +920,15 @@ pub static OPTIONS: &[Opt] = &[
         "55MiB",
         "Most bytes of records in one answer to a consumer.",
         bytes(1024, I32_MAX, |d, v| d.config.fetch_max_bytes = v as usize),
+    )
+    .kafka(),
+    opt(
+        Group::Limits,
+        "max-incremental-fetch-session-cache-slots",
+        "N",
+        "1000",
+        "Consumers whose fetches are remembered, so that they need not name all their partitions each time; 0 for none.",
+        int(0, I32_MAX, |d, v| d.config.max_incremental_fetch_session_cache_slots = v as usize),
     )
     .kafka(),
     opt(

@@ -9,14 +9,15 @@ use std::fmt;
 use byteorder::{BigEndian, ByteOrder};
 
 pub use super::batch_builder::{recompress, BatchBuilder, RecordHeader};
-pub use super::compress::{CompressError, Compression, DECOMPRESSED_BYTES_MAX};
+pub use super::compress::{CompressError, Compression, Target, DECOMPRESSED_BYTES_MAX};
 pub use super::record::{
     first_at_or_after, first_at_or_after_from, offset_of_max_timestamp, records, validate_records, Headers, Record,
     RecordFacts, RecordIter,
 };
 pub(super) use super::validate::{check_size, log_append_time_from_client, timestamp_sentence};
 pub use super::validate::{
-    validate_produced, ProduceChecks, RecordError, Rejected, RejectedKind, TimestampPolicy, RECORD_ERRORS_MAX,
+    check_timestamps, validate_produced, ProduceChecks, RecordError, Rejected, RejectedKind, TimestampPolicy,
+    RECORD_ERRORS_MAX,
 };
 
 /// The bytes of a batch before its first record.

@@ -7,7 +7,7 @@ use super::batch::{
     BASE_SEQUENCE_AT, BASE_TIMESTAMP_AT, HEADER_BYTES, LAST_OFFSET_DELTA_AT, LEADER_EPOCH_AT, LOG_OVERHEAD, MAGIC_AT,
     MAX_TIMESTAMP_AT, NO_PRODUCER_ID, NO_TIMESTAMP, PRODUCER_EPOCH_AT, PRODUCER_ID_AT, RECORDS_COUNT_AT,
 };
-use super::compress::{self, CompressError, Compression};
+use super::compress::{self, CompressError, Compression, Target};
 use super::record::{body_of, put_varint, put_varlong};
 
 /// A record header to write: key and value.
@@ -204,11 +204,12 @@ fn seal(mut batch: Vec<u8>) -> Result<Vec<u8>, CompressError> {
 ///
 /// # Errors
 /// The batch does not decompress within `limit_bytes`, or the codec fails.
-pub fn recompress(batch: &Batch<'_>, to: Compression, limit_bytes: usize) -> Result<Vec<u8>, BatchError> {
+pub fn recompress(batch: &Batch<'_>, to: impl Into<Target>, limit_bytes: usize) -> Result<Vec<u8>, BatchError> {
+    let to = to.into();
     let mut scratch = Vec::new();
     let body = body_of(batch, &mut scratch, limit_bytes)?;
     let mut out = batch.bytes[..HEADER_BYTES].to_vec();
-    let attributes = (batch.header.attributes & !ATTR_CODEC) | i16::from(to.id());
+    let attributes = (batch.header.attributes & !ATTR_CODEC) | i16::from(to.codec.id());
     BigEndian::write_i16(&mut out[ATTRIBUTES_AT..], attributes);
     compress::compress(to, 2, body, &mut out)?;
     Ok(seal(out)?)

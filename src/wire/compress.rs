@@ -54,6 +54,26 @@ impl Compression {
     }
 }
 
+/// A codec and how hard it tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub codec: Compression,
+    /// Kafka's number: 1 to 9 for gzip, -131072 to 22 for zstd; `None` is the codec's default. The LZ4 here has one level
+    /// only, and snappy has none anywhere.
+    pub level: Option<i32>,
+}
+
+impl From<Compression> for Target {
+    fn from(codec: Compression) -> Target {
+        Target { codec, level: None }
+    }
+}
+
+/// Above this level zstd takes memory for its windows in multiples of the input; they are kept to `ZSTD_WINDOW_LOG` then.
+const ZSTD_LEVEL_LARGE: i32 = 19;
+/// 8 MiB, which is what level 19 takes.
+const ZSTD_WINDOW_LOG: u32 = 23;
+
 /// Why data could not be decompressed or compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CompressError {
@@ -122,25 +142,35 @@ pub fn decompress(
 ///
 /// # Errors
 /// [`CompressError::Failed`] if the codec itself fails, which no input causes.
-pub fn compress(codec: Compression, magic: i8, input: &[u8], out: &mut Vec<u8>) -> Result<(), CompressError> {
+pub fn compress(to: impl Into<Target>, magic: i8, input: &[u8], out: &mut Vec<u8>) -> Result<(), CompressError> {
+    let Target { codec, level } = to.into();
     let failed = CompressError::Failed { codec };
     match codec {
         Compression::None => out.extend_from_slice(input),
         Compression::Gzip => {
-            let mut encoder = flate2::write::GzEncoder::new(&mut *out, flate2::Compression::default());
+            let level = level.and_then(|level| u32::try_from(level).ok()).filter(|level| *level <= 9);
+            let level = level.map_or_else(flate2::Compression::default, flate2::Compression::new);
+            let mut encoder = flate2::write::GzEncoder::new(&mut *out, level);
             encoder.write_all(input).map_err(|_| failed)?;
             encoder.finish().map_err(|_| failed)?;
         }
         Compression::Snappy => snappy_compress(input, out).map_err(|()| failed)?,
         Compression::Lz4 => lz4_compress(input, magic > 0, out).map_err(|()| failed)?,
-        Compression::Zstd => {
-            let mut encoder =
-                zstd::stream::write::Encoder::new(&mut *out, zstd::DEFAULT_COMPRESSION_LEVEL).map_err(|_| failed)?;
-            encoder.write_all(input).map_err(|_| failed)?;
-            encoder.finish().map_err(|_| failed)?;
-        }
+        Compression::Zstd => zstd_compress(level, input, out).map_err(|_| failed)?,
     }
     Ok(())
+}
+
+fn zstd_compress(level: Option<i32>, input: &[u8], out: &mut Vec<u8>) -> std::io::Result<()> {
+    let level = level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL);
+    let mut encoder = zstd::stream::write::Encoder::new(out, level)?;
+    // Who knows the length needs no larger tables than that.
+    encoder.set_pledged_src_size(Some(input.len() as u64))?;
+    if level > ZSTD_LEVEL_LARGE {
+        encoder.window_log(ZSTD_WINDOW_LOG)?;
+    }
+    encoder.write_all(input)?;
+    encoder.finish().map(drop)
 }
 
 /// Fails if `more` bytes on top of `have` pass the limit.
@@ -479,6 +509,29 @@ mod tests {
                     assert_eq!(unpacked(codec, magic, &packed).unwrap(), input, "{codec:?}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn levels_are_honoured_where_the_codec_has_them_and_every_reader_understands_them() {
+        let input = sample(200_000);
+        let length = |codec, level| {
+            let mut out = Vec::new();
+            compress(Target { codec, level }, 2, &input, &mut out).unwrap();
+            let mut back = Vec::new();
+            decompress(codec, 2, &out, LIMIT, &mut back).unwrap();
+            assert!(back == input, "{codec:?} {level:?}");
+            out.len()
+        };
+        assert!(length(Compression::Gzip, Some(1)) > length(Compression::Gzip, Some(9)));
+        assert_eq!(length(Compression::Gzip, None), length(Compression::Gzip, Some(6)));
+        assert!(length(Compression::Zstd, Some(-100)) > length(Compression::Zstd, Some(19)));
+        assert_eq!(length(Compression::Zstd, None), length(Compression::Zstd, Some(3)));
+        for level in [-131_072, 0, 22] {
+            length(Compression::Zstd, Some(level));
+        }
+        for level in [1, 17] {
+            assert_eq!(length(Compression::Lz4, Some(level)), length(Compression::Lz4, None));
         }
     }
 

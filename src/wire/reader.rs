@@ -172,25 +172,16 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A classic length, with -1 for null.
+    /// A classic length, with -1 for null. Kafka takes any negative number for null, and so must we.
     #[inline]
-    fn signed_len(&self, len: i32) -> Result<Option<usize>, DecodeError> {
-        match len {
-            -1 => Ok(None),
-            0.. => Ok(Some(len as usize)),
-            _ => Err(self.error("a length is negative")),
-        }
+    fn signed_len(len: i32) -> Option<usize> {
+        usize::try_from(len).ok()
     }
 
     /// The length of a string, or None for null.
     #[inline]
     pub fn string_len(&mut self) -> Result<Option<usize>, DecodeError> {
-        let len = if self.flexible {
-            self.compact_len()?
-        } else {
-            let len = self.i16()?;
-            self.signed_len(i32::from(len))?
-        };
+        let len = if self.flexible { self.compact_len()? } else { Self::signed_len(i32::from(self.i16()?)) };
         match len {
             Some(len) if len > MAX_STRING => Err(self.error("a string is over 32767 bytes")),
             _ => Ok(len),
@@ -203,8 +194,7 @@ impl<'a> Reader<'a> {
         if self.flexible {
             self.compact_len()
         } else {
-            let len = self.i32()?;
-            self.signed_len(len)
+            Ok(Self::signed_len(self.i32()?))
         }
     }
 

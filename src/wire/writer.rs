@@ -2,6 +2,7 @@
 
 use byteorder::{BigEndian, ByteOrder};
 
+use super::error_code::ErrorCode;
 use super::primitives::Wire;
 use super::reader::MAX_STRING;
 
@@ -23,6 +24,8 @@ pub struct Encoded {
     pub bytes: Vec<u8>,
     /// The externals, in the order of their places.
     pub externals: Vec<External>,
+    /// The errors that the message tells, and how often each; there are no more than there are error codes.
+    pub errors: Vec<(ErrorCode, u32)>,
 }
 
 impl Encoded {
@@ -38,6 +41,7 @@ pub struct Writer {
     bytes: Vec<u8>,
     /// Record data to be spliced in, with positions in the bytes written.
     pub externals: Vec<External>,
+    errors: Vec<(ErrorCode, u32)>,
     version: i16,
     flexible: bool,
 }
@@ -45,7 +49,7 @@ pub struct Writer {
 impl Writer {
     /// An empty writer.
     pub fn new(version: i16, flexible: bool) -> Self {
-        Writer { bytes: Vec::with_capacity(128), externals: Vec::new(), version, flexible }
+        Writer { bytes: Vec::with_capacity(128), externals: Vec::new(), errors: Vec::new(), version, flexible }
     }
 
     /// The version of the message being written.
@@ -73,7 +77,7 @@ impl Writer {
 
     /// The finished message.
     pub fn into_encoded(self) -> Encoded {
-        Encoded { bytes: self.bytes, externals: self.externals }
+        Encoded { bytes: self.bytes, externals: self.externals, errors: self.errors }
     }
 
     /// Bytes as they are, without a length.
@@ -94,6 +98,22 @@ impl Writer {
         let mut bytes = [0; 2];
         BigEndian::write_i16(&mut bytes, value);
         self.raw(&bytes);
+    }
+
+    /// An error code, which is counted if it is one.
+    #[inline]
+    pub fn error_code(&mut self, error: ErrorCode) {
+        self.i16(error.0);
+        if error.is_error() {
+            self.count_error(error, 1);
+        }
+    }
+
+    fn count_error(&mut self, error: ErrorCode, times: u32) {
+        match self.errors.iter_mut().find(|(known, _)| *known == error) {
+            Some((_, count)) => *count = count.saturating_add(times),
+            None => self.errors.push((error, times)),
+        }
     }
 
     /// A big-endian unsigned 16-bit number.
@@ -194,6 +214,9 @@ impl Writer {
         value.write(&mut content);
         self.uvarint(content.bytes.len() as u32);
         self.raw(&content.bytes);
+        for (error, times) in content.errors {
+            self.count_error(error, times);
+        }
     }
 
     /// Fills in a 4-byte number written earlier; out of range is ignored, since positions come from `position`.

@@ -9,6 +9,8 @@ pub enum How {
     Text,
     /// Made up by the server: values stand for each other one to one.
     Alias,
+    /// A time of the server's clock: within some minutes of the other, and given if the other is.
+    Time,
     /// A list whose order means nothing.
     Unordered,
     /// A number that is at least, or at most, Kafka's.
@@ -55,6 +57,7 @@ impl Allowed {
                 "any" => How::Any,
                 "text" => How::Text,
                 "alias" => How::Alias,
+                "time" => How::Time,
                 "unordered" => How::Unordered,
                 "at least" => How::AtLeast,
                 "at most" => How::AtMost,
@@ -69,11 +72,11 @@ impl Allowed {
         Ok(Allowed { rules })
     }
 
-    /// The rule for a place: one that the step names comes first.
-    pub fn rule(&self, path: &str, marked: &[String]) -> Option<&Rule> {
-        let here = |rule: &&Rule| rule.paths.iter().any(|pattern| matches(pattern, path));
-        let named = self.rules.iter().filter(|rule| rule.marked_only && marked.contains(&rule.id)).find(here);
-        named.or_else(|| self.rules.iter().filter(|rule| !rule.marked_only).find(here))
+    /// The rules for a place: those that the step names come first.
+    pub fn rules<'a>(&'a self, path: &'a str, marked: &'a [String]) -> impl Iterator<Item = &'a Rule> {
+        let here = move |rule: &&Rule| rule.paths.iter().any(|pattern| matches(pattern, path));
+        let named = self.rules.iter().filter(|rule| rule.marked_only && marked.contains(&rule.id)).filter(here);
+        named.chain(self.rules.iter().filter(|rule| !rule.marked_only).filter(here))
     }
 
     /// The table for people.
@@ -84,6 +87,7 @@ impl Allowed {
                 How::Any => "any value".to_string(),
                 How::Text => "another text".to_string(),
                 How::Alias => "another value, used alike".to_string(),
+                How::Time => "another moment".to_string(),
                 How::Unordered => "another order".to_string(),
                 How::AtLeast => "more than Kafka's".to_string(),
                 How::AtMost => "less than Kafka's".to_string(),
@@ -96,22 +100,29 @@ impl Allowed {
     }
 }
 
-/// `*.a.b` fits every path that ends so; other patterns fit one path.
+/// `*.a.b` fits every path that ends so; other patterns fit one path. In a path elements of lists may bear their names,
+/// as in `DescribeConfigs.results.configs[retention.ms].value`; a pattern without them fits all elements.
 fn matches(pattern: &str, path: &str) -> bool {
-    match pattern.strip_prefix('*') {
+    let fits = |path: &str| match pattern.strip_prefix('*') {
         Some(end) => path.ends_with(end),
         None => pattern == path,
+    };
+    if pattern.contains('[') {
+        return fits(path);
     }
+    let parts = path.split('[').map(|part| part.split_once(']').map_or(part, |(_, rest)| rest));
+    fits(&parts.collect::<String>())
 }
 
 #[test]
 fn a_rule_is_found_by_its_place_and_its_mark() {
     let list = "id: a\nwhere: *.x\nhow: any\nwhy: r\n\nid: b\nwhere: P.q.x R.s\nhow: 1 here 2 where marked\nwhy: s\n";
     let allowed = Allowed::parse(list).unwrap();
-    let id = |path: &str, marked: &[String]| allowed.rule(path, marked).map(|rule| rule.id.clone());
+    let id = |path: &str, marked: &[String]| allowed.rules(path, marked).next().map(|rule| rule.id.clone());
     assert_eq!(id("P.q.x", &[]).as_deref(), Some("a"));
     assert_eq!(id("P.q.x", &["b".into()]).as_deref(), Some("b"));
     assert_eq!(id("R.s", &[]), None);
+    assert!(matches("*.c[x].v", "A.c[x].v") && matches("A.c.v", "A.c[x].v") && !matches("A.c[y].v", "A.c[x].v"));
     assert_eq!(allowed.rules[1].how, How::Pair("1".into(), "2".into()));
     assert!(Allowed::parse("id: a\nhow: sometimes\n").is_err());
 }

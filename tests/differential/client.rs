@@ -1,6 +1,7 @@
 //! Owns one connection to a server under comparison: frames out, frames in, and what happens when none comes.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -24,6 +25,18 @@ pub enum Outcome {
     Unreadable(String),
     /// The request can't be made, because a value was never captured.
     Impossible(String),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Answer(value) => write!(f, "an answer: {value}"),
+            Outcome::Closed => f.write_str("closed"),
+            Outcome::Silent => f.write_str("silent"),
+            Outcome::Unreadable(why) => write!(f, "unreadable: {why}"),
+            Outcome::Impossible(why) => write!(f, "the request could not be made: {why}"),
+        }
+    }
 }
 
 /// A request that is on its way.

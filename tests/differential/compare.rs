@@ -11,6 +11,9 @@ use super::value::Value;
 /// How many differences of one step are shown.
 const SHOWN_MAX: usize = 6;
 
+/// How far two servers' times for the same event may lie apart: a busy machine takes its time.
+const TIME_MS_MAX: u64 = 300_000;
+
 /// One place where the answers differ.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Difference {
@@ -88,27 +91,15 @@ impl Comparison<'_> {
             (theirs, ours) if theirs == ours => {}
             (theirs, ours) => {
                 let path = format!("{api}.outcome");
-                self.differ(&path, "outcome", shown(theirs), shown(ours));
+                self.differ(&path, "outcome", theirs.to_string(), ours.to_string());
             }
         }
     }
 
     /// `place` is the path with indexes, for people; `path` is without, for rules.
     fn value(&mut self, path: &str, place: &str, kafka: &Value, chronik: &Value) {
-        let allowed = self.allowed;
-        let rule = allowed.rule(path, self.marked);
-        match rule.map(|rule| (&rule.how, rule)) {
-            Some((How::Any, rule)) if kafka != chronik => return self.count(rule),
-            Some((How::Text, rule)) if kafka != chronik && (is_absent(kafka) || !is_absent(chronik)) => {
-                return self.count(rule)
-            }
-            Some((How::Alias, rule)) if self.is_alias(kafka, chronik) => return self.count(rule),
-            Some((How::AtLeast, rule)) if kafka.int() < chronik.int() => return self.count(rule),
-            Some((How::AtMost, rule)) if kafka.int() > chronik.int() => return self.count(rule),
-            Some((How::Pair(theirs, ours), rule)) if kafka.to_string() == *theirs && chronik.to_string() == *ours => {
-                return self.count(rule)
-            }
-            _ => {}
+        if kafka != chronik && self.is_allowed(path, kafka, chronik) {
+            return;
         }
         match (kafka, chronik) {
             (Value::Struct(theirs), Value::Struct(ours)) => {
@@ -123,7 +114,7 @@ impl Comparison<'_> {
                 }
             }
             (Value::List(theirs), Value::List(ours)) if theirs.len() == ours.len() => {
-                let unordered = rule.is_some_and(|rule| matches!(rule.how, How::Unordered));
+                let unordered = self.allowed.rules(path, self.marked).any(|rule| matches!(rule.how, How::Unordered));
                 let (mut theirs, mut ours) = (theirs.clone(), ours.clone());
                 if unordered {
                     theirs.sort_by_key(|item| self.key(path, item, true));
@@ -132,13 +123,13 @@ impl Comparison<'_> {
                 for (i, (theirs, ours)) in theirs.iter().zip(&ours).enumerate() {
                     let name = theirs.get("name").or(theirs.get("key")).and_then(Value::text);
                     let at = name.map_or_else(|| format!("{place}[{i}]"), |name| format!("{place}[{i} {name}]"));
-                    self.value(path, &at, theirs, ours);
+                    self.value(&element(path, name), &at, theirs, ours);
                 }
             }
             (Value::List(theirs), Value::List(ours)) if have_identities(theirs) && have_identities(ours) => {
                 self.aligned(path, place, theirs, ours);
             }
-            (Value::Id(_), Value::Id(_)) if self.is_alias(kafka, chronik) => {}
+            (Value::Id(_), Value::Id(_)) if self.is_alias("uuid", kafka, chronik) => {}
             (kafka, chronik) if kafka == chronik => {}
             (kafka, chronik) => {
                 let field = path.rsplit('.').next().unwrap_or("");
@@ -151,15 +142,18 @@ impl Comparison<'_> {
     fn aligned(&mut self, path: &str, place: &str, kafka: &[Value], chronik: &[Value]) {
         let same = |a: &Value, b: &Value| identity(a) == identity(b);
         for theirs in kafka {
-            let at = format!("{place}[{}]", identity(theirs).unwrap_or_default());
+            let name = identity(theirs).unwrap_or_default();
+            let at = format!("{place}[{name}]");
+            let path = element(path, Some(&name));
             match chronik.iter().find(|ours| same(theirs, ours)) {
-                Some(ours) => self.value(path, &at, theirs, ours),
-                None => self.differ(path, &at, theirs.to_string(), "nothing".into()),
+                Some(ours) => self.value(&path, &at, theirs, ours),
+                None => self.differ(&path, &at, theirs.to_string(), "nothing".into()),
             }
         }
         for ours in chronik.iter().filter(|ours| !kafka.iter().any(|theirs| same(theirs, ours))) {
-            let at = format!("{place}[{}]", identity(ours).unwrap_or_default());
-            self.differ(path, &at, "nothing".into(), ours.to_string());
+            let name = identity(ours).unwrap_or_default();
+            let at = format!("{place}[{name}]");
+            self.differ(&element(path, Some(&name)), &at, "nothing".into(), ours.to_string());
         }
     }
 
@@ -181,25 +175,49 @@ impl Comparison<'_> {
 
     fn differ(&mut self, path: &str, place: &str, kafka: String, chronik: String) {
         let allowed = self.allowed;
-        if let Some(rule) = allowed.rule(path, self.marked) {
-            let is_pair = matches!(&rule.how, How::Pair(theirs, ours) if *theirs == kafka && *ours == chronik);
-            if matches!(rule.how, How::Any) || is_pair {
-                return self.count(rule);
-            }
+        let fits = |rule: &&Rule| match &rule.how {
+            How::Any => true,
+            How::Pair(theirs, ours) => *theirs == kafka && *ours == chronik,
+            _ => false,
+        };
+        if let Some(rule) = allowed.rules(path, self.marked).find(fits) {
+            return self.count(rule);
         }
         self.found.push(Difference { path: place.to_string(), kafka, chronik });
     }
 
+    /// Whether a rule lets these values differ.
+    fn is_allowed(&mut self, path: &str, kafka: &Value, chronik: &Value) -> bool {
+        let allowed = self.allowed;
+        for rule in allowed.rules(path, self.marked) {
+            let allows = match &rule.how {
+                How::Any => true,
+                How::Text => is_absent(kafka) || !is_absent(chronik),
+                How::Alias => self.is_alias(&rule.id, kafka, chronik),
+                How::Time => are_close(kafka, chronik),
+                How::AtLeast => kafka.int() < chronik.int(),
+                How::AtMost => kafka.int() > chronik.int(),
+                How::Unordered => false,
+                How::Pair(theirs, ours) => kafka.to_string() == *theirs && chronik.to_string() == *ours,
+            };
+            if allows {
+                self.count(rule);
+                return true;
+            }
+        }
+        false
+    }
+
     /// Whether two made-up values stand for each other. The first time they meet they do, unless one of them stands for
-    /// another value already.
-    fn is_alias(&mut self, kafka: &Value, chronik: &Value) -> bool {
+    /// another value already. Numbers of different kinds may be equal by chance: `kind` keeps them apart.
+    fn is_alias(&mut self, kind: &str, kafka: &Value, chronik: &Value) -> bool {
         if kafka == chronik {
             return true;
         }
         if is_absent(kafka) || is_absent(chronik) {
             return false;
         }
-        let (theirs, ours) = (kafka.to_string(), chronik.to_string());
+        let (theirs, ours) = (format!("{kind} {kafka}"), format!("{kind} {chronik}"));
         match (self.aliases.get(&theirs), self.back.get(&ours)) {
             (None, None) => {
                 self.aliases.insert(theirs.clone(), ours.clone());
@@ -213,18 +231,20 @@ impl Comparison<'_> {
 
     /// What an element of a list without an order is sorted by: all of it but made-up values, which are replaced.
     fn key(&self, path: &str, item: &Value, is_kafkas: bool) -> String {
-        let known = |value: &Value| {
-            let shown = value.to_string();
+        let known = |kind: &str, value: &Value| {
+            let shown = format!("{kind} {value}");
             let name = if is_kafkas { self.aliases.get(&shown).map(|_| shown) } else { self.back.get(&shown).cloned() };
             name.unwrap_or_default()
         };
-        match self.allowed.rule(path, self.marked).map(|rule| &rule.how) {
-            Some(How::Any | How::Text) => return String::new(),
-            Some(How::Alias) => return known(item),
-            _ => {}
+        for rule in self.allowed.rules(path, self.marked) {
+            match rule.how {
+                How::Any | How::Text | How::Time => return String::new(),
+                How::Alias => return known(&rule.id, item),
+                _ => {}
+            }
         }
         match item {
-            Value::Id(_) => known(item),
+            Value::Id(_) => known("uuid", item),
             Value::Struct(fields) => {
                 let parts = fields.iter().map(|(name, value)| self.key(&format!("{path}.{name}"), value, is_kafkas));
                 parts.collect::<Vec<_>>().join("|")
@@ -237,6 +257,14 @@ impl Comparison<'_> {
             Value::Int(number) => format!("{:020}", i128::from(*number) - i128::from(i64::MIN)),
             leaf => leaf.to_string(),
         }
+    }
+}
+
+/// The path of an element. Only APIs and configurations have names that a rule may want to know.
+fn element(path: &str, name: Option<&str>) -> String {
+    match name.filter(|_| path.ends_with("configs") || path.ends_with("api_keys") || path.ends_with("features")) {
+        Some(name) => format!("{path}[{name}]"),
+        None => path.to_string(),
     }
 }
 
@@ -273,6 +301,14 @@ fn have_identities(items: &[Value]) -> bool {
     found.iter().all(Option::is_some) && found.windows(2).all(|pair| pair[0] != pair[1])
 }
 
+/// Whether both are times, and close to each other.
+fn are_close(kafka: &Value, chronik: &Value) -> bool {
+    match (kafka.int(), chronik.int()) {
+        (Some(theirs), Some(ours)) => theirs > 0 && ours > 0 && theirs.abs_diff(ours) < TIME_MS_MAX,
+        _ => false,
+    }
+}
+
 /// Null, empty, zero or -1: what stands where there is nothing.
 fn is_absent(value: &Value) -> bool {
     match value {
@@ -283,16 +319,6 @@ fn is_absent(value: &Value) -> bool {
         Value::Id(id) => id.is_zero(),
         Value::List(items) => items.is_empty(),
         _ => false,
-    }
-}
-
-fn shown(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Answer(value) => format!("an answer: {value}"),
-        Outcome::Closed => "closed".into(),
-        Outcome::Silent => "silent".into(),
-        Outcome::Unreadable(why) => format!("unreadable: {why}"),
-        Outcome::Impossible(why) => format!("the request could not be made: {why}"),
     }
 }
 

@@ -7,6 +7,7 @@
 //! - `DIFFERENTIAL_ONLY`: run only sequences whose file or title holds this text
 //! - `DIFFERENTIAL_SEEDS`: how many random sequences to run, or the ones to run as `FROM..TO`
 //! - `DIFFERENTIAL_WORKERS`: how many sequences run at the same time
+//! - `DIFFERENTIAL_TRACE`: show every answer of both servers
 //! - `DIFFERENTIAL_ALL`: show every step that differs, not only a sequence's first
 
 mod allowed;

@@ -1,6 +1,8 @@
 //! Owns record data in the differential test: batches made as a sequence asks for, right or wrong, and read for comparison.
 
-use chronik::wire::batch::{self, Batch, BatchBuilder, Compression, DECOMPRESSED_BYTES_MAX};
+use chronik::wire::batch::{
+    self, Batch, BatchBuilder, BatchHeader, Compression, Record, TimestampType, DECOMPRESSED_BYTES_MAX,
+};
 use chronik::wire::legacy::MessageSetBuilder;
 
 use super::value::{hex, Value};
@@ -26,7 +28,9 @@ pub fn decode(records: &[u8]) -> Value {
 
 fn of_batch(batch: &Batch<'_>) -> Value {
     let header = &batch.header;
-    let int = |name: &str, value: i64| (name.to_string(), Value::Int(value));
+    // The server's own times have another name than the producer's, which must come back as they were.
+    let is_servers = header.is_control() || header.timestamp_type() == TimestampType::LogAppendTime;
+    let time = if is_servers { "append_time" } else { "timestamp" };
     let mut scratch = Vec::new();
     let records = match batch::records(batch, &mut scratch, DECOMPRESSED_BYTES_MAX) {
         Err(error) => Value::Text(format!("unreadable records: {error}")),
@@ -34,16 +38,7 @@ fn of_batch(batch: &Batch<'_>) -> Value {
             records
                 .map(|record| match record {
                     Err(error) => Value::Text(format!("unreadable record: {error}")),
-                    Ok(record) => {
-                        let headers = record.headers.map(|header| Value::Text(format!("{header:?}"))).collect();
-                        Value::Struct(vec![
-                            int("offset", record.offset(header)),
-                            int("timestamp", record.timestamp(header)),
-                            ("key".into(), readable(record.key)),
-                            ("value".into(), readable(record.value)),
-                            ("headers".into(), Value::List(headers)),
-                        ])
-                    }
+                    Ok(record) => of_record(header, &record, time),
                 })
                 .collect(),
         ),
@@ -55,13 +50,32 @@ fn of_batch(batch: &Batch<'_>) -> Value {
         int("magic", header.magic.into()),
         int("attributes", header.attributes.into()),
         ("crc_is_right".into(), Value::Bool(batch::verify_crc(batch.bytes))),
-        int("base_timestamp", header.base_timestamp),
-        int("max_timestamp", header.max_timestamp),
+        int(&format!("base_{}", if header.is_control() { time } else { "timestamp" }), header.base_timestamp),
+        int(&format!("max_{time}"), header.max_timestamp),
         int("producer_id", header.producer_id),
         int("producer_epoch", header.producer_epoch.into()),
         int("base_sequence", header.base_sequence.into()),
         ("records".into(), records),
     ])
+}
+
+fn int(name: &str, value: i64) -> (String, Value) {
+    (name.to_string(), Value::Int(value))
+}
+
+fn of_record(header: &BatchHeader, record: &Record<'_>, time: &str) -> Value {
+    let mut fields = vec![int("offset", record.offset(header)), int(time, record.timestamp(header))];
+    if header.is_control() {
+        let hex_of = |bytes: Option<&[u8]>| Value::Text(hex(bytes.unwrap_or(&[])));
+        fields.push(("marker".into(), hex_of(record.key)));
+        fields.push(("coordinator_epoch".into(), hex_of(record.value)));
+    } else {
+        let headers = record.headers.map(|header| Value::Text(format!("{header:?}"))).collect();
+        fields.push(("key".into(), readable(record.key)));
+        fields.push(("value".into(), readable(record.value)));
+        fields.push(("headers".into(), Value::List(headers)));
+    }
+    Value::Struct(fields)
 }
 
 fn readable(bytes: Option<&[u8]>) -> Value {

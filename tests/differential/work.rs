@@ -48,6 +48,8 @@ pub struct Job {
     pub steps: Vec<Step>,
     /// The text of a sequence that stands in no file.
     pub text: Option<String>,
+    /// What it was made from, if it was made at random.
+    pub seed: Option<u64>,
 }
 
 impl Job {
@@ -94,6 +96,7 @@ pub fn expand(sequence: &Sequence, shared: &Shared<'_>) -> Vec<Job> {
                 alone: sequence.alone,
                 steps: sequence.steps.clone(),
                 text: None,
+                seed: None,
             });
         }
     }
@@ -179,7 +182,7 @@ impl<'a> Shared<'a> {
 
     fn run_job(&self, job: &Job, report: &Mutex<Report>) {
         let (steps, differences, used, attempts) = self.attempt(job, &job.steps);
-        let failed = (!differences.is_empty()).then(|| Failed { job: job.clone(), differences });
+        let failed = (!differences.is_empty()).then(|| self.smallest(job, differences));
         if let Ok(mut report) = report.lock() {
             report.sequences += 1;
             report.steps += steps;
@@ -189,6 +192,21 @@ impl<'a> Shared<'a> {
             }
             report.failed.extend(failed);
         }
+    }
+
+    /// What is left of a random sequence when all is gone that its first difference does not need.
+    fn smallest(&self, job: &Job, differences: Vec<StepDifference>) -> Failed {
+        let wanted = what(&differences);
+        let mut last = differences;
+        let job = super::random::shrink(job, self.apis, |candidate| {
+            let (_, differences, ..) = self.attempt(candidate, &candidate.steps);
+            let same = what(&differences) == wanted;
+            if same {
+                last = differences;
+            }
+            same
+        });
+        Failed { job, differences: last }
     }
 
     /// Runs the steps on both servers, again and slower while there are differences.
@@ -202,6 +220,9 @@ impl<'a> Shared<'a> {
             let (kafka, chronik) = self.on_both(&plan);
             let mut used = BTreeMap::new();
             let differences = compare(&kafka, &chronik, &prefix, self.allowed, &mut used);
+            if std::env::var_os("DIFFERENTIAL_TRACE").is_some() {
+                trace(job, &kafka, &chronik);
+            }
             last = (kafka.len(), differences, used, attempt + 1);
             if last.1.is_empty() {
                 break;
@@ -216,6 +237,25 @@ impl<'a> Shared<'a> {
             let chronik = run(plan, self.chronik);
             (kafka.join().unwrap_or_default(), chronik)
         })
+    }
+}
+
+/// What the first difference is about, for comparison with that of a smaller sequence.
+fn what(differences: &[StepDifference]) -> Option<String> {
+    let first = differences.first()?;
+    let found = first.differences.first()?;
+    let api = first.label.split_whitespace().next().unwrap_or("");
+    Some(format!("{api} {} {} {}", found.path, found.kafka.len(), found.chronik.len()))
+}
+
+/// Shows every step of a run, for a person who wonders how a difference came about.
+fn trace(job: &Job, kafka: &[Done], chronik: &[Done]) {
+    println!("\n{} {}", job.place, job.title);
+    for (theirs, ours) in kafka.iter().zip(chronik) {
+        println!(
+            "  line {}: {}\n    Kafka    {}\n    Chronik  {}",
+            theirs.line, theirs.label, theirs.outcome, ours.outcome
+        );
     }
 }
 

@@ -219,9 +219,11 @@ fn a_topic_that_is_deleted_takes_pending_offsets_with_it() {
 fn a_group_and_its_offsets_do_not_expire_while_a_transaction_holds_them() {
     let (mut h, _) = started();
     let day_ms = 24 * 3_600_000;
-    let mut config = chronik::config::Config::default();
-    config.offsets_retention_ms = 1000;
-    config.transaction_max_timeout_ms = 8 * day_ms;
+    let config = chronik::config::Config {
+        offsets_retention_ms: 1000,
+        transaction_max_timeout_ms: 8 * day_ms,
+        ..Default::default()
+    };
     h.restart_with(config);
     let (_, id, epoch) = init_with_timeout(&mut h, 5, "x", None, 7 * day_ms as i32);
     let transactional_id = "x".to_owned();

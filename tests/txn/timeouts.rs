@@ -111,8 +111,7 @@ fn a_clock_that_jumps_does_not_decide_about_transactions() {
 fn an_idle_transactional_id_is_forgotten_and_one_in_use_is_not() {
     let mut h = Harness::new();
     create_topic(&mut h, "t", 1);
-    let mut config = chronik::config::Config::default();
-    config.transactional_id_expiration_ms = 60_000;
+    let config = chronik::config::Config { transactional_id_expiration_ms: 60_000, ..Default::default() };
     h.restart_with(config);
     let mut producer = Producer::init(&mut h, "x", NEW);
     Producer::init(&mut h, "idle", NEW);
@@ -144,8 +143,7 @@ fn an_idle_id_keeps_its_rest_of_time_over_a_restart() {
 fn a_producer_with_an_open_transaction_never_expires_in_a_partition() {
     let mut h = Harness::new();
     create_topic(&mut h, "t", 1);
-    let mut config = chronik::config::Config::default();
-    config.producer_id_expiration_ms = 1000;
+    let config = chronik::config::Config { producer_id_expiration_ms: 1000, ..Default::default() };
     h.restart_with(config);
     let mut producer = Producer::init(&mut h, "x", NEW);
     producer.send(&mut h, "t", 0, &["a"]).unwrap();

@@ -1,9 +1,11 @@
-"""Runs the tests that Go clients publish in their modules, one process per test, and compares two servers.
+"""Runs the tests that Go clients publish in their modules and compares what two servers let them see.
 
-    suites.py run BINARY --folder F --seconds N --out FILE [--names REGEX] [--like FILE]
+    suites.py run BINARY --folder F --seconds N --out FILE [--names REGEX] [--like FILE] [--together]
     suites.py compare KAFKA OURS --exceptions FILE --suite NAME
 
-`run` writes "RESULT NAME" lines, tests and their subtests; with --like it leaves out tests that did not pass there.
+`run` writes "RESULT NAME" lines, tests and their subtests, each test in a process of its own, and what fails is tried
+once more. --together is for tests with a long preparation: one process first, and single ones for what it did not come
+to and for what failed in it. With --like, tests in which nothing passed in that run are left out.
 `compare` fails when something passed on Kafka and did not here, and when an exception matches nothing.
 """
 
@@ -21,13 +23,13 @@ PORT = re.compile(r"127\.0\.0\.1:\d+")
 TRIES = 2
 
 
-def run_one(options, name):
-    """The results of one test and its subtests; (None, output) when the process did not get to its end."""
-    command = [options.binary, "-test.v", "-test.run", f"^{name}$", "-test.timeout", f"{options.seconds}s"]
+def run_tests(options, names, seconds):
+    """The results of tests and their subtests in one process, and what it printed."""
+    command = [options.binary, "-test.v", "-test.run", f"^({'|'.join(names)})$", "-test.timeout", f"{seconds}s"]
     process = subprocess.Popen(command, cwd=options.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                text=True, errors="replace", start_new_session=True)
     try:
-        output = process.communicate(timeout=options.seconds + 30)[0]
+        output = process.communicate(timeout=seconds + 30)[0]
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         output = process.communicate()[0]
@@ -36,10 +38,14 @@ def run_one(options, name):
         told = LINE.match(line)
         if told:
             results[PORT.sub("ADDRESS", told.group(2))] = told.group(1)
-    results.setdefault(name, "FAIL" if process.returncode else "PASS")
-    if process.returncode and results[name] != "FAIL":
-        results[name] = "FAIL"
+    if len(names) == 1 and process.returncode:
+        results[names[0]] = "FAIL"
     return results, output
+
+
+def part(results, name):
+    """The results of one test and its subtests."""
+    return {test: result for test, result in results.items() if test.split("/")[0] == name}
 
 
 def read(path):
@@ -62,15 +68,23 @@ def run(options):
         sys.exit(f"no tests in {options.binary}: {told.stdout} {told.stderr}")
     logs = options.out + ".failed"
     os.makedirs(logs, exist_ok=True)
+    first = {}
+    if options.together:
+        first, output = run_tests(options, names, options.seconds * len(names))
+        with open(os.path.join(logs, "together.log"), "w") as log:
+            log.write(output)
     with open(options.out, "w") as out:
         for number, name in enumerate(names, 1):
             begin = time.monotonic()
+            results = part(first, name)
             for _ in range(TRIES):
-                results, output = run_one(options, name)
-                if "FAIL" not in results.values():
+                if name in results and "FAIL" not in results.values():
                     break
-                with open(os.path.join(logs, name + ".log"), "w") as log:
-                    log.write(output)
+                results, output = run_tests(options, [name], options.seconds)
+                results.setdefault(name, "PASS")
+                if "FAIL" in results.values():
+                    with open(os.path.join(logs, name + ".log"), "w") as log:
+                        log.write(output)
             for test, result in results.items():
                 out.write(f"{result} {test}\n")
             out.flush()
@@ -129,6 +143,7 @@ def main():
     one.add_argument("--out", required=True)
     one.add_argument("--names", default=".")
     one.add_argument("--like", help="results of another run: only tests in which something passed there")
+    one.add_argument("--together", action="store_true")
     two = commands.add_parser("compare")
     two.set_defaults(call=compare)
     two.add_argument("kafka")

@@ -2,12 +2,20 @@
 //! its partitions is parked until there is enough or its time is up.
 //!
 //! A fetch goes through `serve` until it can be answered. Record data never passes through here: the answer names places
-//! in the log (`Splice`), which the shell sends from the ring or from the file.
+//! in the log (`Splice`), which the shell sends from the ring or from the file. Its partitions come from the request, or
+//! from a session (`incremental`), of which only those that may have news are looked at.
+
+mod answer;
+mod incremental;
+mod request;
+pub mod session;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use self::session::{Sessions, Slot};
 use super::dispatch::Request;
 use super::log::PartitionLog;
 use super::reply::ReplyTo;
@@ -16,13 +24,10 @@ use super::{Broker, ConnId, Effect, Now, Timer};
 use crate::limits;
 use crate::wal::{Convert, PartitionId, Place, ReadDone, ReadError, ReadFound, ReadJob, ReadKind, Splice};
 use crate::wire::batch;
-use crate::wire::msg::{
-    AbortedTransaction, FetchEpochEndOffset, FetchPartition, FetchPartitionData, FetchRequest, FetchResponse,
-    FetchableTopicResponse,
-};
-use crate::wire::{self, frame, DecodeError, ErrorCode, RecordSet, Uuid};
+use crate::wire::msg::{FetchPartition, FetchRequest};
+use crate::wire::{self, DecodeError, ErrorCode, Uuid};
 
-/// Fetches that are not answered yet: parked, or waiting for readers.
+/// Fetches that are not answered yet: parked, or waiting for readers. And what clients' sessions remember.
 #[derive(Debug, Default)]
 pub struct Fetches {
     next: u64,
@@ -30,6 +35,7 @@ pub struct Fetches {
     by_conn: BTreeMap<ConnId, u64>,
     /// Which fetch, and which of its partitions, a reader works for.
     reads: StableMap<u64, (u64, usize)>,
+    sessions: Sessions,
 }
 
 impl Fetches {
@@ -39,65 +45,154 @@ impl Fetches {
     }
 }
 
+/// A topic as clients name it: by name until Fetch 12, by id since.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TopicKey {
+    Name(Arc<str>),
+    Id(Uuid),
+}
+
+/// What a client wants of one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Want {
+    pub offset: i64,
+    /// As sent, and so possibly negative.
+    pub bytes_max: i32,
+    /// Below 0 when the client tells none.
+    pub leader_epoch: i32,
+    /// Below 0 when the client tells none.
+    pub last_fetched_epoch: i32,
+}
+
+impl From<&FetchPartition> for Want {
+    fn from(sent: &FetchPartition) -> Want {
+        Want {
+            offset: sent.fetch_offset,
+            bytes_max: sent.partition_max_bytes,
+            leader_epoch: sent.current_leader_epoch,
+            last_fetched_epoch: sent.last_fetched_epoch,
+        }
+    }
+}
+
+/// Where a fetch's partitions come from.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    /// The request, which wants no session.
+    Request,
+    /// The request, which wants to begin a session. True for a follower's.
+    NewSession(bool),
+    /// This session, whose epoch was this one.
+    Session { id: i32, epoch: i32 },
+}
+
 #[derive(Debug)]
 struct Fetch {
     to: ReplyTo,
-    read_committed: bool,
-    bytes_max: usize,
-    bytes_min: usize,
+    source: Source,
+    reader: session::Reader,
+    /// As sent, cut to what the broker allows; possibly negative.
+    bytes_max: i64,
+    bytes_min: i64,
     /// Monotonic µs at which the client wants an answer whatever there is.
     deadline_us: u64,
     parts: Vec<Part>,
     /// Reads that are under way.
     reading: usize,
     /// Bytes that are there, while parked: what was found, and what became durable since.
-    found_bytes: usize,
+    found_bytes: i64,
 }
 
 #[derive(Debug)]
 struct Part {
-    name: String,
-    topic_id: Uuid,
-    want: FetchPartition,
-    /// The partition, or what is wrong with it.
-    id: Result<PartitionId, ErrorCode>,
+    topic: TopicKey,
+    partition: i32,
+    want: Want,
+    at: At,
+    /// Which partition of the session it is, if it is of one.
+    slot: Option<Slot>,
     read: Option<Result<ReadFound, ReadError>>,
+}
+
+/// Where a partition is.
+#[derive(Clone, Copy, Debug)]
+enum At {
+    Here(PartitionId),
+    /// There is none. As in Kafka that is no reason to answer before there is something else to tell, and stands last.
+    Absent(ErrorCode),
+    /// It is not the one that is meant.
+    Wrong(ErrorCode),
 }
 
 impl Part {
     /// Goes on behind what was read when nothing of it could be told to the client.
     fn pass_markers(&mut self) -> Option<()> {
         match &self.read {
-            Some(Ok(ReadFound::Converted(bytes, end))) if bytes.is_empty() && *end > self.want.fetch_offset => {
-                self.want.fetch_offset = *end;
+            Some(Ok(ReadFound::Converted(bytes, end))) if bytes.is_empty() && *end > self.want.offset => {
+                self.want.offset = *end;
                 self.read = None;
                 Some(())
             }
             _ => None,
         }
     }
+
+    fn id(&self) -> Option<PartitionId> {
+        match self.at {
+            At::Here(id) => Some(id),
+            At::Absent(_) | At::Wrong(_) => None,
+        }
+    }
+
+    fn is_absent(&self) -> bool {
+        matches!(self.at, At::Absent(_))
+    }
 }
 
 /// What a partition gives at this moment.
 enum Found {
+    Absent(ErrorCode),
     Refused(ErrorCode),
     /// The client's log went another way than ours from here on (KIP-320).
     Diverged(i32, i64),
+    /// The client has all there is.
+    Idle,
+    /// There is more, but it does not fit into this answer.
     Nothing,
-    /// Places in the log, their bytes, and the offset after the last of their batches.
-    Splices(Vec<Splice>, usize, i64),
+    Splices(Splices),
+    /// With the offset after the last of the batches.
     Converted(Bytes, i64),
     /// A reader has to look.
     Cold(Place),
 }
 
+/// Whole batches.
+#[derive(Default)]
+struct Splices {
+    places: Vec<Splice>,
+    bytes: usize,
+    /// Bytes that Kafka would send, which cuts the last batch off where a limit is reached; they count against limits.
+    counted: usize,
+    /// The offset after the last batch.
+    end: i64,
+}
+
 impl Found {
     fn bytes(&self) -> usize {
         match self {
-            Found::Splices(_, bytes, _) => *bytes,
+            Found::Splices(splices) => splices.bytes,
             Found::Converted(bytes, _) => bytes.len(),
             _ => 0,
         }
+    }
+
+    /// Bytes that count against the limits of the request, and towards what it waits for.
+    fn counted(&self) -> i64 {
+        let counted = match self {
+            Found::Splices(splices) => splices.counted,
+            other => other.bytes(),
+        };
+        i64::try_from(counted).unwrap_or(i64::MAX)
     }
 
     /// Whether the client should hear of it at once.
@@ -109,61 +204,53 @@ impl Found {
 impl Broker {
     pub(super) fn fetch(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
         let request: FetchRequest<'_> = wire::decode_request(req.body, req.to.version)?;
-        // Sessions are never granted (session id 0 in every answer), so any that a client names is unknown.
-        if request.session_id != 0 && request.session_epoch > 0 {
-            let response = FetchResponse { error_code: ErrorCode::FETCH_SESSION_ID_NOT_FOUND, ..Default::default() };
-            self.reply_after(0, req.to, &response);
+        if !(0..=1).contains(&request.isolation_level) {
+            self.reply_after(0, req.to, &request::refused(&request, req.to.version));
             return Ok(());
         }
-        let wait_us = u64::try_from(request.max_wait_ms).unwrap_or(0) * 1000;
-        let mut parts = Vec::new();
-        for topic in &request.topics {
-            for want in &topic.partitions {
-                let id = self.fetchable(req.to.version, topic.topic, topic.topic_id, want);
-                let name = topic.topic.to_owned();
-                parts.push(Part { name, topic_id: topic.topic_id, want: want.clone(), id, read: None });
+        let (source, parts) = match self.open_fetch(req, &request) {
+            Ok(opened) => opened,
+            Err(error_code) => {
+                self.reply_after(0, req.to, &wire::msg::FetchResponse { error_code, ..Default::default() });
+                return Ok(());
             }
-        }
-        let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0).min(self.settings.config.fetch_max_bytes);
+        };
+        let most = i64::try_from(self.settings.config.fetch_max_bytes).unwrap_or(i64::MAX);
+        let bytes_max = i64::from(request.max_bytes).min(most);
+        let wait_us = u64::try_from(request.max_wait_ms).unwrap_or(0) * 1000;
         let fetch = Fetch {
             to: req.to,
-            read_committed: request.isolation_level == 1,
+            source,
+            reader: request::reader(&request, req.to.version),
             bytes_max,
-            bytes_min: usize::try_from(request.min_bytes).unwrap_or(0).min(bytes_max),
+            bytes_min: i64::from(request.min_bytes).min(bytes_max),
             deadline_us: req.now.mono_us.saturating_add(wait_us),
             parts,
             reading: 0,
             found_bytes: 0,
         };
-        self.serve(req.now, fetch);
+        self.look_again(req.now, fetch);
         Ok(())
     }
 
-    /// Finds the partition and checks the epoch that the client knows.
-    fn fetchable(&self, version: i16, name: &str, id: Uuid, want: &FetchPartition) -> Result<PartitionId, ErrorCode> {
-        let by_id = version >= 13;
-        let topic = if by_id { self.topics.by_id(id) } else { self.topics.by_name(name) };
-        let topic = topic.ok_or(Broker::no_such_topic(by_id))?;
-        let id = PartitionId { topic: topic.id, partition: want.partition };
-        let partition = self.topics.partition(id).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
-        check_epoch(want.current_leader_epoch, partition.log.leader_epoch)?;
-        Ok(id)
+    /// Serves a fetch with what its session knows now.
+    fn look_again(&mut self, now: Now, mut fetch: Fetch) {
+        self.refresh(&mut fetch);
+        self.serve(now, fetch);
     }
 
     /// Answers a fetch, or sends readers, or parks it.
-    fn serve(&mut self, now: Now, mut fetch: Fetch) {
+    fn serve(&mut self, now: Now, fetch: Fetch) {
         let found = self.look(&fetch);
         if found.iter().any(|found| matches!(found, Found::Cold(_))) {
-            return self.send_readers(&mut fetch, found);
+            return self.send_readers(fetch, &found);
         }
-        let bytes: usize = found.iter().map(Found::bytes).sum();
+        let bytes = found.iter().map(Found::counted).sum();
         let enough = bytes >= fetch.bytes_min || found.iter().any(Found::is_final);
-        let nothing_to_wait_for = fetch.parts.is_empty() || self.stopping;
-        if enough || nothing_to_wait_for || now.mono_us >= fetch.deadline_us {
-            return self.answer(fetch, found);
+        if enough || self.stopping || now.mono_us >= fetch.deadline_us || self.waits_for_nothing(&fetch) {
+            return self.answer(now, fetch, found);
         }
-        fetch.found_bytes = bytes;
-        self.park(fetch);
+        self.park(fetch, &found, bytes);
     }
 
     /// What each partition gives now, within the limits of the request: the first one that has anything gives at least
@@ -174,121 +261,121 @@ impl Broker {
         let mut first = true;
         let mut found = Vec::with_capacity(fetch.parts.len());
         for part in &fetch.parts {
-            let one = self.look_at(fetch, part, left, first);
-            let one = match one {
+            if let At::Absent(error) = part.at {
+                found.push(Found::Absent(error));
+                continue;
+            }
+            let budget = left.min(i64::from(part.want.bytes_max));
+            let one = match self.look_at(fetch, part, budget, first) {
                 Found::Cold(_) if reads == limits::FETCH_READS_MAX => Found::Nothing,
-                // A reader gives at least one whole batch; only the first partition with data may exceed what is left.
-                one if !first && one.bytes() > left => Found::Nothing,
+                // A reader gives at least one whole batch; only the first partition with data may exceed the limits.
+                one if !first && one.bytes() as i64 > budget.max(0) => Found::Nothing,
                 one => one,
             };
-            let bytes = match &one {
+            let counted = match &one {
                 Found::Cold(_) => {
                     reads += 1;
-                    bytes_max_of(&part.want).min(left).max(1)
+                    budget.max(1)
                 }
-                one => one.bytes(),
+                one => one.counted(),
             };
-            if bytes > 0 {
-                first = false;
-                left = left.saturating_sub(bytes);
-            }
+            first &= counted == 0;
+            left = (left - counted).max(0);
             found.push(one);
         }
         found
     }
 
-    fn look_at(&self, fetch: &Fetch, part: &Part, left: usize, first: bool) -> Found {
-        let version = fetch.to.version;
-        let id = match part.id {
-            Ok(id) => id,
-            Err(error) => return Found::Refused(error),
+    fn look_at(&self, fetch: &Fetch, part: &Part, budget: i64, first: bool) -> Found {
+        let id = match part.at {
+            At::Here(id) => id,
+            At::Absent(error) => return Found::Absent(error),
+            At::Wrong(error) => return Found::Refused(error),
         };
         let Some(partition) = self.topics.partition(id) else {
-            return Found::Refused(Broker::no_such_topic(version >= 13));
+            return Found::Refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
         };
-        let log = &partition.log;
-        let offset = part.want.fetch_offset;
-        if offset < log.start_offset || offset > log.high_watermark {
-            return Found::Refused(ErrorCode::OFFSET_OUT_OF_RANGE);
+        let (log, want, offset) = (&partition.log, &part.want, part.want.offset);
+        if let Err(error) = check_fetcher(fetch, want, log) {
+            return Found::Refused(error);
         }
-        if let Some((epoch, end)) = diverging(log, &part.want) {
-            return Found::Diverged(epoch, end);
-        }
-        match &part.read {
-            Some(Ok(ReadFound::Splices(splices, end))) => {
-                let bytes = splices.iter().map(|splice| splice.len as usize).sum();
-                return Found::Splices(splices.clone(), bytes, *end);
+        match diverging(log, want) {
+            Err(error) => return Found::Refused(error),
+            Ok(Some((epoch, end))) => return Found::Diverged(epoch, end),
+            // What has an offset and is not durable yet is no error, and not there yet.
+            Ok(None) if offset < log.start_offset || offset > log.next_offset => {
+                return Found::Refused(ErrorCode::OFFSET_OUT_OF_RANGE);
             }
-            Some(Ok(ReadFound::Converted(bytes, end))) => return Found::Converted(bytes.clone(), *end),
-            Some(Ok(ReadFound::Record(_))) => return Found::Refused(ErrorCode::UNKNOWN_SERVER_ERROR),
-            Some(Err(error)) => return Found::Refused(read_error_code(error)),
-            None => {}
+            Ok(None) => {}
         }
-        let end = log.readable_end(fetch.read_committed);
-        if offset >= end || (left == 0 && !first) {
+        if let Some(read) = &part.read {
+            return was_read(read);
+        }
+        let end = log.readable_end(fetch.reader.read_committed);
+        if offset >= end {
+            return Found::Idle;
+        }
+        let Ok(budget) = usize::try_from(budget) else {
+            return Found::Refused(ErrorCode::UNKNOWN_SERVER_ERROR);
+        };
+        if budget == 0 && !first {
             return Found::Nothing;
         }
-        let budget = bytes_max_of(&part.want).min(left);
-        if convert_for(version).is_none() {
-            if let Some((splices, bytes, end)) = self.in_memory(log, (offset, end), budget, first) {
-                return if splices.is_empty() { Found::Nothing } else { Found::Splices(splices, bytes, end) };
+        if convert_for(fetch.to.version).is_none() {
+            if let Some(splices) = self.in_memory(log, (offset, end), budget, first) {
+                return if splices.places.is_empty() { Found::Nothing } else { Found::Splices(splices) };
             }
         }
         log.place(offset, limits::READ_RUNS_MAX).map_or(Found::Nothing, Found::Cold)
     }
 
     /// Whole batches from the ring: from the one that holds `offset`, as many as fit, at least one if `first`, none that
-    /// begins at or above `end`; their bytes, and the offset after them. `None` when the ring does not hold that batch.
-    fn in_memory(
-        &self,
-        log: &PartitionLog,
-        (offset, end): (i64, i64),
-        budget: usize,
-        first: bool,
-    ) -> Option<(Vec<Splice>, usize, i64)> {
+    /// begins at or above `end`. `None` when the ring does not hold that batch.
+    fn in_memory(&self, log: &PartitionLog, (offset, end): (i64, i64), budget: usize, first: bool) -> Option<Splices> {
         if !log.knows_run(offset) {
             return None;
         }
-        let mut splices: Vec<Splice> = Vec::new();
-        let (mut bytes, mut next) = (0, offset);
+        let mut found = Splices { end: offset, ..Splices::default() };
         for run in log.runs_from(offset).take_while(|run| run.base_offset < end) {
             let Some(data) = self.ring.get(run.segment, run.position, run.len) else {
-                if splices.is_empty() {
+                if found.places.is_empty() {
                     return None;
                 }
                 break;
             };
-            let left = budget.saturating_sub(bytes);
-            let (skip, take, after) = batches_within(&data, (offset, end), left, first && bytes == 0);
-            if take > 0 {
-                next = after;
+            let left = budget.saturating_sub(found.bytes);
+            let within = batches_within(&data, (offset, end), left, first && found.bytes == 0);
+            if within.take > 0 {
+                found.end = within.end;
                 let handle = self.handles.get(&run.segment)?.clone();
-                splices.push(Splice { handle, position: run.position + skip as u64, len: take as u32 });
-                bytes += take;
+                let position = run.position + within.skip as u64;
+                found.places.push(Splice { handle, position, len: within.take as u32 });
+                found.bytes += within.take;
             }
-            if skip + take < data.len() || bytes >= budget {
+            found.counted = if within.is_cut { budget.max(found.bytes) } else { found.bytes };
+            if within.skip + within.take < data.len() {
                 break;
             }
         }
-        Some((splices, bytes, next))
+        Some(found)
     }
 
-    fn send_readers(&mut self, fetch: &mut Fetch, found: Vec<Found>) {
+    fn send_readers(&mut self, mut fetch: Fetch, found: &[Found]) {
         let id = self.new_fetch_id();
-        let mut fetch = std::mem::replace(fetch, Fetch { parts: Vec::new(), ..*fetch });
         let mut left = fetch.bytes_max;
-        for (index, found) in found.into_iter().enumerate() {
+        for (index, found) in found.iter().enumerate() {
             let part = &fetch.parts[index];
-            let (Found::Cold(place), Ok(partition)) = (&found, part.id) else {
-                left = left.saturating_sub(found.bytes());
+            let (Found::Cold(place), Some(partition)) = (found, part.id()) else {
+                left = (left - found.counted()).max(0);
                 continue;
             };
-            let bytes_max = bytes_max_of(&part.want).min(left).max(1);
-            left = left.saturating_sub(bytes_max);
+            let bytes_max = i64::from(part.want.bytes_max).min(left).max(1);
+            left = (left - bytes_max).max(0);
+            let committed = fetch.reader.read_committed;
             let kind = ReadKind::Fetch {
                 place: place.clone(),
-                offset: part.want.fetch_offset,
-                end_offset: self.topics.partition(partition).map_or(0, |p| p.log.readable_end(fetch.read_committed)),
+                offset: part.want.offset,
+                end_offset: self.topics.partition(partition).map_or(0, |p| p.log.readable_end(committed)),
                 bytes_max: u32::try_from(bytes_max).unwrap_or(u32::MAX),
                 convert: convert_for(fetch.to.version),
             };
@@ -296,6 +383,17 @@ impl Broker {
             self.fetches.reads.insert(job, (id, index));
             self.effects.push_back(Effect::Read(ReadJob { job, id: partition, kind }));
             fetch.reading += 1;
+        }
+        self.keep(id, fetch);
+    }
+
+    /// Keeps a fetch that cannot be answered yet.
+    fn keep(&mut self, id: u64, fetch: Fetch) {
+        if let Source::Session { id: session, epoch } = fetch.source {
+            let session = self.fetches.sessions.get_mut(session);
+            if let Some(session) = session.filter(|session| session.epoch == session::next_epoch(epoch)) {
+                session.fetch = Some(id);
+            }
         }
         self.fetches.by_conn.insert(fetch.to.conn, id);
         self.fetches.by_id.insert(id, fetch);
@@ -325,46 +423,76 @@ impl Broker {
         }
     }
 
-    fn park(&mut self, fetch: Fetch) {
+    fn park(&mut self, mut fetch: Fetch, found: &[Found], bytes: i64) {
         let id = self.new_fetch_id();
+        fetch.found_bytes = bytes;
+        self.set_timer(fetch.deadline_us, Timer::Fetch(id));
+        if let Source::Session { .. } = fetch.source {
+            // Its session watches the partitions, also while no fetch waits.
+            self.let_rest(&fetch, found);
+            fetch.parts = Vec::new();
+        }
         for part in &fetch.parts {
-            if let Some(partition) = part.id.ok().and_then(|id| self.topics.partition_mut(id)) {
+            if let Some(partition) = part.id().and_then(|id| self.topics.partition_mut(id)) {
                 partition.fetches.push(id);
             }
         }
-        self.set_timer(fetch.deadline_us, Timer::Fetch(id));
-        self.fetches.by_conn.insert(fetch.to.conn, id);
-        self.fetches.by_id.insert(id, fetch);
+        self.keep(id, fetch);
     }
 
     /// A partition has `len` more durable bytes, or its last stable offset has moved: fetches that now have enough are
     /// answered.
     pub(super) fn wake_fetches(&mut self, now: Now, id: PartitionId, len: u32, stable_moved: bool) {
-        let Some(partition) = self.topics.partition(id).filter(|p| !p.fetches.is_empty()) else { return };
-        for fetch_id in partition.fetches.clone() {
+        let mut waiting = self.notice(id);
+        if let Some(partition) = self.topics.partition(id) {
+            waiting.extend(&partition.fetches);
+        }
+        for fetch_id in waiting {
             let Some(fetch) = self.fetches.by_id.get_mut(&fetch_id) else { continue };
             // How much a moved last stable offset opens to a reader of committed records is found by looking.
-            fetch.found_bytes += if fetch.read_committed { 0 } else { len as usize };
-            if fetch.found_bytes >= fetch.bytes_min || (fetch.read_committed && stable_moved) {
+            let committed = fetch.reader.read_committed;
+            fetch.found_bytes += if committed { 0 } else { i64::from(len) };
+            if fetch.found_bytes >= fetch.bytes_min || (committed && stable_moved) {
                 if let Some(fetch) = self.take_fetch(fetch_id) {
-                    self.serve(now, fetch);
+                    self.look_again(now, fetch);
                 }
             }
         }
     }
 
-    /// Everyone who waits at a partition gets an answer (it was deleted, or its start moved).
-    pub(super) fn wake_all_fetches_of(&mut self, now: Now, ids: Vec<u64>) {
-        for id in ids {
+    /// A partition's start has moved: who waits there may have to be told.
+    pub(super) fn start_moved(&mut self, now: Now, id: PartitionId) {
+        let mut waiting = self.notice(id);
+        if let Some(partition) = self.topics.partition(id) {
+            waiting.extend(&partition.fetches);
+        }
+        for id in waiting {
             if let Some(fetch) = self.take_fetch(id) {
-                self.serve(now, fetch);
+                self.look_again(now, fetch);
             }
+        }
+    }
+
+    /// A topic has been taken out, with these partitions: everyone who waits there gets an answer.
+    pub(super) fn topic_gone(&mut self, now: Now, partitions: &[super::topics::Partition]) {
+        let mut waiting = self.notice_gone(partitions);
+        waiting.extend(partitions.iter().flat_map(|partition| &partition.fetches));
+        for id in waiting {
+            self.answer_now(now, id);
+        }
+    }
+
+    /// Answers a waiting fetch with what there is.
+    fn answer_now(&mut self, now: Now, id: u64) {
+        if let Some(mut fetch) = self.take_fetch(id) {
+            fetch.bytes_min = 0;
+            self.look_again(now, fetch);
         }
     }
 
     pub(super) fn fetch_timed_out(&mut self, now: Now, id: u64) {
         if let Some(fetch) = self.take_fetch(id) {
-            self.serve(now, fetch);
+            self.look_again(now, fetch);
         }
     }
 
@@ -379,7 +507,9 @@ impl Broker {
         let mut parked: Vec<u64> =
             self.fetches.by_id.iter().filter(|(_, fetch)| fetch.reading == 0).map(|(id, _)| *id).collect();
         parked.sort_unstable();
-        self.wake_all_fetches_of(now, parked);
+        for id in parked {
+            self.answer_now(now, id);
+        }
     }
 
     /// Takes a fetch out of every list that it stands in.
@@ -387,9 +517,16 @@ impl Broker {
         let fetch = self.fetches.by_id.remove(&id)?;
         self.fetches.by_conn.remove(&fetch.to.conn);
         self.timers.remove(&(fetch.deadline_us, Timer::Fetch(id)));
-        for part in &fetch.parts {
-            if let Some(partition) = part.id.ok().and_then(|id| self.topics.partition_mut(id)) {
-                partition.fetches.retain(|other| *other != id);
+        if let Source::Session { id: session, .. } = fetch.source {
+            let session = self.fetches.sessions.get_mut(session);
+            if let Some(session) = session.filter(|session| session.fetch == Some(id)) {
+                session.fetch = None;
+            }
+        } else {
+            for part in &fetch.parts {
+                if let Some(partition) = part.id().and_then(|id| self.topics.partition_mut(id)) {
+                    partition.fetches.retain(|other| *other != id);
+                }
             }
         }
         Some(fetch)
@@ -399,99 +536,50 @@ impl Broker {
         self.fetches.next += 1;
         self.fetches.next
     }
-
-    fn answer(&mut self, fetch: Fetch, found: Vec<Found>) {
-        let mut splices = Vec::new();
-        let mut responses: Vec<FetchableTopicResponse<'_>> = Vec::new();
-        for (part, found) in fetch.parts.iter().zip(&found) {
-            let mut data = self.partition_data(part, found, &mut splices);
-            if fetch.read_committed {
-                data.aborted_transactions = Some(self.aborted_in(part, found));
-            }
-            match responses.last_mut() {
-                Some(topic) if topic.topic == part.name && topic.topic_id == part.topic_id => {
-                    topic.partitions.push(data)
-                }
-                _ => responses.push(FetchableTopicResponse {
-                    topic: &part.name,
-                    topic_id: part.topic_id,
-                    partitions: vec![data],
-                }),
-            }
-        }
-        let response = FetchResponse { responses, ..Default::default() };
-        let encoded = frame::response(fetch.to.version, fetch.to.correlation_id, &response);
-        self.send_after(self.gather.meta_seq(), fetch.to, encoded, &splices);
-    }
-
-    fn partition_data<'a>(
-        &self,
-        part: &Part,
-        found: &'a Found,
-        splices: &mut Vec<Vec<Splice>>,
-    ) -> FetchPartitionData<'a> {
-        let mut data = FetchPartitionData {
-            partition_index: part.want.partition,
-            high_watermark: -1,
-            records: RecordSet::Bytes(&[]),
-            ..Default::default()
-        };
-        let log = part.id.ok().and_then(|id| self.topics.partition(id)).map(|partition| &partition.log);
-        if let Some(log) = log.filter(|_| !matches!(found, Found::Refused(_))) {
-            data.high_watermark = log.high_watermark;
-            data.last_stable_offset = log.last_stable_offset();
-            data.log_start_offset = log.start_offset;
-        }
-        match found {
-            Found::Refused(error) => {
-                self.settings.metrics.request_error(wire::ApiKey::FETCH.0, error.0);
-                data.error_code = *error;
-            }
-            Found::Diverged(epoch, end_offset) => {
-                data.diverging_epoch = FetchEpochEndOffset { epoch: *epoch, end_offset: *end_offset };
-            }
-            Found::Splices(list, bytes, _) => {
-                data.records = RecordSet::External { tag: splices.len() as u32, len: *bytes as u32 };
-                splices.push(list.clone());
-            }
-            Found::Converted(bytes, _) => data.records = RecordSet::Bytes(bytes),
-            Found::Nothing | Found::Cold(_) => {}
-        }
-        data
-    }
-}
-
-impl Broker {
-    /// The aborted transactions that have batches among what was found.
-    fn aborted_in(&self, part: &Part, found: &Found) -> Vec<AbortedTransaction> {
-        let (Found::Splices(_, _, end) | Found::Converted(_, end)) = found else { return Vec::new() };
-        let log = part.id.ok().and_then(|id| self.topics.partition(id)).map(|partition| &partition.log);
-        let aborted = log.into_iter().flat_map(|log| log.txns.aborted_in(part.want.fetch_offset, *end));
-        let aborted =
-            aborted.map(|txn| AbortedTransaction { producer_id: txn.producer_id, first_offset: txn.first_offset });
-        aborted.collect()
-    }
 }
 
 /// The client's epoch for a partition must be ours, unless it tells none (-1).
 pub(super) fn check_epoch(client: i32, ours: i32) -> Result<(), ErrorCode> {
     match client {
-        -1 => Ok(()),
+        ..=-1 => Ok(()),
         epoch if epoch < ours => Err(ErrorCode::FENCED_LEADER_EPOCH),
         epoch if epoch > ours => Err(ErrorCode::UNKNOWN_LEADER_EPOCH),
         _ => Ok(()),
     }
 }
 
-/// KIP-595: where the client's log, which ends in `last_fetched_epoch`, parted from ours.
-fn diverging(log: &PartitionLog, want: &FetchPartition) -> Option<(i32, i64)> {
-    if want.last_fetched_epoch < 0 {
-        return None;
+/// What does not depend on the offset: the epoch that the client knows, and that nobody replicates from here.
+fn check_fetcher(fetch: &Fetch, want: &Want, log: &PartitionLog) -> Result<(), ErrorCode> {
+    check_epoch(want.leader_epoch.max(-1), log.leader_epoch)?;
+    match (fetch.reader.is_follower, want.leader_epoch) {
+        (false, _) => Ok(()),
+        // Kafka's answers to a follower that is not among the replicas, which here every follower is.
+        (true, 0..) => Err(ErrorCode::UNKNOWN_LEADER_EPOCH),
+        (true, _) => Err(ErrorCode::NOT_LEADER_OR_FOLLOWER),
     }
-    match log.epoch_end(want.last_fetched_epoch) {
-        Some((epoch, end)) if epoch < want.last_fetched_epoch || end < want.fetch_offset => Some((epoch, end)),
-        Some(_) => None,
-        None => Some((log.leader_epoch, log.high_watermark)),
+}
+
+/// KIP-595: where the client's log, which ends in `last_fetched_epoch`, parted from ours.
+fn diverging(log: &PartitionLog, want: &Want) -> Result<Option<(i32, i64)>, ErrorCode> {
+    if want.last_fetched_epoch < 0 {
+        return Ok(None);
+    }
+    let (epoch, end) = log.epoch_end(want.last_fetched_epoch).ok_or(ErrorCode::OFFSET_OUT_OF_RANGE)?;
+    if want.offset < log.start_offset {
+        return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
+    }
+    Ok((epoch < want.last_fetched_epoch || end < want.offset).then_some((epoch, end)))
+}
+
+fn was_read(read: &Result<ReadFound, ReadError>) -> Found {
+    match read {
+        Ok(ReadFound::Splices(places, end)) => {
+            let bytes = places.iter().map(|splice| splice.len as usize).sum();
+            Found::Splices(Splices { places: places.clone(), bytes, counted: bytes, end: *end })
+        }
+        Ok(ReadFound::Converted(bytes, end)) => Found::Converted(bytes.clone(), *end),
+        Ok(ReadFound::Record(_) | ReadFound::Batches(..)) => Found::Refused(ErrorCode::UNKNOWN_SERVER_ERROR),
+        Err(error) => Found::Refused(read_error_code(error)),
     }
 }
 
@@ -504,10 +592,6 @@ fn convert_for(version: i16) -> Option<Convert> {
     }
 }
 
-fn bytes_max_of(want: &FetchPartition) -> usize {
-    usize::try_from(want.partition_max_bytes).unwrap_or(0)
-}
-
 pub(super) fn read_error_code(error: &ReadError) -> ErrorCode {
     match error {
         ReadError::Corrupt(_) => ErrorCode::CORRUPT_MESSAGE,
@@ -516,24 +600,36 @@ pub(super) fn read_error_code(error: &ReadError) -> ErrorCode {
     }
 }
 
-/// Within a run: how many bytes lie before the batch that holds `offset` (or the first after it), and how many bytes of
-/// whole batches from there fit into `budget`, none that begins at or above `end`; and the offset after the last of them.
-/// The first batch is taken whatever its size if `first`.
-fn batches_within(data: &[u8], (offset, end): (i64, i64), budget: usize, first: bool) -> (usize, usize, i64) {
-    let (mut skip, mut take, mut next) = (0, 0, offset);
+/// A part of a run.
+struct Within {
+    /// Bytes before the batch that holds the offset, or the first after it.
+    skip: usize,
+    /// Bytes of whole batches from there that fit.
+    take: usize,
+    /// The offset after the last of them.
+    end: i64,
+    /// A batch was left out because it does not fit.
+    is_cut: bool,
+}
+
+/// What of a run fits into `budget`, from the batch that holds `offset` on; none that begins at or above `end`. The first
+/// batch is taken whatever its size if `first`.
+fn batches_within(data: &[u8], (offset, end): (i64, i64), budget: usize, first: bool) -> Within {
+    let mut within = Within { skip: 0, take: 0, end: offset, is_cut: false };
     for item in batch::batches(data) {
         let Ok(batch) = item else { break };
         let len = batch.bytes.len();
         if batch.header.base_offset >= end {
             break;
         } else if batch.header.last_offset() < offset {
-            skip += len;
-        } else if take + len <= budget || (first && take == 0) {
-            take += len;
-            next = batch.header.last_offset() + 1;
+            within.skip += len;
+        } else if within.take + len <= budget || (first && within.take == 0) {
+            within.take += len;
+            within.end = batch.header.last_offset() + 1;
         } else {
+            within.is_cut = true;
             break;
         }
     }
-    (skip, take, next)
+    within
 }

@@ -8,7 +8,7 @@ use crate::broker::reply::ReplyTo;
 use crate::limits;
 use crate::wire::frame;
 use crate::wire::msg::*;
-use crate::wire::{decode_request, ApiKey, ErrorCode, Response};
+use crate::wire::{decode_request, ApiKey, ErrorCode, Response, Uuid};
 
 /// What a client may do with a group when nothing is forbidden, as Kafka's bits: READ, DELETE, DESCRIBE,
 /// DESCRIBE_CONFIGS, ALTER_CONFIGS.
@@ -272,7 +272,13 @@ impl Groups {
             named(&request.types_filter, group.group_type) && named(&request.states_filter, group.group_state)
         };
         let groups = self.groups.values().filter(|group| !self.claimed.contains_key(&group.id)).map(listed);
-        let groups = groups.filter(wanted).collect();
+        let others = self.others().map(|(group_id, kind, group_state)| ListedGroup {
+            group_id,
+            protocol_type: kind.name(),
+            group_state,
+            group_type: kind.name(),
+        });
+        let groups = groups.chain(others).filter(wanted).collect();
         send(ctx.out, to, &ListGroupsResponse { groups, ..Default::default() });
     }
 
@@ -281,7 +287,13 @@ impl Groups {
         let unique: std::collections::BTreeSet<&str> = request.groups_names.iter().copied().collect();
         for group_id in unique {
             let found = self.groups.get(group_id).filter(|_| !self.claimed.contains_key(group_id));
+            let other = self.claimed_states.get(group_id).copied();
             let error_code = match found.map(|group| (group.state, group.has_members())) {
+                None if other == Some("Dead") => {
+                    self.release(group_id);
+                    ErrorCode::NONE
+                }
+                None if self.claimed.contains_key(group_id) => ErrorCode::NON_EMPTY_GROUP,
                 None => ErrorCode::GROUP_ID_NOT_FOUND,
                 Some((GroupState::Empty, false)) => {
                     self.end(ctx, group_id);
@@ -317,12 +329,13 @@ impl Groups {
                     Some(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
                 },
             });
-            let partitions = partitions.collect();
+            let partitions: Vec<OffsetCommitResponsePartition> = partitions.collect();
             topics.push(OffsetCommitResponseTopic { name: topic.name, topic_id: topic.topic_id, partitions });
         }
         if topics.iter().flat_map(|t| &t.partitions).any(|p| p.error_code.is_none()) {
             self.commit_known(ctx, to, request, &names, &mut topics);
         }
+        topics.retain(|topic| !topic.partitions.is_empty());
         send(ctx.out, to, &OffsetCommitResponse { topics, ..Default::default() });
     }
 
@@ -602,7 +615,7 @@ fn listed(group: &Group) -> ListedGroup<'_> {
 }
 
 fn described(group: &Group, with_operations: bool) -> DescribeGroupsDescribedGroup<'_> {
-    // Only a stable group has a protocol that all members use and an assignment that holds.
+    // Only a stable group has a protocol that all members use. What members own they own until they get something else.
     let stable = group.state == GroupState::Stable;
     let protocol = group.protocol_name.as_deref().filter(|_| stable);
     let members = group.members.values().map(|m| DescribedGroupMember {
@@ -611,7 +624,7 @@ fn described(group: &Group, with_operations: bool) -> DescribeGroupsDescribedGro
         client_id: &m.client_id,
         client_host: &m.client_host,
         member_metadata: m.metadata(protocol),
-        member_assignment: if stable { &m.assignment } else { &[] },
+        member_assignment: &m.assignment,
     });
     DescribeGroupsDescribedGroup {
         group_id: &group.id,
@@ -624,15 +637,30 @@ fn described(group: &Group, with_operations: bool) -> DescribeGroupsDescribedGro
     }
 }
 
+/// Whether a key names a share partition: group, topic id and partition, with colons between. Version 6 brought them.
+fn is_share_key(version: i16, key: &str) -> bool {
+    let mut parts = key.rsplitn(3, ':');
+    let partition = parts.next().and_then(|text| text.parse::<u32>().ok());
+    let topic = parts.next().and_then(Uuid::parse);
+    version >= 6 && partition.is_some() && topic.is_some() && parts.next().is_some_and(|group| !group.is_empty())
+}
+
 /// Every group's coordinator is this broker.
 fn find_coordinator(ctx: &mut Ctx<'_>, to: ReplyTo, request: &FindCoordinatorRequest<'_>) {
     let refused = match request.key_type {
-        KEY_TYPE_GROUP | KEY_TYPE_TRANSACTION => None,
-        KEY_TYPE_SHARE => Some("Share groups are not available in this version."),
-        _ => Some("The key type is not one that exists."),
+        KEY_TYPE_GROUP | KEY_TYPE_TRANSACTION | KEY_TYPE_SHARE => None,
+        _ => Some((ErrorCode::INVALID_REQUEST, "The key type is not one that exists.")),
     };
     let node = ctx.node;
     let one = |key| match refused {
+        None if request.key_type == KEY_TYPE_SHARE && !is_share_key(to.version, key) => Coordinator {
+            key,
+            node_id: -1,
+            port: -1,
+            error_code: ErrorCode::INVALID_REQUEST,
+            error_message: Some(""),
+            ..Default::default()
+        },
         None => Coordinator {
             key,
             node_id: node.id,
@@ -642,14 +670,9 @@ fn find_coordinator(ctx: &mut Ctx<'_>, to: ReplyTo, request: &FindCoordinatorReq
             error_message: Some(if to.version < 4 { "NONE" } else { "" }),
             ..Default::default()
         },
-        Some(_) => Coordinator {
-            key,
-            node_id: -1,
-            port: -1,
-            error_code: ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-            error_message: refused,
-            ..Default::default()
-        },
+        Some((error_code, message)) => {
+            Coordinator { key, node_id: -1, port: -1, error_code, error_message: Some(message), ..Default::default() }
+        }
     };
     if to.version >= 4 {
         let coordinators = request.coordinator_keys.iter().map(|key| one(*key)).collect();

@@ -147,7 +147,7 @@ final class Administer {
 
     private static String described(Type type, String name, String... only) throws Exception {
         var resource = new ConfigResource(type, name);
-        var options = new DescribeConfigsOptions().includeSynonyms(true).includeDocumentation(true);
+        var options = new DescribeConfigsOptions().includeSynonyms(true).includeDocumentation(true).timeoutMs(5000);
         var found = admin.describeConfigs(List.of(resource), options).all().get().get(resource).entries();
         var names = Set.of(only);
         return configs(found.stream().filter(e -> names.isEmpty() || names.contains(e.name())).toList());
@@ -158,7 +158,7 @@ final class Administer {
     }
 
     private static Object alter(Type type, String name, AlterConfigOp... ops) {
-        return admin.incrementalAlterConfigs(Map.of(new ConfigResource(type, name), Arrays.asList(ops))).all();
+        return admin.incrementalAlterConfigs(Map.of(new ConfigResource(type, name), Arrays.asList(ops)), new AlterConfigsOptions().timeoutMs(5000)).all();
     }
 
     private static void configs() {
@@ -306,7 +306,7 @@ final class Administer {
                 () -> admin.fenceProducers(List.of("a-fenced")).fencedProducers(), () -> admin.fenceProducers(List.of("a-fenced")).producerId("a-fenced").get() >= 0,
                 () -> admin.fenceProducers(List.of("a-fenced")).epochId("a-fenced"), () -> admin.describeTransactions(List.of("a-fenced")).all(), () -> admin.describeProducers(List.of(PARTITION)).all(),
                 () -> admin.describeProducers(List.of(new TopicPartition("a-topic", 99)), new DescribeProducersOptions().timeoutMs(3000)).all(), () -> admin.describeProducers(List.of(PARTITION), new DescribeProducersOptions().brokerId(1)).all(),
-                () -> admin.describeProducers(List.of(NOWHERE), new DescribeProducersOptions().brokerId(1)).all(), () -> admin.abortTransaction(new AbortTransactionSpec(PARTITION, 999_999, (short) 0, 0)).all(),
+                () -> admin.describeProducers(List.of(NOWHERE), new DescribeProducersOptions().brokerId(1).timeoutMs(3000)).all(), () -> admin.abortTransaction(new AbortTransactionSpec(PARTITION, 999_999, (short) 0, 0)).all(),
                 () -> admin.abortTransaction(new AbortTransactionSpec(new TopicPartition("a-topic", 99), 1, (short) 0, 0), new AbortTransactionOptions().timeoutMs(3000)).all(), () -> admin.forceTerminateTransaction("a-never-terminated").result()));
     }
 
@@ -367,10 +367,11 @@ final class Administer {
         Out.step("scram", () -> {
             var sha256 = new ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, 8192);
             return lines(() -> admin.describeUserScramCredentials().all(), () -> admin.alterUserScramCredentials(List.of(new UserScramCredentialUpsertion("a-alice", sha256, "secret"),
-                    new UserScramCredentialUpsertion("a-alice", new ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096), "secret"), new UserScramCredentialUpsertion("a-bob", new ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, 5), "secret"),
+                    new UserScramCredentialUpsertion("a-twice", sha256, "secret"), new UserScramCredentialUpsertion("a-twice", new ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096), "secret"), new UserScramCredentialUpsertion("a-bob", new ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, 5), "secret"),
                     new UserScramCredentialDeletion("a-nobody", ScramMechanism.SCRAM_SHA_256), new UserScramCredentialUpsertion("", sha256, "secret"))).values(),
+                    () -> admin.alterUserScramCredentials(List.of(new UserScramCredentialUpsertion("a-alice", new ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096), "secret"))).all(),
                     () -> {
-                        Out.await("the credentials", 10, () -> admin.describeUserScramCredentials().users().get().contains("a-alice"));
+                        Out.await("the credentials", 10, () -> admin.describeUserScramCredentials(List.of("a-alice")).all().get().get("a-alice").credentialInfos().size() == 2);
                         return admin.describeUserScramCredentials().all();
                     }, () -> admin.describeUserScramCredentials(List.of("a-alice", "a-nobody")).description("a-alice"), () -> admin.describeUserScramCredentials(List.of("a-nobody")).description("a-nobody"),
                     () -> admin.alterUserScramCredentials(List.of(new UserScramCredentialDeletion("a-alice", ScramMechanism.SCRAM_SHA_512), new UserScramCredentialDeletion("a-alice", ScramMechanism.SCRAM_SHA_512))).values(),

@@ -33,7 +33,7 @@ final class Out {
     private static final Set<String> VARIES = Set.of("host", "port", "memberId", "consumerId", "producerId", "clusterId",
             "transactionStartTimeMs", "lastTimestamp", "size", "totalBytes", "usableBytes", "logEndOffset",
             "lastFetchTimestamp", "lastCaughtUpTimestamp", "directoryId", "replicaDirectoryId", "topicId", "incarnationId",
-            "highWatermark", "leaderEpoch", "offsetLag", "finalizedFeaturesEpoch", "listener", "idString");
+            "highWatermark", "leaderEpoch", "offsetLag", "finalizedFeaturesEpoch", "groupEpoch", "memberEpoch", "targetAssignmentEpoch", "listener", "idString");
     private static final int DEPTH_MAX = 8;
     private static final long STEP_SECONDS = 120;
 
@@ -134,7 +134,7 @@ final class Out {
         if (what instanceof OptionalInt o) return o.isPresent() ? "some" : "none";
         if (what instanceof OptionalLong o) return o.isPresent() ? "some" : "none";
         if (what instanceof Number n) return n.longValue() == -1 ? "-1" : "some";
-        return what.toString().isEmpty() ? "empty" : "some";
+        return what == null ? "null" : what.toString().isEmpty() ? "empty" : "some";
     }
 
     private static String map(Map<?, ?> map, int depth) throws Exception {

@@ -99,7 +99,7 @@ final class Share {
                         return values.size() >= 41;
                     });
                 }
-                return Env.brief(values) + " " + committed + " " + consumer.subscription();
+                return Env.brief(values) + " " + !committed.contains("!") + " " + consumer.subscription();
             }
         });
         Out.step("latest-by-default", () -> {
