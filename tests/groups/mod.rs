@@ -1,5 +1,6 @@
 //! Owns the harness that drives the group coordinator over real request bytes with virtual time and virtual clients.
 
+mod consumer;
 mod offsets;
 mod random;
 mod rebalance;
@@ -84,6 +85,8 @@ pub struct World {
     pub mono_us: u64,
     pub wall_ms: i64,
     pub handled: Handled,
+    /// What the tests call each topic that there ever was: its name, or with its id when it was made again.
+    pub labels: BTreeMap<String, Uuid>,
     next_conn: u64,
 }
 
@@ -188,6 +191,7 @@ impl World {
             mono_us: 1_000_000,
             wall_ms: WALL_START_MS,
             handled: Handled::NotOurs,
+            labels: BTreeMap::new(),
             next_conn: 0,
         }
     }

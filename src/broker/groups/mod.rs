@@ -462,7 +462,12 @@ fn apply_group(group: &mut Group, entry: &MetaEntry) -> Result<(), String> {
     match &entry.value {
         Some(value) => persist::read_group(group, value),
         None => {
+            // What it is as a consumer group has entries of its own.
+            let (consumer, state_ms) = (group.consumer.take(), group.state_ms);
             group.reset();
+            if consumer.is_some() {
+                (group.consumer, group.state_ms) = (consumer, state_ms);
+            }
             Ok(())
         }
     }
