@@ -61,6 +61,67 @@ impl TimestampType {
     }
 }
 
+/// Kafka's `group.share.*` settings. A group may have a value of its own within `min` and `max`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShareConfig {
+    /// How often members report, in milliseconds.
+    pub heartbeat_interval_ms: i64,
+    pub min_heartbeat_interval_ms: i64,
+    pub max_heartbeat_interval_ms: i64,
+    /// A member that is silent for this many milliseconds is removed.
+    pub session_timeout_ms: i64,
+    pub min_session_timeout_ms: i64,
+    pub max_session_timeout_ms: i64,
+    /// How long a member may keep a record, in milliseconds.
+    pub record_lock_duration_ms: i64,
+    pub min_record_lock_duration_ms: i64,
+    pub max_record_lock_duration_ms: i64,
+    /// How long an assignment holds at least before the next is made, in milliseconds.
+    pub assignment_interval_ms: i64,
+    pub min_assignment_interval_ms: i64,
+    pub max_assignment_interval_ms: i64,
+    /// How often a record is handed out at most.
+    pub delivery_count_limit: i64,
+    pub min_delivery_count_limit: i64,
+    pub max_delivery_count_limit: i64,
+    /// Records of one partition that a group may have under way.
+    pub partition_max_record_locks: i64,
+    pub min_partition_max_record_locks: i64,
+    pub max_partition_max_record_locks: i64,
+    /// Most members of one share group.
+    pub max_size: usize,
+    /// Most share sessions of all groups together.
+    pub max_share_sessions: usize,
+}
+
+impl Default for ShareConfig {
+    /// Kafka's defaults.
+    fn default() -> ShareConfig {
+        ShareConfig {
+            heartbeat_interval_ms: 5_000,
+            min_heartbeat_interval_ms: 5_000,
+            max_heartbeat_interval_ms: 15_000,
+            session_timeout_ms: 45_000,
+            min_session_timeout_ms: 45_000,
+            max_session_timeout_ms: 60_000,
+            record_lock_duration_ms: 30_000,
+            min_record_lock_duration_ms: 15_000,
+            max_record_lock_duration_ms: 60_000,
+            assignment_interval_ms: 1_000,
+            min_assignment_interval_ms: 0,
+            max_assignment_interval_ms: 15_000,
+            delivery_count_limit: 5,
+            min_delivery_count_limit: 2,
+            max_delivery_count_limit: 10,
+            partition_max_record_locks: 2_000,
+            min_partition_max_record_locks: 100,
+            max_partition_max_record_locks: 4_000,
+            max_size: 200,
+            max_share_sessions: 2_000,
+        }
+    }
+}
+
 /// Every setting of the server. `Config::default()` is what no option at all gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -119,6 +180,8 @@ pub struct Config {
     pub delete_topic_enable: bool,
     /// Largest record batch, in bytes (a topic's `max.message.bytes` overrides it).
     pub message_max_bytes: usize,
+    /// How batches are stored, by Kafka's name for it; `producer` leaves them as they come.
+    pub compression_type: &'static str,
     /// Whose time a record carries.
     pub log_message_timestamp_type: TimestampType,
     /// How far a CreateTime may lie in the past, in milliseconds; `i64::MAX` is no limit.
@@ -147,10 +210,36 @@ pub struct Config {
     pub group_max_session_timeout_ms: i64,
     /// Most members of one group.
     pub group_max_size: usize,
+    /// How long a member of a group whose assignment the broker makes may be silent, in milliseconds.
+    pub group_consumer_session_timeout_ms: i64,
+    /// Bounds of that for groups that configure it themselves.
+    pub group_consumer_min_session_timeout_ms: i64,
+    /// The other one.
+    pub group_consumer_max_session_timeout_ms: i64,
+    /// How often such members are told to send heartbeats, in milliseconds.
+    pub group_consumer_heartbeat_interval_ms: i64,
+    /// Bounds of that for groups that configure it themselves.
+    pub group_consumer_min_heartbeat_interval_ms: i64,
+    /// The other one.
+    pub group_consumer_max_heartbeat_interval_ms: i64,
+    /// Least time between two assignments of such a group, in milliseconds.
+    pub group_consumer_assignment_interval_ms: i64,
+    /// Bounds of that for groups that configure it themselves.
+    pub group_consumer_min_assignment_interval_ms: i64,
+    /// The other one.
+    pub group_consumer_max_assignment_interval_ms: i64,
+    /// Most members of one such group.
+    pub group_consumer_max_size: usize,
+    /// The assignors that members may ask for; the first is for those who do not.
+    pub group_consumer_assignors: &'static str,
+    /// In which direction a group with members may change between the classic and the consumer protocol.
+    pub group_consumer_migration_policy: &'static str,
     /// Offsets of an empty group are kept for this many milliseconds.
     pub offsets_retention_ms: i64,
     /// Longest metadata string of an offset commit, in bytes.
     pub offset_metadata_max_bytes: usize,
+    /// Share groups (KIP-932).
+    pub share: ShareConfig,
     /// An idle producer id is forgotten after this many milliseconds.
     pub producer_id_expiration_ms: i64,
     /// A transactional id without a transaction is forgotten after this many milliseconds.
@@ -191,6 +280,7 @@ impl Default for Config {
             auto_create_topics_enable: true,
             delete_topic_enable: true,
             message_max_bytes: 1_048_588,
+            compression_type: "producer",
             log_message_timestamp_type: TimestampType::CreateTime,
             log_message_timestamp_before_max_ms: i64::MAX,
             log_message_timestamp_after_max_ms: 3_600_000,
@@ -206,8 +296,21 @@ impl Default for Config {
             group_min_session_timeout_ms: 6_000,
             group_max_session_timeout_ms: 1_800_000,
             group_max_size: 10_000,
+            group_consumer_session_timeout_ms: 45_000,
+            group_consumer_min_session_timeout_ms: 45_000,
+            group_consumer_max_session_timeout_ms: 60_000,
+            group_consumer_heartbeat_interval_ms: 5_000,
+            group_consumer_min_heartbeat_interval_ms: 5_000,
+            group_consumer_max_heartbeat_interval_ms: 15_000,
+            group_consumer_assignment_interval_ms: 1_000,
+            group_consumer_min_assignment_interval_ms: 0,
+            group_consumer_max_assignment_interval_ms: 15_000,
+            group_consumer_max_size: 10_000,
+            group_consumer_assignors: "uniform,range",
+            group_consumer_migration_policy: "bidirectional",
             offsets_retention_ms: 7 * DAY_MS,
             offset_metadata_max_bytes: 4096,
+            share: ShareConfig::default(),
             producer_id_expiration_ms: DAY_MS,
             transactional_id_expiration_ms: 7 * DAY_MS,
             transaction_max_timeout_ms: 900_000,

@@ -155,6 +155,41 @@ pub const DESCRIBED_BYTES_MAX: usize = 64 << 20;
 /// Partitions in one page of DescribeTopicPartitions (Kafka's `max.request.partition.size.limit`).
 pub const DESCRIBED_PARTITIONS_MAX: usize = 2000;
 
+/// Share groups that may exist; COORDINATOR_NOT_AVAILABLE for one more.
+pub const SHARE_GROUPS_MAX: usize = 10_000;
+
+/// Bytes of memory for all share groups, their share partitions and sessions; COORDINATOR_NOT_AVAILABLE for who would join
+/// beyond it.
+pub const SHARE_BYTES_MAX: usize = 128 << 20;
+
+/// Bytes of a share group member's id (Kafka's); INVALID_REQUEST beyond it.
+pub const SHARE_MEMBER_ID_BYTES_MAX: usize = 36;
+
+/// Bytes of the topics that a member of a share group names; INVALID_REQUEST beyond it.
+pub const SHARE_MEMBER_BYTES_MAX: usize = 256 << 10;
+
+/// Partitions of all share sessions together; SHARE_SESSION_LIMIT_REACHED beyond it.
+pub const SHARE_SESSION_PARTITIONS_MAX: usize = 1_000_000;
+
+/// Records that are acquired from a partition at once, also when a single batch has more.
+pub const SHARE_ACQUIRE_RECORDS_MAX: i64 = 65_536;
+
+/// Locks that `group.share.partition.max.record.locks` may allow (Kafka's bound).
+pub const SHARE_PARTITION_LOCKS_MAX: i64 = 10_000;
+
+/// Runs of records with different states in one share partition.
+pub const SHARE_PARTITION_RUNS_MAX: usize = 131_072;
+
+/// Records between the start and the end of a share partition whose state a client writes.
+pub const SHARE_STATE_RECORDS_MAX: i64 = 1 << 32;
+
+/// Batches that one look into the log finds for a ShareFetch.
+pub const SHARE_FETCH_BATCHES_MAX: usize = 4096;
+
+const _: () = assert!((SHARE_ACQUIRE_RECORDS_MAX + SHARE_PARTITION_LOCKS_MAX) as usize <= SHARE_PARTITION_RUNS_MAX);
+// A run takes at most eleven bytes in the log: a length of up to 2^49 in seven, deliveries and state in three.
+const _: () = assert!(SHARE_PARTITION_RUNS_MAX * 11 <= GROUP_CHANGE_BYTES);
+
 /// Upper bound of what one request to the group coordinator appends: a group with all its members and some offsets.
 pub const GROUP_CHANGE_BYTES: usize = 3 << 20;
 
@@ -188,3 +223,10 @@ pub const CONFIG_RESOURCES_MAX: usize = 10_000;
 pub const RESOURCE_CONFIGS_BYTES_MAX: usize = 16 << 10;
 
 const _: () = assert!(RESOURCE_CONFIGS_BYTES_MAX + CONSUMER_GROUP_ID_BYTES_MAX + 16_384 <= META_CHANGE_BYTES);
+
+/// Users that may have SCRAM credentials, and bytes of a user's name and of a salt; UNACCEPTABLE_CREDENTIAL beyond it.
+pub const SCRAM_USERS_MAX: usize = 100_000;
+pub const SCRAM_BYTES_MAX: usize = 4096;
+
+/// Partitions of all topics that one CreateTopics request may make (Kafka's); POLICY_VIOLATION beyond it.
+pub const CREATED_PARTITIONS_MAX: usize = 10_000;

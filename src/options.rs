@@ -9,6 +9,7 @@
 //! unknown option and whatever is not built yet are refused with one sentence.
 
 pub mod exit;
+mod row;
 mod table;
 mod text;
 mod value;
@@ -19,7 +20,7 @@ use std::io::Write;
 
 use getopts::Fail;
 
-use crate::config::{Config, Port};
+use crate::config::{Config, Port, ShareConfig};
 use table::{Action, Draft, Kind};
 use value::Refusal;
 
@@ -359,7 +360,69 @@ fn check_sizes(config: &Config) -> Result<(), UsageError> {
         config.group_min_session_timeout_ms as u64,
         "--group-max-session-timeout-ms",
         config.group_max_session_timeout_ms as u64,
-    )
+    )?;
+    let ordered = [
+        ("min-session-timeout-ms", config.group_consumer_min_session_timeout_ms),
+        ("session-timeout-ms", config.group_consumer_session_timeout_ms),
+        ("max-session-timeout-ms", config.group_consumer_max_session_timeout_ms),
+        ("min-heartbeat-interval-ms", config.group_consumer_min_heartbeat_interval_ms),
+        ("heartbeat-interval-ms", config.group_consumer_heartbeat_interval_ms),
+        ("max-heartbeat-interval-ms", config.group_consumer_max_heartbeat_interval_ms),
+        ("min-assignment-interval-ms", config.group_consumer_min_assignment_interval_ms),
+        ("assignment-interval-ms", config.group_consumer_assignment_interval_ms),
+        ("max-assignment-interval-ms", config.group_consumer_max_assignment_interval_ms),
+    ];
+    for three in ordered.chunks(3) {
+        for pair in three.windows(2) {
+            let (low, high) = (format!("group-consumer-{}", pair[0].0), format!("--group-consumer-{}", pair[1].0));
+            at_most(&low, pair[0].1 as u64, &high, pair[1].1 as u64)?;
+        }
+    }
+    check_share(&config.share)
+}
+
+/// The settings of share groups lie within the bounds that groups have.
+fn check_share(share: &ShareConfig) -> Result<(), UsageError> {
+    let s = share;
+    let bounds = [
+        ("heartbeat-interval-ms", s.min_heartbeat_interval_ms, s.heartbeat_interval_ms, s.max_heartbeat_interval_ms),
+        ("session-timeout-ms", s.min_session_timeout_ms, s.session_timeout_ms, s.max_session_timeout_ms),
+        (
+            "record-lock-duration-ms",
+            s.min_record_lock_duration_ms,
+            s.record_lock_duration_ms,
+            s.max_record_lock_duration_ms,
+        ),
+        (
+            "assignment-interval-ms",
+            s.min_assignment_interval_ms,
+            s.assignment_interval_ms,
+            s.max_assignment_interval_ms,
+        ),
+        ("delivery-count-limit", s.min_delivery_count_limit, s.delivery_count_limit, s.max_delivery_count_limit),
+        (
+            "partition-max-record-locks",
+            s.min_partition_max_record_locks,
+            s.partition_max_record_locks,
+            s.max_partition_max_record_locks,
+        ),
+    ];
+    for (name, min, value, max) in bounds {
+        if !(min..=max).contains(&value) {
+            return Err(UsageError::config(format!(
+                "--group-share-{name} is {value}, but it must lie between --group-share-min-{name}, which is {min}, and \
+                 --group-share-max-{name}, which is {max}."
+            )));
+        }
+    }
+    if s.heartbeat_interval_ms >= s.session_timeout_ms {
+        return Err(UsageError::config(format!(
+            "--group-share-heartbeat-interval-ms is {}, but it must be less than --group-share-session-timeout-ms, which \
+             is {}.",
+            s.heartbeat_interval_ms, s.session_timeout_ms
+        )));
+    }
+    Ok(())
 }
 
 fn check_ports(config: &Config) -> Result<(), UsageError> {
@@ -417,6 +480,7 @@ mod tests {
                 "off",
                 "a.example",
                 "LogAppendTime",
+                "zstd",
                 "s3",
                 "debug",
                 "never",

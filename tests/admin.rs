@@ -4,6 +4,7 @@ mod configs;
 mod describe;
 mod features;
 mod resources;
+mod security;
 mod topics;
 
 use chronik::wire::batch::BatchBuilder;
@@ -94,6 +95,21 @@ fn every_version_that_is_served_is_answered() {
     each(&mut h, &AlterPartitionReassignmentsRequest { topics: vec![Default::default()], ..Default::default() });
     each(&mut h, &ListPartitionReassignmentsRequest::default());
     each(&mut h, &UpdateFeaturesRequest::default());
+    each(&mut h, &AlterReplicaLogDirsRequest::default());
+    each(&mut h, &DescribeQuorumRequest::default());
+    each(&mut h, &UnregisterBrokerRequest::default());
+    each(&mut h, &AddRaftVoterRequest::default());
+    each(&mut h, &RemoveRaftVoterRequest::default());
+    each(&mut h, &DescribeUserScramCredentialsRequest::default());
+    each(&mut h, &AlterUserScramCredentialsRequest::default());
+    each(&mut h, &CreateDelegationTokenRequest::default());
+    each(&mut h, &RenewDelegationTokenRequest::default());
+    each(&mut h, &ExpireDelegationTokenRequest::default());
+    each(&mut h, &DescribeDelegationTokenRequest::default());
+    each(&mut h, &SaslHandshakeRequest::default());
+    each(&mut h, &SaslAuthenticateRequest::default());
+    each(&mut h, &GetTelemetrySubscriptionsRequest::default());
+    each(&mut h, &PushTelemetryRequest::default());
     each(&mut h, &DescribeClusterRequest::default());
     each(&mut h, &ListConfigResourcesRequest::default());
     each(&mut h, &DescribeTopicPartitionsRequest { response_partition_limit: 1, ..Default::default() });
@@ -121,12 +137,18 @@ fn nothing_is_answered_before_it_is_durable() {
 
 /// What stands between two markers of docs/compatibility.md is made from the tables; `UPDATE=1` writes it anew.
 #[test]
-fn the_document_tells_every_api_and_every_topic_configuration() {
+fn the_document_tells_every_api_and_every_configuration() {
+    use chronik::broker::apis;
     use chronik::broker::configs::topic_table::{Support, TOPIC_CONFIGS};
-    let mut apis = String::from("| Key | API | Versions |\n|---:|---|---|\n");
-    for served in chronik::broker::apis::served() {
-        let name = ApiKey::name(served.key).unwrap();
-        apis.push_str(&format!("| {} | {name} | {} to {} |\n", served.key.0, served.min, served.max));
+    let mut table = String::from("| Key | API | Versions | |\n|---:|---|---|---|\n");
+    for api in chronik::wire::api::TABLE {
+        let (key, name) = (api.key.0, api.name);
+        let remark = apis::REMARKS.iter().find(|(key, _)| *key == api.key).map(|(_, remark)| *remark);
+        let (versions, remark) = match apis::is_served(api.key, api.stable) {
+            true => (format!("{} to {}", api.min, api.stable), remark.unwrap_or("")),
+            false => ("none".to_owned(), remark.unwrap_or(apis::NOT_SERVED)),
+        };
+        table.push_str(&format!("| {key} | {name} | {versions} | {remark} |\n"));
     }
     let mut configs = String::from("| Configuration | Here | |\n|---|---|---|\n");
     for row in TOPIC_CONFIGS {
@@ -138,10 +160,15 @@ fn the_document_tells_every_api_and_every_topic_configuration() {
         };
         configs.push_str(&format!("| `{}` | {support} | {} |\n", row.name, row.documentation));
     }
+    let mut brokers = String::from("| Configuration | Changed | |\n|---|---|---|\n");
+    for row in chronik::broker::configs::broker_table::BROKER_CONFIGS {
+        let changed = if row.is_dynamic() { "live" } else { "at start" };
+        brokers.push_str(&format!("| `{}` | {changed} | {} |\n", row.name, row.documentation()));
+    }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/compatibility.md");
     let before = std::fs::read_to_string(path).unwrap();
     let mut text = before.clone();
-    for (marker, made) in [("apis", apis), ("topic configs", configs)] {
+    for (marker, made) in [("apis", table), ("topic configs", configs), ("broker configs", brokers)] {
         let (begin, end) = (format!("<!-- {marker} -->\n"), format!("<!-- /{marker} -->"));
         let (from, to) = (text.find(&begin).unwrap() + begin.len(), text.find(&end).unwrap());
         text.replace_range(from..to, &made);

@@ -16,8 +16,8 @@ use chronik::metrics::Metrics;
 use chronik::sys::aligned::AlignedBuf;
 use chronik::sys::disk::{DiskFile, BLOCK_BYTES};
 use chronik::wal::{
-    Group, GroupSeq, LogPosition, MetaEntry, Place, PlannedRun, ReadDone, ReadFound, ReadJob, ReadKind, RunRef,
-    SegmentHandle, SegmentId, Splice, Written,
+    BatchPlace, Group, GroupSeq, LogPosition, MetaEntry, PartitionId, Place, PlannedRun, ReadDone, ReadFound, ReadJob,
+    ReadKind, RunRef, SegmentHandle, SegmentId, Splice, Written,
 };
 use chronik::wire::{self, frame, Api, Message, Request};
 
@@ -189,6 +189,11 @@ impl Harness {
         std::mem::take(&mut self.answers)
     }
 
+    /// Gives back answers that were taken and are for somebody else.
+    pub fn put_back(&mut self, answers: Vec<Answer>) {
+        self.answers.extend(answers);
+    }
+
     /// Seals the segment and takes a checkpoint, as a clean stop does, and goes on.
     pub fn checkpoint(&mut self) {
         self.broker.stop(self.now);
@@ -334,11 +339,52 @@ impl MemLog {
         bytes[position as usize..position as usize + len as usize].to_vec()
     }
 
+    /// Does a reader's work for ShareFetch.
+    fn find_for_share(&self, job: ReadJob) -> ReadDone {
+        let result = match job.kind {
+            ReadKind::Batches { place: Place { segment, .. }, offset, end_offset, batches_max, .. } => {
+                let mut places = self.batches_of(job.id, segment, offset, end_offset);
+                places.truncate(batches_max);
+                ReadFound::Batches(places, None)
+            }
+            ReadKind::FirstAtOrAfter { places, start_offset, end_offset, timestamp } => {
+                let batches =
+                    places.iter().flat_map(|place| self.batches_of(job.id, place.segment, start_offset, end_offset));
+                let mut found = batches.filter_map(|place| {
+                    let bytes = self.read(place.splice.handle.segment, place.splice.position, place.splice.len);
+                    let batch = chronik::wire::batch::Batch::parse(&bytes).unwrap();
+                    chronik::wire::batch::first_at_or_after_from(&batch, timestamp, start_offset).unwrap()
+                });
+                ReadFound::Record(found.next().map(|(offset, timestamp)| (offset, timestamp, 0)))
+            }
+            other => panic!("this log does not answer {other:?}"),
+        };
+        ReadDone { job: job.job, id: job.id, result: Ok(result) }
+    }
+
+    fn batches_of(&self, id: PartitionId, segment: SegmentId, offset: i64, end_offset: i64) -> Vec<BatchPlace> {
+        let runs = self.groups.values().flat_map(|group| &group.runs);
+        let handle = SegmentHandle { segment, file: self.files[&segment].clone() };
+        let mut places = Vec::new();
+        for run in runs.filter(|run| run.id == id && run.segment == segment && run.last_offset >= offset) {
+            let data = self.read(run.segment, run.position, run.len);
+            let mut position = run.position;
+            for batch in chronik::wire::batch::batches(&data).map(|batch| batch.unwrap()) {
+                let len = batch.bytes.len() as u32;
+                if batch.header.last_offset() >= offset && batch.header.base_offset < end_offset {
+                    places.push(BatchPlace::new(&batch.header, Splice { handle: handle.clone(), position, len }));
+                }
+                position += u64::from(len);
+            }
+        }
+        places
+    }
+
     /// Does a reader's work for Fetch: the batches of one segment from the one that holds the offset on, up to the end
     /// that readers may see.
     fn find(&self, job: ReadJob) -> ReadDone {
         let ReadKind::Fetch { place: Place { segment, .. }, offset, end_offset, convert, .. } = job.kind else {
-            panic!("this log answers reads for Fetch only");
+            return self.find_for_share(job);
         };
         let runs = self.groups.values().flat_map(|group| &group.runs);
         let handle = SegmentHandle { segment, file: self.files[&segment].clone() };

@@ -11,6 +11,7 @@ mod like_kafka;
 mod man;
 mod net;
 mod records;
+mod share;
 mod sim;
 mod tidy;
 mod txn;

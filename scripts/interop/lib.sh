@@ -68,16 +68,15 @@ copy_to_cache() {
   cp -R "$interop/$1/." "$copy/"
 }
 
-# on_sides SECONDS COMMAND...: runs the command against each server that is wanted; @ among the arguments is its address
+# on_sides COMMAND...: runs the command against each server that is wanted; @ among the arguments is its address
 on_sides() {
-  local seconds=$1 one arguments failed='' argument
-  shift
+  local one arguments failed='' argument
   for one in $(sides); do
     begin "$one"
     arguments=()
     for argument in "$@"; do [ "$argument" != @ ] || argument=$BOOTSTRAP; arguments+=("$argument"); done
     say "against ${one/ours/our server}:"
-    bounded "$seconds" "${arguments[@]}" || failed="$failed $one"
+    "${arguments[@]}" || failed="$failed $one"
     end
   done
   [ -z "$failed" ] || fail "checks failed against:$failed"
@@ -125,21 +124,22 @@ jvm() {
 
 # --- comparing --------------------------------------------------------------------------------------------------
 
-# without EXCEPTIONS FILE: the file without the lines that an exception allows to differ. A line of EXCEPTIONS is an
-# extended regular expression; those that begin with # give the reason of the ones that follow.
+# without EXCEPTIONS FILE: the file without what may differ. A line of EXCEPTIONS that begins with s/ is a substitution (of
+# sed -E) that makes lines alike, any other is an extended regular expression of lines to leave out; those that begin with #
+# give the reason of the ones that follow.
 without() {
-  local patterns=$work/exceptions
-  grep -vE '^(#|$)' "$1" >"$patterns" || true
-  if [ -s "$patterns" ]; then grep -vE -f "$patterns" "$2" || true; else cat "$2"; fi
+  grep -vE '^(#|$|s/)' "$1" >"$work/exceptions" || true
+  grep -E '^s/' "$1" >"$work/substitutions" || true
+  sed -E -f "$work/substitutions" "$2" | if [ -s "$work/exceptions" ]; then grep -vE -f "$work/exceptions" || true; else cat; fi
 }
 
-# unused EXCEPTIONS FILE...: exceptions that match no line are gone stale
+# unused EXCEPTIONS FILE...: says which exceptions match no line: they have gone stale
 unused() {
   local list=$1 pattern
   shift
   while IFS= read -r pattern; do
     cat "$@" | grep -qE -- "$pattern" || say "an exception matches nothing: $pattern"
-  done < <(grep -vE '^(#|$)' "$list")
+  done < <(grep -vE '^(#|$|s/)' "$list")
 }
 
 # compare WHAT EXCEPTIONS OF-KAFKA OF-OURS: counts in $differing what is not alike, and shows it
@@ -148,11 +148,13 @@ compare() {
   local kafka=$work/compare.kafka ours=$work/compare.ours count
   without "$2" "$3" >"$kafka"
   without "$2" "$4" >"$ours"
+  unused "$2" "$3" "$4"
   if cmp -s "$kafka" "$ours"; then
     say "$1: $(wc -l <"$ours") lines alike"
     return 0
   fi
-  diff -U 0 --label Kafka --label ours "$kafka" "$ours" | grep -v '^@@' >&2 || true
+  # What a line belongs to stands above it: "$ command" for the tools.
+  diff -U 0 -F '^\$' --label Kafka --label ours "$kafka" "$ours" | sed 's/^@@.*@@ \?//' >&2 || true
   count=$(diff "$kafka" "$ours" | grep -c '^[<>]' || true)
   say "$1: $count lines differ from Kafka's"
   differing=$((differing + count))

@@ -120,12 +120,14 @@ impl Broker {
         entries.extend(self.broker_configs.entries());
         entries.extend(self.features.entries());
         entries.extend(self.resource_configs.entries());
+        entries.extend(self.scram.entries());
         for topic in self.topics.iter() {
             entries.push(topics::topic_entry(topic.id, &topic.name, topic.partitions.len(), &topic.configs));
             let moved = topic.partitions.iter().map(|partition| &partition.log).filter(|log| log.start_offset > 0);
             entries.extend(moved.map(|log| topics::log_start_entry(log.id, Some(log.start_offset))));
         }
         self.groups.snapshot(&mut entries);
+        self.share.snapshot(&mut entries);
         self.txns.snapshot(&mut entries);
         entries
     }

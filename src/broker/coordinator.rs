@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use super::dispatch::Request;
 use super::gather::Gather;
-use super::groups::{Client, Ctx, GroupSettings, Handled, MatchDone, MatchJob, Node, Outbox, TopicLookup};
+use super::groups::{
+    Assignor, Client, Ctx, GroupSettings, Handled, MatchDone, MatchJob, MigrationPolicy, Node, Outbox, Overrides,
+    TopicLookup,
+};
 use super::reply::{Conns, ReplyTo};
 use super::settings::Rng;
 use super::topics::Topics;
@@ -74,6 +77,12 @@ pub fn group_settings(config: &Config) -> GroupSettings {
         group_max_session_timeout_ms: config.group_max_session_timeout_ms,
         group_initial_rebalance_delay_ms: config.group_initial_rebalance_delay_ms,
         group_max_size: config.group_max_size,
+        consumer_session_timeout_ms: config.group_consumer_session_timeout_ms,
+        consumer_heartbeat_interval_ms: config.group_consumer_heartbeat_interval_ms,
+        consumer_assignment_interval_ms: config.group_consumer_assignment_interval_ms,
+        consumer_max_size: config.group_consumer_max_size,
+        consumer_assignors: config.group_consumer_assignors.split(',').filter_map(Assignor::parse).collect(),
+        consumer_migration_policy: MigrationPolicy::parse(config.group_consumer_migration_policy).unwrap_or_default(),
         offsets_retention_ms: config.offsets_retention_ms,
         offset_metadata_max_bytes: config.offset_metadata_max_bytes,
         ..GroupSettings::default()
@@ -88,6 +97,9 @@ impl Broker {
             self.met_full_disk(req.now);
             self.close(req.to.conn, "the disk is full, so the group coordinator can promise nothing");
             return Ok(());
+        }
+        if req.to.key == ApiKey::DELETE_GROUPS.0 {
+            self.end_share_groups_of(req)?;
         }
         let (host, port) = self.advertised(req.to.conn);
         let peer = self.conns.info(req.to.conn).map(|info| info.peer.ip().to_canonical().to_string());
@@ -107,6 +119,17 @@ impl Broker {
     pub(super) fn has_space_for_groups(&self) -> bool {
         let change = limits::GROUP_CHANGE_BYTES.min(self.settings.config.log_segment_bytes as usize / 8);
         (self.unwritten_bytes() + change) as u64 <= self.space_bytes
+    }
+
+    /// A group's configurations have changed, or were found in the log.
+    pub(super) fn override_group(&mut self, group: &str) {
+        let configs = self.group_configs(group);
+        let overrides = Overrides {
+            session_timeout_ms: Some(configs.consumer_session_timeout_ms.into()),
+            heartbeat_interval_ms: Some(configs.consumer_heartbeat_interval_ms.into()),
+            assignment_interval_ms: Some(configs.consumer_assignment_interval_ms.into()),
+        };
+        self.groups.set_overrides(group, overrides);
     }
 
     /// Carries out the coordinator's timers that are due.

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::apis;
 use super::groups::GROUP_APIS;
 use super::reply::ReplyTo;
+use super::share::SHARE_APIS;
 use super::{Broker, ConnId, Now};
 use crate::wire::msg::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
 use crate::wire::{self, ApiKey, DecodeError, ErrorCode, HeaderError, RequestHeader};
@@ -66,6 +67,7 @@ impl Broker {
             ApiKey::DESCRIBE_TRANSACTIONS => self.describe_transactions(request),
             ApiKey::LIST_TRANSACTIONS => self.list_transactions(request),
             key if GROUP_APIS.contains(&key) => self.group_request(request),
+            key if SHARE_APIS.contains(&key) => self.share_request(key, request),
             ApiKey::DESCRIBE_CONFIGS => self.describe_configs(request),
             ApiKey::ALTER_CONFIGS => self.alter_configs(request),
             ApiKey::DESCRIBE_LOG_DIRS => self.describe_log_dirs(request),
@@ -74,6 +76,24 @@ impl Broker {
             ApiKey::INCREMENTAL_ALTER_CONFIGS => self.incremental_alter_configs(request),
             ApiKey::ALTER_PARTITION_REASSIGNMENTS => self.alter_partition_reassignments(request),
             ApiKey::LIST_PARTITION_REASSIGNMENTS => self.list_partition_reassignments(request),
+            ApiKey::SASL_HANDSHAKE => self.sasl_handshake(request),
+            ApiKey::SASL_AUTHENTICATE => self.sasl_authenticate(request),
+            ApiKey::DESCRIBE_ACLS => self.describe_acls(request),
+            ApiKey::CREATE_ACLS => self.create_acls(request),
+            ApiKey::DELETE_ACLS => self.delete_acls(request),
+            ApiKey::CREATE_DELEGATION_TOKEN => self.create_delegation_token(request),
+            ApiKey::RENEW_DELEGATION_TOKEN => self.renew_delegation_token(request),
+            ApiKey::EXPIRE_DELEGATION_TOKEN => self.expire_delegation_token(request),
+            ApiKey::DESCRIBE_DELEGATION_TOKEN => self.describe_delegation_token(request),
+            ApiKey::ALTER_REPLICA_LOG_DIRS => self.alter_replica_log_dirs(request),
+            ApiKey::DESCRIBE_USER_SCRAM_CREDENTIALS => self.describe_user_scram_credentials(request),
+            ApiKey::ALTER_USER_SCRAM_CREDENTIALS => self.alter_user_scram_credentials(request),
+            ApiKey::DESCRIBE_QUORUM => self.describe_quorum(request),
+            ApiKey::ADD_RAFT_VOTER => self.add_raft_voter(request),
+            ApiKey::REMOVE_RAFT_VOTER => self.remove_raft_voter(request),
+            ApiKey::UNREGISTER_BROKER => self.unregister_broker(request),
+            ApiKey::GET_TELEMETRY_SUBSCRIPTIONS => self.get_telemetry_subscriptions(request),
+            ApiKey::PUSH_TELEMETRY => self.push_telemetry(request),
             ApiKey::UPDATE_FEATURES => self.update_features(request),
             ApiKey::DESCRIBE_CLUSTER => self.describe_cluster(request),
             ApiKey::LIST_CONFIG_RESOURCES => self.list_config_resources(request),

@@ -208,10 +208,17 @@ impl Broker {
 
     pub(super) fn delete_records(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
         let request: DeleteRecordsRequest<'_> = wire::decode_request(req.body, req.to.version)?;
-        let mut topics = Vec::with_capacity(request.topics.len());
+        // As in Kafka, each partition is answered once, and of several offsets the last one counts.
+        let mut wanted: BTreeMap<&str, BTreeMap<i32, &DeleteRecordsPartition>> = BTreeMap::new();
         for topic in &request.topics {
-            let partitions = topic.partitions.iter().map(|want| self.delete_before(req.now, topic.name, want));
-            topics.push(DeleteRecordsTopicResult { name: topic.name, partitions: partitions.collect() });
+            for want in &topic.partitions {
+                wanted.entry(topic.name).or_default().insert(want.partition_index, want);
+            }
+        }
+        let mut topics = Vec::with_capacity(wanted.len());
+        for (name, partitions) in wanted {
+            let partitions = partitions.into_values().map(|want| self.delete_before(req.now, name, want));
+            topics.push(DeleteRecordsTopicResult { name, partitions: partitions.collect() });
         }
         let response = DeleteRecordsResponse { topics, ..Default::default() };
         self.reply(req.to, &response);
@@ -255,6 +262,7 @@ impl Broker {
             self.segments.remove_live(segment, seq);
         }
         self.start_moved(now, id);
+        self.share_log_start_moved(now, id, offset);
         if self.segments.wants_checkpoint() {
             self.checkpoint.want();
         }

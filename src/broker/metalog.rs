@@ -19,12 +19,20 @@ pub const BROKER_CONFIG: u8 = 6;
 /// Whether acknowledgements wait for fsync: scope and key empty; value = one byte, 1 when they do not
 /// (broker/recovery.rs). An unclean stop then raises leader epochs.
 pub const LOSSY: u8 = 7;
+/// Share groups: scope = group id, key = empty for the group, else a member; value = epochs and subscriptions
+/// (broker/share/persist.rs).
+pub const SHARE_GROUP: u8 = 11;
+/// Share partitions: scope = group id, key = topic id and partition; value = start and the states of records
+/// (broker/share/persist.rs).
+pub const SHARE_STATE: u8 = 12;
 /// Transactional ids: scope = the id, key empty; value = producer, epoch, state, what is part of the transaction
 /// (broker/txn/persist.rs).
 pub const TXN: u8 = crate::wal::DECIDING_TABLE;
 /// Offsets that wait for the end of a transaction: scope = group id, key = producer id, partition and topic; value = order
 /// and offset (broker/groups/txn_offsets.rs).
 pub const TXN_OFFSET: u8 = 9;
+/// SCRAM credentials: scope = user, key = mechanism; value = iterations, salt and derived keys (broker/scram.rs).
+pub const SCRAM: u8 = 13;
 /// Configurations of groups and client metrics: scope = kind and name, key = empty; value = all that were set
 /// (broker/configs/resource_configs.rs).
 pub const RESOURCE_CONFIG: u8 = 14;

@@ -30,8 +30,10 @@ pub mod producers;
 pub mod recovery;
 pub mod reply;
 mod retention;
+pub mod scram;
 pub mod segments;
 pub mod settings;
+pub mod share;
 pub mod topics;
 pub mod txn;
 pub mod work;
@@ -97,6 +99,7 @@ pub struct Broker {
     /// Files of the segments that reach into the ring.
     handles: std::collections::BTreeMap<SegmentId, wal::SegmentHandle>,
     groups: groups::Groups,
+    share: share::ShareGroups,
     producer_ids: txn::ProducerIds,
     txns: txn::Txns,
     fetches: fetch::Fetches,
@@ -106,6 +109,7 @@ pub struct Broker {
     broker_configs: configs::BrokerConfigs,
     features: features::Features,
     resource_configs: configs::ResourceConfigs,
+    scram: scram::Scram,
     timers: BTreeSet<(u64, Timer)>,
     /// The segment for which a roll is timed.
     rolling: Option<SegmentId>,
@@ -124,10 +128,11 @@ impl Broker {
     }
 
     /// A connection is gone, for whatever reason. What it had appended stays appended.
-    pub fn disconnected(&mut self, _now: Now, conn: ConnId) {
+    pub fn disconnected(&mut self, now: Now, conn: ConnId) {
         if self.conns.disconnected(conn) {
             self.drop_fetch_of(conn);
             self.groups.disconnected(conn);
+            self.share_disconnected(now, conn);
         }
     }
 
@@ -171,6 +176,7 @@ impl Broker {
         self.conns.durable(self.durable, &mut self.effects);
         for (id, len, stable_moved) in partitions {
             self.wake_fetches(now, id, len, stable_moved);
+            self.wake_share_fetches(now, id, None);
         }
         self.remove_segments();
         self.checkpoint_if_due(now);
@@ -180,6 +186,8 @@ impl Broker {
     pub fn read_done(&mut self, now: Now, done: wal::ReadDone) {
         if self.fetches.waits_for(done.job) {
             self.fetch_read_done(now, done);
+        } else if self.share_waits_for(done.job) {
+            self.share_read_done(now, done);
         } else {
             self.list_offsets_read_done(now, done);
         }
@@ -190,6 +198,7 @@ impl Broker {
         match done {
             work::WorkDone::Produce { job, parts } => self.produce_work_done(now, job, parts),
             work::WorkDone::Match(done) => self.group_topics_matched(now, done),
+            work::WorkDone::MatchTransactions(done) => self.transactions_matched(now, done),
         }
     }
 
@@ -235,6 +244,7 @@ impl Broker {
         if self.has_space_for_groups() {
             self.expire_groups(now);
         }
+        self.expire_share(now);
         self.checkpoint_if_due(now);
     }
 
@@ -242,7 +252,8 @@ impl Broker {
     pub fn deadline_us(&self) -> Option<u64> {
         let groups = if self.has_space_for_groups() { self.groups.deadline_us() } else { None };
         let timer = self.timers.first().map(|(at, _)| *at);
-        timer.into_iter().chain(groups).chain(self.txns.deadline_us()).min()
+        let others = self.txns.deadline_us().into_iter().chain(self.share_deadline_us());
+        timer.into_iter().chain(groups).chain(others).min()
     }
 
     /// The next group to write, if there is anything. Called only while no group is in flight.
@@ -269,6 +280,7 @@ impl Broker {
     pub fn stop(&mut self, now: Now) {
         self.stopping = true;
         self.answer_all_fetches(now);
+        self.answer_all_share_fetches(now);
         self.stop_groups(now);
         self.gather.seal();
         self.checkpoint.want();

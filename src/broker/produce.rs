@@ -1,20 +1,23 @@
 //! Owns Produce: from a client's batches to offsets.
 //!
 //! The hot path looks at batch headers only. What headers cannot settle (old message sets, log-append time, keys of
-//! compacted topics, a bound on every timestamp) goes to a worker first, and holds its connection meanwhile, so that the
-//! order of arrival stays.
+//! compacted topics, a bound on every timestamp, another codec than the producer's) goes to a worker first, and holds its
+//! connection meanwhile, so that the order of arrival stays.
 
 use bytes::Bytes;
 
 use super::dispatch::Request;
 use super::gather::Gather;
+use super::log::PartitionLog;
 use super::producers::Verdict;
 use super::reply::ReplyTo;
 use super::topics::Topic;
 use super::work::{WorkJob, WorkPart};
 use super::{Broker, Now};
 use crate::wal::{GroupSeq, PartitionId, PlannedBatch};
-use crate::wire::batch::{self, BatchHeader, ProduceChecks, RecordError, Rejected, TimestampPolicy};
+use crate::wire::batch::{
+    self, Batch, BatchHeader, ProduceChecks, RecordError, Rejected, RejectedKind, TimestampPolicy,
+};
 use crate::wire::msg::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
 };
@@ -58,6 +61,8 @@ pub struct Refusal {
     pub error: ErrorCode,
     pub message: Option<String>,
     pub records: Vec<RecordError>,
+    /// The partition's, which Kafka tells too when it was the records that it did not like.
+    pub log_start_offset: Option<i64>,
 }
 
 impl From<ErrorCode> for Refusal {
@@ -68,7 +73,16 @@ impl From<ErrorCode> for Refusal {
 
 impl From<Rejected> for Refusal {
     fn from(rejected: Rejected) -> Refusal {
-        Refusal { error: ErrorCode(rejected.kind.code()), message: Some(rejected.message), records: rejected.records }
+        let (error, message) = (ErrorCode(rejected.kind.code()), Some(rejected.message));
+        Refusal { error, message, records: rejected.records, log_start_offset: None }
+    }
+}
+
+impl Refusal {
+    /// What a check of the records found, in a partition that begins at this offset.
+    fn of_records(rejected: Rejected, log_start_offset: i64) -> Refusal {
+        let tells = matches!(rejected.kind, RejectedKind::InvalidRecord | RejectedKind::InvalidTimestamp);
+        Refusal { log_start_offset: tells.then_some(log_start_offset), ..rejected.into() }
     }
 }
 
@@ -138,7 +152,10 @@ impl Broker {
             if let Step::Working(id, _) = partition.step {
                 partition.step = match results.next() {
                     Some(Ok(bytes)) => Step::Ready(id, bytes),
-                    Some(Err(rejected)) => Step::Refused(rejected.into()),
+                    Some(Err(rejected)) => {
+                        let start = self.topics.partition(id).map_or(-1, |partition| partition.log.start_offset);
+                        Step::Refused(Refusal::of_records(rejected, start))
+                    }
                     None => Step::Refused(ErrorCode::UNKNOWN_SERVER_ERROR.into()),
                 };
             }
@@ -250,15 +267,16 @@ impl Broker {
             Verdict::Append => {}
             // The original may still be on its way to the disk: the answer waits for the partition's last group.
             Verdict::Duplicate(original) => {
+                // As in Kafka, the time of a repeated batch is told whoseever it is.
                 return Ok(Appended {
                     base_offset: original.base_offset,
-                    log_append_time_ms: original.append_time_ms,
+                    log_append_time_ms: original.append_time_ms.max(header.max_timestamp),
                     log_start_offset: log.start_offset,
                     seq: partition.last_seq,
                 });
             }
-            Verdict::OutOfOrderSequence => return Err(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER.into()),
-            Verdict::InvalidProducerEpoch => return Err(ErrorCode::INVALID_PRODUCER_EPOCH.into()),
+            Verdict::OutOfOrderSequence => return Err(told_start(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, log)),
+            Verdict::InvalidProducerEpoch => return Err(told_start(ErrorCode::INVALID_PRODUCER_EPOCH, log)),
             Verdict::InvalidTxnState => return Err(ErrorCode::INVALID_TXN_STATE.into()),
         }
         let base_offset = log.next_offset;
@@ -281,6 +299,10 @@ impl Broker {
             seq: partition.last_seq,
         })
     }
+}
+
+fn told_start(error: ErrorCode, log: &PartitionLog) -> Refusal {
+    Refusal { log_start_offset: Some(log.start_offset), ..error.into() }
 }
 
 /// Whether records are a transactional batch, as far as their header says.
@@ -313,15 +335,23 @@ fn plan_partition(req: &Request<'_>, topic: &Topic, index: i32, records: &[u8]) 
     };
     let old_format = req.to.version < 3 && matches!(batch::magic_of(records), Some(0 | 1));
     let bytes = req.frame.slice_ref(records);
+    let working = |records| Step::Working(id, WorkPart { records, checks, compression: settings.compression });
     if old_format {
-        return Step::Working(id, WorkPart { records: bytes, checks });
+        return working(bytes);
     }
     match batch::validate_produced(records, &checks) {
-        Err(rejected) => Step::Refused(rejected.into()),
-        Ok(_) => {
+        // Which of the records it is, a worker finds out.
+        Err(rejected) if rejected.kind == RejectedKind::InvalidTimestamp => working(bytes),
+        Err(rejected) => {
+            let is_one = Batch::parse(records).is_ok_and(|batch| batch.bytes.len() == records.len());
+            let start = topic.partitions[index as usize].log.start_offset;
+            Step::Refused(if is_one { Refusal::of_records(rejected, start) } else { rejected.into() })
+        }
+        Ok(batch) => {
             let each_timestamp = !settings.log_append_time && settings.timestamp_before_max_ms != i64::MAX;
-            if settings.compact || settings.log_append_time || each_timestamp {
-                Step::Working(id, WorkPart { records: bytes, checks })
+            let other_codec = settings.compression.is_some_and(|to| batch.header.compression() != Some(to.codec));
+            if settings.compact || settings.log_append_time || each_timestamp || other_codec {
+                working(bytes)
             } else {
                 Step::Ready(id, bytes)
             }
@@ -363,6 +393,7 @@ fn partition_response<'a>(
         base_offset: -1,
         record_errors: record_errors.collect(),
         error_message: refusal.message.as_deref(),
+        log_start_offset: refusal.log_start_offset.unwrap_or(-1),
         ..Default::default()
     }
 }

@@ -14,6 +14,8 @@ use super::groups::Groups;
 use super::log::PartitionLog;
 use super::metalog;
 use super::settings::{Rng, Settings};
+use super::share::settings::ShareSettings;
+use super::share::ShareGroups;
 use super::topics::{StableMap, TopicChange};
 use super::txn::Txns;
 use super::{topics, Broker, Now};
@@ -54,6 +56,7 @@ impl Recovering {
     pub fn new(settings: Settings) -> Recovering {
         let seed = settings.seed;
         let groups = Groups::new(group_settings(&settings.config));
+        let share = ShareGroups::new(ShareSettings::of(&settings.config));
         let txns = Txns::new(&settings.config);
         let broker_configs = BrokerConfigs::new(settings.config.clone());
         let broker = Broker {
@@ -73,6 +76,7 @@ impl Recovering {
             ring_groups: VecDeque::new(),
             handles: BTreeMap::new(),
             groups,
+            share,
             producer_ids: Default::default(),
             txns,
             fetches: Default::default(),
@@ -82,6 +86,7 @@ impl Recovering {
             broker_configs,
             features: Default::default(),
             resource_configs: Default::default(),
+            scram: Default::default(),
             timers: Default::default(),
             rolling: None,
             next_job: 0,
@@ -126,6 +131,7 @@ impl Recovering {
     pub fn meta(&mut self, entry: &MetaEntry) -> Result<(), String> {
         match entry.table {
             metalog::TOPIC | metalog::LOG_START => self.topic_change(topics::read_entry(entry)?),
+            metalog::SHARE_GROUP | metalog::SHARE_STATE => self.broker.share.apply(entry)?,
             metalog::GROUP | metalog::OFFSET | metalog::CONSUMER_GROUP | metalog::TXN_OFFSET => {
                 self.broker.groups.apply(entry)?
             }
@@ -133,6 +139,7 @@ impl Recovering {
             metalog::TXN => self.broker.txns.apply(entry)?,
             metalog::PRODUCER_IDS => self.broker.producer_ids.apply(entry)?,
             metalog::BROKER_CONFIG => self.broker.broker_configs.apply(entry)?,
+            metalog::SCRAM => self.broker.scram.apply(entry)?,
             metalog::RESOURCE_CONFIG => self.broker.resource_configs.apply(entry)?,
             metalog::FEATURE => self.broker.features.apply(entry)?,
             table => return Err(format!("metadata of kind {table} is unknown to this program")),
@@ -240,6 +247,8 @@ impl Recovering {
         broker.remove_segments();
         broker.schedule_retention(now);
         broker.groups.recovered(now);
+        broker.group_configs_recovered(now);
+        broker.share_recovered(now);
         broker.recover_txns(now);
         // No request is let in while one is due, and nothing else may happen that would take it.
         broker.checkpoint_if_due(now);

@@ -48,6 +48,7 @@ pub struct Topics {
     /// Topics that have '.' or '_' in their names, by the name with '_' for both (see `colliding`).
     by_metric_name: BTreeMap<String, BTreeSet<Arc<str>>>,
     partitions: usize,
+    changes: u64,
 }
 
 impl Topics {
@@ -101,6 +102,11 @@ impl Topics {
         self.by_id.is_empty()
     }
 
+    /// Rises with each topic that is put in or taken out: whoever looked at topics before knows whether to look again.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// Number of partitions of all topics.
     pub fn partition_count(&self) -> usize {
         self.partitions
@@ -138,6 +144,7 @@ impl Topics {
             topic.partitions.push(Partition { log, last_seq: 0, fetches: Vec::new(), sessions: Vec::new() });
         }
         self.partitions += topic.partitions.len() - before;
+        self.changes += 1;
         if let Some(metric_name) = metric_name(&name) {
             self.by_metric_name.entry(metric_name).or_default().insert(name.clone());
         }
@@ -157,6 +164,7 @@ impl Topics {
             }
         }
         self.partitions -= topic.partitions.len();
+        self.changes += 1;
         Some(topic)
     }
 }

@@ -21,14 +21,16 @@ use crate::sys::disk::Disk;
 use crate::sys::lock::DirLock;
 use crate::sys::real_disk::{RealDisk, Writing};
 use crate::wal::marker::Marker;
-use crate::wal::recovery::{recover, Recovered, Replay};
+use crate::wal::recovery::{recover, Recovered, Replay, NEW_DIRECTORY};
 use crate::wal::settings::{Entropy, FsyncMode, LogOptions, MetadataStore};
 use crate::wal::{convert, MetaEntry, RecoverError, RunRef, SegmentId};
 
 /// Opens the data directory and takes its lock.
 pub fn open_directory(path: &Path) -> Result<(Arc<dyn Disk>, DirLock), Failure> {
-    let cannot =
-        |error: io::Error| Failure::new(exit::IO, format!("cannot use the data directory {}: {error}", path.display()));
+    let cannot = |error: io::Error| {
+        let why = unusable(path, &error);
+        Failure::new(exit::IO, format!("cannot use the data directory {}: {why}", path.display()))
+    };
     std::fs::create_dir_all(path).map_err(cannot)?;
     let lock = DirLock::acquire(path).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => Failure::new(exit::IN_USE, error.to_string()),
@@ -39,6 +41,22 @@ pub fn open_directory(path: &Path) -> Result<(Arc<dyn Disk>, DirLock), Failure> 
     let how = if disk.is_direct() { "" } else { " (written through the page cache)" };
     log::info!("data directory {}{how}", shown.display());
     Ok((Arc::new(disk), lock))
+}
+
+/// What keeps a path from being the data directory, for the person who chose it.
+fn unusable(path: &Path, error: &io::Error) -> String {
+    let file = path.ancestors().find(|part| part.exists()).filter(|part| !part.is_dir());
+    match (file, error.kind()) {
+        (Some(file), _) if file == path => "it is a file; name a directory, or a path where one can be made".to_owned(),
+        (Some(file), _) => format!("{} is a file, so nothing can be made in it", file.display()),
+        (None, io::ErrorKind::PermissionDenied) => {
+            format!("this user may not make it or write to it; give it to the user that runs the server ({error})")
+        }
+        (None, io::ErrorKind::ReadOnlyFilesystem) => "its file system can only be read".to_owned(),
+        (None, io::ErrorKind::StorageFull) => "its file system is full".to_owned(),
+        (None, io::ErrorKind::NotFound) => format!("it is not there and cannot be made ({error})"),
+        _ => error.to_string(),
+    }
 }
 
 /// Builds the broker from what the data directory holds.
@@ -56,7 +74,8 @@ pub fn recover_broker(
     let mut replayed = Replayed(Recovering::new(settings));
     let log = recover(disk, log_options(config), &mut replayed).map_err(cannot_open)?;
     for note in &log.notes {
-        log::info!("{note}");
+        let level = if note == NEW_DIRECTORY { log::Level::Info } else { log::Level::Warn };
+        log::log!(level, "{note}");
     }
     let Replayed(mut recovering) = replayed;
     recovering.cluster_id(config.cluster_id.clone().unwrap_or_else(|| log.cluster_id.clone()));
@@ -133,14 +152,17 @@ fn settings_of(config: &Config, kafka_address: SocketAddr, seed: u64, metrics: A
         None if by_connection => None,
         None => Some(config.bind_host.clone()),
     };
+    let mut config = config.clone();
+    // Clients are told where the data is; that is the same from everywhere.
+    config.data_dir = config.data_dir.canonicalize().unwrap_or(config.data_dir);
     Settings {
-        config: config.clone(),
         cluster_id: config.cluster_id.clone().unwrap_or_default(),
         advertised_host,
         advertised_port: Some(config.advertised_port.unwrap_or(kafka_address.port())),
         seed,
         metrics,
         metadata_in_log: config.metadata_store == config::MetadataStore::Log,
+        config,
     }
 }
 

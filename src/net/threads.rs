@@ -17,6 +17,7 @@ use crate::sys::disk::Disk;
 use crate::sys::mailbox::{mailbox, Receiver, TrySendError, Worker};
 use crate::wal::pool::BufferPool;
 use crate::wal::readers::Readers;
+use crate::wal::settings::FsyncMode;
 use crate::wal::thread::WalThread;
 use crate::wal::writer::Writer;
 use crate::wal::{self, checkpoint, Fatal, ReadDone, ReadError, SegmentId, Written};
@@ -61,6 +62,7 @@ impl Threads {
     /// Starts them all. Orders go into the returned outlets, reports come to the inbox.
     pub fn start(plant: Plant, inbox: &Inbox<Broker>) -> io::Result<(Threads, Outlets)> {
         let pool = plant.writer.pool();
+        let is_lossy = plant.writer.fsync_mode() != FsyncMode::Always;
         let wal = Arc::new(WalThread::spawn(plant.writer, report_groups(pool, inbox.clone()))?);
 
         let reports = inbox.clone();
@@ -74,6 +76,7 @@ impl Threads {
 
         let (chores, receiver) = mailbox(CHORES_MAX);
         let house = House {
+            is_lossy,
             disk: plant.disk,
             directory_id: plant.directory_id,
             readers: Arc::clone(&readers),
@@ -145,6 +148,8 @@ fn do_work(jobs: &Receiver<WorkJob>, inbox: &Inbox<Broker>) {
 
 /// What the housekeeper needs.
 struct House {
+    /// Groups are reported as written before they are synced.
+    is_lossy: bool,
     disk: Arc<dyn Disk>,
     directory_id: Uuid,
     readers: Arc<Readers>,
@@ -175,6 +180,12 @@ impl House {
     }
 
     fn remove(&self, segment: SegmentId) {
+        // The entries that free it must not be lost when it is gone.
+        if self.is_lossy {
+            if let Err(error) = wal::sync_newest(&*self.disk) {
+                return self.inbox.push(Completion::Fatal(format!("syncing the log: {error}")));
+            }
+        }
         if let Err(error) = wal::remove_segment(&*self.disk, segment) {
             log::warn!("cannot remove segment {segment}, which nobody needs any more: {error}");
         }

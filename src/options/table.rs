@@ -4,233 +4,32 @@
 //! A row without a setter does not compile, so an option cannot be accepted and then ignored; what
 //! is not built yet is a row that refuses.
 
-use std::path::PathBuf;
-
-use log::LevelFilter;
-
-use crate::config::{Config, Fsync, MetadataStore, Port, TimestampType};
-
-/// What the parser fills in while it reads. Some settings need each other and are settled at the end.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Draft {
-    pub config: Config,
-    /// The port of a `host:port` given to `--bind-addr`.
-    pub bind_port: Option<u16>,
-    /// The port of a `host:port` given to `--advertised-addr`.
-    pub advertised_addr_port: Option<u16>,
-    pub log_retention_hours: Option<i64>,
-    pub log_retention_ms: Option<i64>,
-    pub action: Option<Action>,
-}
-
-/// What to do instead of serving.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Action {
-    Help,
-    Version,
-    CheckConfig,
-    PrintConfig,
-}
-
-/// Sections of `--help`, the man page and the README, in this order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Group {
-    /// Instead of serving.
-    General,
-    /// Listeners and addresses.
-    Listeners,
-    /// Data directory and durability.
-    Storage,
-    /// Topics and records.
-    Topics,
-    /// Consumer groups and producers.
-    Groups,
-    /// Connections and requests.
-    Limits,
-    /// Options of what is still to come.
-    Later,
-}
-
-impl Group {
-    /// Every group, in the order of the sections.
-    pub const ALL: [Group; 7] =
-        [Group::General, Group::Listeners, Group::Storage, Group::Topics, Group::Groups, Group::Limits, Group::Later];
-
-    /// The section's heading.
-    pub fn title(self) -> &'static str {
-        match self {
-            Group::General => "General",
-            Group::Listeners => "Listeners and addresses",
-            Group::Storage => "Data directory and durability",
-            Group::Topics => "Topics and records",
-            Group::Groups => "Consumer groups and producers",
-            Group::Limits => "Connections and requests",
-            Group::Later => "Not available in this version",
-        }
-    }
-}
-
-type Set<T> = fn(&mut Draft, T);
-
-/// What a value may be, and where it goes.
-pub(super) enum Kind {
-    /// No value; does something instead of serving.
-    Act(fn(&mut Draft)),
-    /// On when given; `=true` and `=false` are accepted.
-    Flag(Set<bool>),
-    /// `true` or `false`.
-    Bool(Set<bool>),
-    /// A whole number; `minus_one` allows -1 below `min`.
-    Int { min: i64, max: i64, minus_one: bool, set: Set<i64> },
-    /// Bytes, or a number with `KiB`, `MiB` or `GiB`.
-    Bytes { min: i64, max: i64, minus_one: bool, set: Set<i64> },
-    /// Milliseconds, or a number with `ms`, `s`, `m`, `h` or `d`.
-    Millis { min: i64, max: i64, minus_one: bool, set: Set<i64> },
-    /// A listening port: a number, 0 for any free one, and `off` if allowed.
-    Port { off: bool, set: Set<Port> },
-    /// A port that clients are told, 1 to 65535.
-    RemotePort(Set<u16>),
-    /// A host or an address, optionally with a port; `wildcard` allows "every address".
-    HostPort { wildcard: bool, set: Set<(String, Option<u16>)> },
-    /// A host or an address.
-    Host(Set<String>),
-    /// One of the names; those in `refused` are known and not available in this version.
-    Choice { names: &'static [&'static str], refused: &'static [&'static str], set: Set<&'static str> },
-    /// A level, or a list in the manner of `RUST_LOG` when it comes from there.
-    Level(Set<LevelFilter>),
-    /// `always`, `interval=MS` or `never`.
-    Fsync(Set<Fsync>),
-    /// A path.
-    Path(Set<PathBuf>),
-    /// A cluster id.
-    ClusterId(Set<String>),
-    /// Known and refused, whatever the value.
-    Refused { takes_value: bool },
-}
-
-/// Where an option's value may also come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Env {
-    None,
-    /// `CHRONIK_` and the long name in capitals.
-    Derived,
-    Named(&'static str),
-}
-
-/// One option.
-pub struct Opt {
-    /// Long name, without the dashes.
-    pub long: &'static str,
-    /// Short name, without the dash.
-    pub short: Option<char>,
-    /// Name of the value in `--help`; empty for an option without one.
-    pub hint: &'static str,
-    /// The default as a person would type it; empty if there is none.
-    pub default: &'static str,
-    /// Section it stands in.
-    pub group: Group,
-    /// What it does, in one or two sentences.
-    pub help: &'static str,
-    /// What it needs that this version does not have.
-    pub missing: Option<&'static str>,
-    /// Never printed by `--print-config` nor quoted in an error.
-    pub secret: bool,
-    env: Env,
-    kafka: bool,
-    pub(super) kind: Kind,
-}
-
-impl Opt {
-    /// The environment variable that sets it, below the command line and above the default.
-    pub fn env(&self) -> Option<String> {
-        match self.env {
-            Env::None => None,
-            Env::Derived => Some(format!("CHRONIK_{}", self.long.replace('-', "_").to_uppercase())),
-            Env::Named(name) => Some(name.to_string()),
-        }
-    }
-
-    /// The config key: Kafka's name where Kafka has one, otherwise the long name.
-    pub fn key(&self) -> String {
-        if self.kafka {
-            self.long.replace('-', ".")
-        } else {
-            self.long.to_string()
-        }
-    }
-
-    /// True if Kafka has a broker setting of this name and meaning.
-    pub fn is_kafkas(&self) -> bool {
-        self.kafka
-    }
-
-    const fn short(mut self, short: char) -> Opt {
-        self.short = Some(short);
-        self
-    }
-
-    const fn kafka(mut self) -> Opt {
-        self.kafka = true;
-        self
-    }
-
-    const fn env_named(mut self, name: &'static str) -> Opt {
-        self.env = Env::Named(name);
-        self
-    }
-
-    const fn no_env(mut self) -> Opt {
-        self.env = Env::None;
-        self
-    }
-
-    const fn missing(mut self, what: &'static str) -> Opt {
-        self.missing = Some(what);
-        self
-    }
-}
-
-const fn opt(
-    group: Group,
-    long: &'static str,
-    hint: &'static str,
-    default: &'static str,
-    help: &'static str,
-    kind: Kind,
-) -> Opt {
-    Opt {
-        long,
-        short: None,
-        hint,
-        default,
-        group,
-        help,
-        missing: None,
-        secret: false,
-        env: Env::Derived,
-        kafka: false,
-        kind,
-    }
-}
-
-const fn act(long: &'static str, help: &'static str, set: fn(&mut Draft)) -> Opt {
-    opt(Group::General, long, "", "", help, Kind::Act(set)).no_env()
-}
-
-const fn int(min: i64, max: i64, set: Set<i64>) -> Kind {
-    Kind::Int { min, max, minus_one: false, set }
-}
-
-const fn bytes(min: i64, max: i64, set: Set<i64>) -> Kind {
-    Kind::Bytes { min, max, minus_one: false, set }
-}
-
-const fn millis(min: i64, max: i64, set: Set<i64>) -> Kind {
-    Kind::Millis { min, max, minus_one: false, set }
-}
+use super::row::{act, bytes, int, millis, opt};
+pub(super) use super::row::{Action, Draft, Kind};
+pub use super::row::{Group, Opt};
+use crate::config::{MetadataStore, TimestampType};
+use crate::limits;
 
 const I32_MAX: i64 = i32::MAX as i64;
 const MIB: i64 = 1 << 20;
+const SHARE_LOCKS_MAX: i64 = limits::SHARE_PARTITION_LOCKS_MAX;
+
+/// A time of share groups.
+macro_rules! share_ms {
+    ($long:literal, $default:literal, $field:ident, $min:literal, $help:literal) => {
+        opt(Group::Groups, $long, "TIME", $default, $help, millis($min, I32_MAX, |d, v| d.config.share.$field = v))
+            .kafka()
+    };
+}
+
+/// A number of share groups.
+macro_rules! share_int {
+    ($long:literal, $default:literal, $field:ident, $min:expr, $max:expr, $help:literal) => {
+        opt(Group::Groups, $long, "NUMBER", $default, $help, int($min, $max, |d, v| d.config.share.$field = v as _))
+            .kafka()
+    };
+}
+
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// A hundred years: times up to here can be added to the present without overflow.
 const CENTURY_MS: i64 = 36_525 * DAY_MS;
@@ -525,6 +324,19 @@ pub static OPTIONS: &[Opt] = &[
     .kafka(),
     opt(
         Group::Topics,
+        "compression-type",
+        "TYPE",
+        "producer",
+        "How batches are stored: as the producer compressed them, with a codec of the broker's choice, or uncompressed.",
+        Kind::Choice {
+            names: &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"],
+            refused: &[],
+            set: |d, v| d.config.compression_type = v,
+        },
+    )
+    .kafka(),
+    opt(
+        Group::Topics,
         "log-message-timestamp-type",
         "TYPE",
         "CreateTime",
@@ -592,6 +404,202 @@ pub static OPTIONS: &[Opt] = &[
         "10000",
         "Most members of one group. Kafka's default is no limit.",
         int(1, 1_000_000, |d, v| d.config.group_max_size = v as usize),
+    )
+    .kafka(),
+    share_ms! {
+        "group-share-heartbeat-interval-ms", "5s", heartbeat_interval_ms, 1,
+        "Members of share groups report this often."
+    },
+    share_ms! {
+        "group-share-min-heartbeat-interval-ms", "5s", min_heartbeat_interval_ms, 1,
+        "Least value of the heartbeat interval of share groups."
+    },
+    share_ms! {
+        "group-share-max-heartbeat-interval-ms", "15s", max_heartbeat_interval_ms, 1,
+        "Largest value of the heartbeat interval of share groups."
+    },
+    share_ms! {
+        "group-share-session-timeout-ms", "45s", session_timeout_ms, 1,
+        "A share group forgets a member that is silent for this long."
+    },
+    share_ms! {
+        "group-share-min-session-timeout-ms", "45s", min_session_timeout_ms, 1,
+        "Least value of the session timeout of share groups."
+    },
+    share_ms! {
+        "group-share-max-session-timeout-ms", "60s", max_session_timeout_ms, 1,
+        "Largest value of the session timeout of share groups."
+    },
+    share_ms! {
+        "group-share-record-lock-duration-ms", "30s", record_lock_duration_ms, 1,
+        "A share group's member may keep a record this long."
+    },
+    share_ms! {
+        "group-share-min-record-lock-duration-ms", "15s", min_record_lock_duration_ms, 1,
+        "Least value of the record lock duration of share groups."
+    },
+    share_ms! {
+        "group-share-max-record-lock-duration-ms", "60s", max_record_lock_duration_ms, 1,
+        "Largest value of the record lock duration of share groups."
+    },
+    share_ms! {
+        "group-share-assignment-interval-ms", "1s", assignment_interval_ms, 0,
+        "Wait so long between assignments."
+    },
+    share_ms! {
+        "group-share-min-assignment-interval-ms", "0", min_assignment_interval_ms, 0,
+        "Least value of that wait."
+    },
+    share_ms! {
+        "group-share-max-assignment-interval-ms", "15s", max_assignment_interval_ms, 0,
+        "Largest value of that wait."
+    },
+    share_int! {
+        "group-share-delivery-count-limit", "5", delivery_count_limit, 2, 1000,
+        "A share group hands out a record this often at most."
+    },
+    share_int! {
+        "group-share-min-delivery-count-limit", "2", min_delivery_count_limit, 2, 1000,
+        "Least value of the delivery count limit."
+    },
+    share_int! {
+        "group-share-max-delivery-count-limit", "10", max_delivery_count_limit, 2, 1000,
+        "Largest value of the delivery count limit."
+    },
+    share_int! {
+        "group-share-partition-max-record-locks", "2000", partition_max_record_locks, 100, SHARE_LOCKS_MAX,
+        "Records of a partition that a share group has under way."
+    },
+    share_int! {
+        "group-share-min-partition-max-record-locks", "100", min_partition_max_record_locks, 100, SHARE_LOCKS_MAX,
+        "Least value of the record locks per partition."
+    },
+    share_int! {
+        "group-share-max-partition-max-record-locks", "4000", max_partition_max_record_locks, 100, SHARE_LOCKS_MAX,
+        "Largest value of the record locks per partition."
+    },
+    share_int! { "group-share-max-size", "200", max_size, 1, 1000, "Most members of one share group." },
+    share_int! {
+        "group-share-max-share-sessions", "2000", max_share_sessions, 1, 100_000,
+        "Most share sessions of all groups."
+    },
+    opt(
+        Group::Groups,
+        "group-consumer-session-timeout-ms",
+        "TIME",
+        "45s",
+        "How long a member of a group of the consumer protocol (KIP-848) may be silent.",
+        millis(1, I32_MAX, |d, v| d.config.group_consumer_session_timeout_ms = v),
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "group-consumer-min-session-timeout-ms",
+        "TIME",
+        "45s",
+        "Shortest such timeout that a group may configure.",
+        millis(1, I32_MAX, |d, v| d.config.group_consumer_min_session_timeout_ms = v),
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "group-consumer-max-session-timeout-ms",
+        "TIME",
+        "1m",
+        "Longest such timeout that a group may configure.",
+        millis(1, I32_MAX, |d, v| d.config.group_consumer_max_session_timeout_ms = v),
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "group-consumer-heartbeat-interval-ms",
+        "TIME",
+        "5s",
+        "How often members of such groups are told to send heartbeats.",
+        millis(1, I32_MAX, |d, v| d.config.group_consumer_heartbeat_interval_ms = v),
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "group-consumer-min-heartbeat-interval-ms",
+        "TIME",
+        "5s",
+        "Shortest such interval that a group may configure.",
+        millis(1, I32_MAX, |d, v| d.config.group_consumer_min_heartbeat_interval_ms = v),
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "group-consumer-max-heartbeat-interval-ms",
+        "TIME",
+        "15s",
+        "Longest such interval that a group may configure.",
+        millis(1, I32_MAX, |d, v| d.config.group_consumer_max_heartbeat_interval_ms = v),
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "group-consumer-assignment-interval-ms",
+        "TIME",
+        "1s",
+        "Least time between two assignments of such a group.",
+        millis(0, I32_MAX, |d, v| d.config.group_consumer_assignment_interval_ms = v),
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "group-consumer-min-assignment-interval-ms",
+        "TIME",
+        "0",
+        "Shortest such interval that a group may configure.",
+        millis(0, I32_MAX, |d, v| d.config.group_consumer_min_assignment_interval_ms = v),
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "group-consumer-max-assignment-interval-ms",
+        "TIME",
+        "15s",
+        "Longest such interval that a group may configure.",
+        millis(0, I32_MAX, |d, v| d.config.group_consumer_max_assignment_interval_ms = v),
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "group-consumer-max-size",
+        "NUMBER",
+        "10000",
+        "Most members of one such group. Kafka's default is no limit.",
+        int(1, 1_000_000, |d, v| d.config.group_consumer_max_size = v as usize),
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "group-consumer-assignors",
+        "NAMES",
+        "uniform,range",
+        "The assignors that members of such groups may ask for; the first serves those who do \
+         not.",
+        Kind::Choice {
+            names: &["uniform,range", "range,uniform", "uniform", "range"],
+            refused: &[],
+            set: |d, v| d.config.group_consumer_assignors = v,
+        },
+    )
+    .kafka(),
+    opt(
+        Group::Groups,
+        "group-consumer-migration-policy",
+        "POLICY",
+        "bidirectional",
+        "In which direction a group with members may change between the classic and the \
+         consumer protocol: both, to consumer only (upgrade), to classic only (downgrade), or \
+         neither.",
+        Kind::Choice {
+            names: &["bidirectional", "upgrade", "downgrade", "disabled"],
+            refused: &[],
+            set: |d, v| d.config.group_consumer_migration_policy = v,
+        },
     )
     .kafka(),
     opt(

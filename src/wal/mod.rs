@@ -26,13 +26,14 @@ pub mod writer;
 
 pub use error::{Fatal, RecoverError};
 pub use format::cost_bytes;
-pub use segment::remove as remove_segment;
+pub use segment::{remove as remove_segment, sync_newest};
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::sys::disk::DiskFile;
+use crate::wire::batch::BatchHeader;
 use crate::wire::Uuid;
 
 /// Number of a segment, increasing by one; its file is `wal/` + 20 decimal digits + `.log`.
@@ -176,6 +177,8 @@ pub enum ReadKind {
     /// Whole batches from the one that holds `offset` on (the first batch whole even if longer than `bytes_max`),
     /// none of which begins at or above `end_offset`. CRCs are checked.
     Fetch { place: Place, offset: i64, end_offset: i64, bytes_max: u32, convert: Option<Convert> },
+    /// The same, told batch by batch; at most `batches_max` of them.
+    Batches { place: Place, offset: i64, end_offset: i64, bytes_max: u32, batches_max: usize },
     /// The first record, in offset order, at or above `start_offset` and below `end_offset` with a timestamp of at
     /// least `timestamp`. Places are in offset order.
     FirstAtOrAfter { places: Vec<Place>, start_offset: i64, end_offset: i64, timestamp: i64 },
@@ -208,6 +211,32 @@ pub enum ReadFound {
     Converted(Bytes, i64),
     /// Offset, timestamp in ms, leader epoch of the batch.
     Record(Option<(i64, i64, i32)>),
+    /// Batches in offset order, and their bytes one after the other if they are to be sent in place of file ranges.
+    Batches(Vec<BatchPlace>, Option<Bytes>),
+}
+
+/// Where a batch lies, and what its header says.
+#[derive(Clone, Debug)]
+pub struct BatchPlace {
+    pub base_offset: i64,
+    pub last_offset: i64,
+    pub producer_id: i64,
+    pub is_transactional: bool,
+    pub is_control: bool,
+    pub splice: Splice,
+}
+
+impl BatchPlace {
+    pub fn new(header: &BatchHeader, splice: Splice) -> BatchPlace {
+        BatchPlace {
+            base_offset: header.base_offset,
+            last_offset: header.last_offset(),
+            producer_id: header.producer_id,
+            is_transactional: header.is_transactional(),
+            is_control: header.is_control(),
+            splice,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

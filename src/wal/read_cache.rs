@@ -2,7 +2,7 @@
 //!
 //! Shared by all readers, so that a removed segment is let go at once (`forget`): an open handle would keep its space.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -29,6 +29,8 @@ pub struct ReadCache {
 struct State {
     segments: HashMap<SegmentId, Entry>,
     clock: u64,
+    /// Segments of whose damaged footers the log has told.
+    damaged: HashSet<SegmentId>,
 }
 
 #[derive(Debug)]
@@ -64,6 +66,19 @@ impl Index {
     }
 }
 
+impl Index {
+    /// Pages, or runs, that may hold `offset` of a partition or what follows.
+    fn range(&self, id: PartitionId, offset: i64) -> Range<usize> {
+        match self {
+            Index::Footer { directory, .. } => footer::pages_for(directory, id, offset),
+            Index::Walked(runs) => {
+                let start = runs.partition_point(|run| (run.id, run.last_offset) < (id, offset));
+                start..runs.partition_point(|run| run.id <= id).max(start)
+            }
+        }
+    }
+}
+
 impl ReadCache {
     pub fn new(disk: Arc<dyn Disk>) -> ReadCache {
         ReadCache { disk, state: Mutex::new(State::default()) }
@@ -71,7 +86,10 @@ impl ReadCache {
 
     /// Lets go of a segment that is removed. Reads that are under way finish on it.
     pub fn forget(&self, id: SegmentId) {
-        let gone = self.state.lock().segments.remove(&id);
+        let mut state = self.state.lock();
+        state.damaged.remove(&id);
+        let gone = state.segments.remove(&id);
+        drop(state);
         drop(gone);
     }
 
@@ -140,7 +158,7 @@ impl OpenSegment {
         let failed = |error: io::Error| ReadError::Io(error.to_string());
         let index = match self.footer().map_err(failed)? {
             Some(index) => index,
-            None => return self.walk(cache),
+            None => return self.walk(cache, None),
         };
         Ok(self.keep(cache, index))
     }
@@ -161,26 +179,33 @@ impl OpenSegment {
         Ok(directory.map(|directory| Index::Footer { trailer, directory }))
     }
 
-    /// Finds the runs by walking the groups. Only a whole walk is believed when the segment is sealed.
-    fn walk(&self, cache: &ReadCache) -> Result<Arc<Index>, ReadError> {
+    /// Finds the runs by walking the groups. Only a whole walk is believed when the segment is sealed, which a sound
+    /// trailer proves by itself.
+    fn walk(&self, cache: &ReadCache, trailer: Option<&Trailer>) -> Result<Arc<Index>, ReadError> {
         let failed = |error: io::Error| ReadError::Io(error.to_string());
         let file_bytes = self.segment.file.len().map_err(failed)?;
-        let mut scan = Scan::new(&self.segment, self.segment.block(), file_bytes);
+        let groups_end = trailer.map_or(file_bytes, |trailer| trailer.groups_end);
+        let mut scan = Scan::new(&self.segment, self.segment.block(), groups_end);
         let mut runs = Vec::new();
         while let Step::Group(group) = scan.next().map_err(failed)? {
             let batches = group.runs.iter().filter(|run| run.header.kind == super::format::RUN_BATCHES);
             runs.extend(batches.map(|run| group.run_ref(run)));
         }
         runs.sort_unstable_by_key(|run| (run.id, run.base_offset, run.position));
-        let sealed_bytes = scan.position() + footer_bytes_max(runs.len() as u64, self.segment.block());
-        if file_bytes == self.segment.header.file_bytes {
+        if trailer.is_none() && file_bytes == self.segment.header.file_bytes {
             // Still being written (or never sealed): right for now, and not to be kept.
             return Ok(Arc::new(Index::Walked(runs)));
         }
-        if sealed_bytes != file_bytes {
+        let is_whole = match trailer {
+            Some(trailer) => scan.position() == trailer.groups_end && runs.len() == trailer.run_count as usize,
+            None => scan.position() + footer_bytes_max(runs.len() as u64, self.segment.block()) == file_bytes,
+        };
+        if !is_whole {
             return Err(self.corrupt(scan.position(), "neither the footer nor the groups can be read"));
         }
-        log::warn!("{} has a damaged footer; its index was made from its groups", segment::path(self.id()));
+        if cache.state.lock().damaged.insert(self.id()) {
+            log::warn!("{} has a damaged footer; its index was made from its groups", segment::path(self.id()));
+        }
         Ok(self.keep(cache, Index::Walked(runs)))
     }
 
@@ -198,13 +223,7 @@ impl OpenSegment {
         timestamp_min: i64,
     ) -> Result<Runs, ReadError> {
         let index = self.index(cache)?;
-        let range = match &*index {
-            Index::Footer { directory, .. } => footer::pages_for(directory, id, offset),
-            Index::Walked(runs) => {
-                let start = runs.partition_point(|run| (run.id, run.last_offset) < (id, offset));
-                start..runs.partition_point(|run| run.id <= id).max(start)
-            }
-        };
+        let range = index.range(id, offset);
         Ok(Runs { segment: self.clone(), index, range, id, offset, timestamp_min, page: Vec::new().into_iter() })
     }
 }
@@ -222,27 +241,35 @@ pub(super) struct Runs {
 }
 
 impl Runs {
-    pub fn next(&mut self) -> Result<Option<RunRef>, ReadError> {
+    pub fn next(&mut self, cache: &ReadCache) -> Result<Option<RunRef>, ReadError> {
         loop {
             let wanted = |run: &RunRef| run.id == self.id && run.last_offset >= self.offset;
             if let Some(run) = self.page.find(wanted) {
+                self.offset = run.last_offset + 1;
                 return Ok(Some(run));
             }
             let Some(number) = self.range.next() else { return Ok(None) };
             match &*self.index {
                 Index::Walked(runs) => self.page = vec![runs[number]].into_iter(),
                 Index::Footer { directory, .. } if directory[number].max_timestamp < self.timestamp_min => {}
-                Index::Footer { trailer, .. } => self.page = load_page(&self.segment, trailer, number)?.into_iter(),
+                Index::Footer { trailer, .. } => match load_page(&self.segment, trailer, number)? {
+                    Some(page) => self.page = page.into_iter(),
+                    // The groups tell the same; from here on they are asked.
+                    None => {
+                        self.index = self.segment.walk(cache, Some(trailer))?;
+                        self.range = self.index.range(self.id, self.offset);
+                    }
+                },
             }
         }
     }
 }
 
-fn load_page(segment: &OpenSegment, trailer: &Trailer, number: usize) -> Result<Vec<RunRef>, ReadError> {
+/// A page of the index; `None` when it is damaged.
+fn load_page(segment: &OpenSegment, trailer: &Trailer, number: usize) -> Result<Option<Vec<RunRef>>, ReadError> {
     let mut page = AlignedBuf::with_capacity(PAGE_BYTES);
     page.resize(PAGE_BYTES);
     let position = trailer.groups_end + (number * PAGE_BYTES) as u64;
     let read = segment.segment.file.read_at(&mut page, position).map_err(|e| ReadError::Io(e.to_string()))?;
-    footer::parse_page(&page[..read], &segment.segment.header.identity, trailer.groups_end)
-        .ok_or_else(|| segment.corrupt(position, "the index page is damaged"))
+    Ok(footer::parse_page(&page[..read], &segment.segment.header.identity, trailer.groups_end))
 }

@@ -7,7 +7,9 @@ use bytes::Bytes;
 
 use super::batch_cursor::{BatchCursor, Found};
 use super::read_cache::{OpenSegment, ReadCache, Runs};
-use super::{Convert, PartitionId, Place, ReadDone, ReadError, ReadFound, ReadJob, ReadKind, RunRef, Splice};
+use super::{
+    BatchPlace, Convert, PartitionId, Place, ReadDone, ReadError, ReadFound, ReadJob, ReadKind, RunRef, Splice,
+};
 use crate::limits;
 use crate::sys::disk::Disk;
 use crate::wire::batch::{first_at_or_after_from, records, Batch, DECOMPRESSED_BYTES_MAX};
@@ -50,6 +52,9 @@ impl Reader {
                 None => self.fetch(id, &place, (offset, end_offset), bytes_max),
                 Some(convert) => self.converted(id, &place, (offset, end_offset), bytes_max, convert),
             },
+            ReadKind::Batches { place, offset, end_offset, bytes_max, batches_max } => {
+                self.batches(id, &place, (offset, end_offset), bytes_max, batches_max)
+            }
             ReadKind::FirstAtOrAfter { places, start_offset, end_offset, timestamp } => {
                 self.first_at_or_after(id, &places, (start_offset, end_offset), timestamp).map(ReadFound::Record)
             }
@@ -111,6 +116,30 @@ impl Reader {
         }
     }
 
+    fn batches(
+        &mut self,
+        id: PartitionId,
+        place: &Place,
+        range: Offsets,
+        bytes_max: u32,
+        batches_max: usize,
+    ) -> Result<ReadFound, ReadError> {
+        let Some(segment) = self.cache.open(place.segment)? else { return Ok(ReadFound::Batches(Vec::new(), None)) };
+        let mut batches = Vec::new();
+        self.each_batch(&segment, id, place, range, bytes_max, |found| {
+            batches.push(BatchPlace::new(&found.header, splice(&segment, found)));
+            batches.len() < batches_max
+        })?;
+        let bytes: u64 = batches.iter().map(|batch| u64::from(batch.splice.len)).sum();
+        // Many short pieces cost less copied together than sent one by one.
+        if batches.len() > limits::GATHER_SPLICES_MIN && bytes / (batches.len() as u64) < limits::GATHER_SPLICE_BYTES {
+            let splices: Vec<Splice> = batches.iter().map(|batch| batch.splice.clone()).collect();
+            let gathered = Bytes::from(gather(&segment, &splices)?);
+            return Ok(ReadFound::Batches(batches, Some(gathered)));
+        }
+        Ok(ReadFound::Batches(batches, None))
+    }
+
     /// Whole, checked batches from the one that holds the first offset on, and the offset after the last of them.
     fn collect(
         &mut self,
@@ -120,33 +149,54 @@ impl Reader {
         range: Offsets,
         bytes_max: u32,
     ) -> Result<(Vec<Splice>, i64), ReadError> {
+        let (mut splices, mut next): (Vec<Splice>, i64) = (Vec::new(), range.0);
+        self.each_batch(segment, id, place, range, bytes_max, |found| {
+            next = found.header.last_offset() + 1;
+            match splices.last_mut() {
+                Some(last) if last.position + u64::from(last.len) == found.position => last.len += found.len,
+                _ => splices.push(splice(segment, found)),
+            }
+            splices.len() < limits::READ_SPLICES_MAX
+        })?;
+        Ok((splices, next))
+    }
+
+    /// Visits whole, checked batches from the one that holds the first offset on, until there are enough bytes or the
+    /// visitor has enough.
+    fn each_batch(
+        &mut self,
+        segment: &Arc<OpenSegment>,
+        id: PartitionId,
+        place: &Place,
+        range: Offsets,
+        bytes_max: u32,
+        mut visit: impl FnMut(&Found) -> bool,
+    ) -> Result<(), ReadError> {
         let (offset, end_offset) = range;
-        let (mut splices, mut next): (Vec<Splice>, i64) = (Vec::new(), offset);
+        let mut is_first = true;
         let mut left = u64::from(bytes_max);
         let mut runs = RunSource::new(&self.cache, segment, id, place, offset, i64::MIN)?;
-        while let Some(run) = runs.next()?.filter(|run| run.base_offset < end_offset) {
+        while let Some(run) = runs.next(&self.cache)?.filter(|run| run.base_offset < end_offset) {
             let mut cursor = BatchCursor::new(segment, run, &mut self.buf);
             while let Some(found) = cursor.next()? {
                 if found.header.last_offset() < offset {
                     continue;
                 }
-                let is_first = splices.is_empty();
                 if found.header.base_offset >= end_offset || (u64::from(found.len) > left && !is_first) {
-                    return Ok((splices, next));
+                    return Ok(());
                 }
                 cursor.verify(&found)?;
-                next = found.header.last_offset() + 1;
+                is_first = false;
                 left = left.saturating_sub(u64::from(found.len));
-                match splices.last_mut() {
-                    Some(last) if last.position + u64::from(last.len) == found.position => last.len += found.len,
-                    _ => splices.push(splice(segment, &found)),
+                if !visit(&found) {
+                    return Ok(());
                 }
             }
-            if left == 0 || splices.len() >= limits::READ_SPLICES_MAX {
+            if left == 0 {
                 break;
             }
         }
-        Ok((splices, next))
+        Ok(())
     }
 
     fn first_at_or_after(
@@ -159,7 +209,7 @@ impl Reader {
         for place in places {
             let Some(segment) = self.cache.open(place.segment)? else { continue };
             let mut runs = RunSource::new(&self.cache, &segment, id, place, range.0, timestamp)?;
-            while let Some(run) = runs.next()?.filter(|run| run.base_offset < range.1) {
+            while let Some(run) = runs.next(&self.cache)?.filter(|run| run.base_offset < range.1) {
                 if run.max_timestamp < timestamp {
                     continue;
                 }
@@ -212,7 +262,7 @@ impl Reader {
             // Runs that are no newer than the best so far need not be looked at.
             let least = newest.as_ref().map_or(i64::MIN, |(_, run)| run.max_timestamp);
             let mut runs = RunSource::new(&self.cache, &segment, id, place, range.0, least)?;
-            while let Some(run) = runs.next()?.filter(|run| run.base_offset < range.1) {
+            while let Some(run) = runs.next(&self.cache)?.filter(|run| run.base_offset < range.1) {
                 let is_newer = newest.as_ref().is_none_or(|(_, best)| run.max_timestamp > best.max_timestamp);
                 if is_newer && !exact.contains_key(&(run.segment, run.position)) {
                     newest = Some((segment.clone(), run));
@@ -320,12 +370,12 @@ impl<'a> RunSource<'a> {
         }
     }
 
-    fn next(&mut self) -> Result<Option<RunRef>, ReadError> {
+    fn next(&mut self, cache: &ReadCache) -> Result<Option<RunRef>, ReadError> {
         match self {
             RunSource::Given { runs, id, offset } => {
                 Ok(runs.find(|run| run.id == *id && run.last_offset >= *offset).copied())
             }
-            RunSource::Footer(runs) => runs.next(),
+            RunSource::Footer(runs) => runs.next(cache),
         }
     }
 }

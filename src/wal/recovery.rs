@@ -55,6 +55,9 @@ pub struct Recovered {
     pub space_bytes: u64,
 }
 
+/// The note about a directory that held nothing; every other one is about something that should not be.
+pub const NEW_DIRECTORY: &str = "the data directory is new";
+
 /// Opens a data directory, making it if it is new. The caller holds the directory's lock.
 pub fn recover(disk: Arc<dyn Disk>, options: LogOptions, replay: &mut dyn Replay) -> Result<Recovered, RecoverError> {
     remove_temporaries(&*disk);
@@ -139,7 +142,7 @@ fn initialise(disk: Arc<dyn Disk>, options: LogOptions, replay: &mut dyn Replay)
     let last = (segment.handle(), LogPosition { segment: 1, position: block as u64 });
     let seqs = Seqs { last: 0, logged: 0, durable: 0 };
     let options = LogOptions { entropy, ..options };
-    let notes = vec!["the data directory is new".to_string()];
+    let notes = vec![NEW_DIRECTORY.to_string()];
     let end = End { unused: Some(segment), unused_data_end: 0, last, next_segment: 2, seqs, notes, clean: true };
     let recovered = open_writer(disk.clone(), options, marker, end)?;
     report_segments(&*disk, 1, true, replay)?;
@@ -520,8 +523,8 @@ impl Tail {
 
 fn torn(id: SegmentId, from: u64, to: u64) -> String {
     format!(
-        "{} ends with a group that was never completed: {} bytes from position {from} on were dropped; nothing in them was \
-         acknowledged as durable",
+        "{} ends with a group that was never completed: {} bytes from position {from} on were dropped; as far as can be \
+         told, nothing in them was acknowledged",
         segment::path(id),
         to - from
     )

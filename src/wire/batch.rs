@@ -16,7 +16,8 @@ pub use super::record::{
 };
 pub(super) use super::validate::{check_size, log_append_time_from_client, timestamp_sentence};
 pub use super::validate::{
-    validate_produced, ProduceChecks, RecordError, Rejected, RejectedKind, TimestampPolicy, RECORD_ERRORS_MAX,
+    check_timestamps, validate_produced, ProduceChecks, RecordError, Rejected, RejectedKind, TimestampPolicy,
+    RECORD_ERRORS_MAX,
 };
 
 /// The bytes of a batch before its first record.

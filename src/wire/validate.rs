@@ -240,7 +240,11 @@ fn check_producer(header: &BatchHeader) -> Result<(), Rejected> {
     Ok(())
 }
 
-fn check_timestamps(header: &BatchHeader, checks: &ProduceChecks) -> Result<(), Rejected> {
+/// The timestamps that a batch's head tells, which is the first and the largest.
+///
+/// # Errors
+/// INVALID_TIMESTAMP.
+pub fn check_timestamps(header: &BatchHeader, checks: &ProduceChecks) -> Result<(), Rejected> {
     if header.timestamp_type() == TimestampType::LogAppendTime {
         return Err(log_append_time_from_client());
     }

@@ -68,6 +68,28 @@ fn describe_log_dirs_tells_sizes() {
     assert_eq!(told[0].partitions[0].partition_index, 1);
 }
 
+#[test]
+fn a_replica_can_be_moved_to_where_it_is() {
+    let mut h = Harness::new();
+    must_create(&mut h, topic("t"));
+    let topics = |name, partitions: &[i32]| vec![AlterReplicaLogDirTopic { name, partitions: partitions.to_vec() }];
+    let dirs = vec![
+        AlterReplicaLogDir { path: "./data", topics: topics("t", &[0, 1]) },
+        AlterReplicaLogDir { path: "./data", topics: topics("none", &[0]) },
+        AlterReplicaLogDir { path: "/elsewhere", topics: topics("u", &[0]) },
+    ];
+    let answer = h.call(2, &AlterReplicaLogDirsRequest { dirs });
+    let response: AlterReplicaLogDirsResponse<'_> = answer.decode();
+    let told: Vec<_> = response.results.iter().map(|r| (r.topic_name, r.partitions.iter())).collect();
+    let told = told.into_iter().map(|(name, each)| (name, each.map(|p| p.error_code).collect::<Vec<_>>()));
+    let expected = [
+        ("none", vec![ErrorCode::UNKNOWN_TOPIC_OR_PARTITION]),
+        ("t", vec![ErrorCode::NONE, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION]),
+        ("u", vec![ErrorCode::LOG_DIR_NOT_FOUND]),
+    ];
+    assert!(told.eq(expected));
+}
+
 fn page(h: &mut Harness, topics: &[&str], limit: i32, cursor: Option<(&str, i32)>) -> Answer {
     h.call(
         0,

@@ -194,10 +194,9 @@ impl World {
         let topic = self.topic();
         match self.random.below(5) {
             0 | 1 => format!("topic(@v, {})", 1 + self.random.below(3)),
-            2 => format!(
-                "DeleteTopics/5 {{ topic_names: [@u], timeout_ms: 5000 }}\nuntil topics[0].error_code = 3 Metadata {{ topics: \
-                 [{{ name: @u }}], allow_auto_topic_creation: false }}"
-            ),
+            2 => "DeleteTopics/5 { topic_names: [@u], timeout_ms: 5000 }\nuntil topics[0].error_code = 3 Metadata { topics: \
+                 [{ name: @u }], allow_auto_topic_creation: false }"
+                .to_owned(),
             3 => {
                 let offset = self.one(&["0", "1", "2", "-1", "9"]);
                 format!(

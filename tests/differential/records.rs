@@ -70,7 +70,7 @@ fn of_record(header: &BatchHeader, record: &Record<'_>, time: &str) -> Value {
         fields.push(("marker".into(), hex_of(record.key)));
         fields.push(("coordinator_epoch".into(), hex_of(record.value)));
     } else {
-        let headers = record.headers.clone().map(|header| Value::Text(format!("{header:?}"))).collect();
+        let headers = record.headers.map(|header| Value::Text(format!("{header:?}"))).collect();
         fields.push(("key".into(), readable(record.key)));
         fields.push(("value".into(), readable(record.value)));
         fields.push(("headers".into(), Value::List(headers)));

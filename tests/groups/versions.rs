@@ -164,7 +164,7 @@ fn groups_are_described() {
             assert_eq!(missing.error_message, (v >= 6).then_some("Group nobody not found."));
         });
     }
-    // While it rebalances, there is no protocol and no assignment to speak of.
+    // While it rebalances, there is no protocol to speak of. What members own they own until they get something else.
     w.join(&Join::default().with_topics(&["u"]).with_id(&members[1].id));
     w.leave(&[(&members[0].id, None)]);
     let request = DescribeGroupsRequest { groups: vec![G], ..Default::default() };
@@ -172,7 +172,7 @@ fn groups_are_described() {
         let r: DescribeGroupsResponse<'_> = decode(b, v).unwrap();
         let g = &r.groups[0];
         assert!(g.protocol_data.is_empty() && g.group_state.ends_with("Rebalance"), "{g:?}");
-        assert!(g.members.iter().all(|m| m.member_metadata.is_empty() && m.member_assignment.is_empty()));
+        assert!(g.members.iter().all(|m| m.member_metadata.is_empty()));
     });
 }
 
@@ -192,7 +192,7 @@ fn this_broker_coordinates_every_group() {
             let keys: Vec<&str> = r.coordinators.iter().map(|c| c.key).collect();
             assert_eq!(keys, if v < 4 { vec![] } else { vec![G, "h"] });
         });
-        for key_type in [1, 2, 3, -1] {
+        for key_type in [3, -1] {
             if version == 0 {
                 continue;
             }
@@ -203,7 +203,7 @@ fn this_broker_coordinates_every_group() {
                     ..=3 => (r.error_code, r.error_message, r.node_id),
                     _ => (r.coordinators[0].error_code, r.coordinators[0].error_message, r.coordinators[0].node_id),
                 };
-                assert_eq!((error, node), (ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, -1));
+                assert_eq!((error, node), (ErrorCode::INVALID_REQUEST, -1));
                 assert!(message.unwrap().ends_with('.'));
             });
         }

@@ -193,6 +193,16 @@ fn a_taken_port_and_a_taken_directory_are_one_clear_sentence_each() {
     let errors: Vec<&str> = said.lines().filter(|line| line.contains("ERROR")).collect();
     assert!(errors.len() == 1 && errors[0].contains("the port is taken"), "{said}");
 
+    let file = dir.0.join("file");
+    std::fs::write(&file, "").unwrap();
+    for (path, why) in [(file.clone(), "it is a file"), (file.join("data"), "is a file, so nothing can be made in it")]
+    {
+        let mut server = Server::spawn(&path, &[]);
+        assert_eq!(server.child.wait().unwrap().code(), Some(i32::from(exit::IO)));
+        let lines = server.lines_to_the_end();
+        assert!(lines.last().unwrap().contains(why), "{lines:#?}");
+    }
+
     let first = Server::start(&dir.0, &[]);
     let mut second = Server::spawn(&dir.0, &[]);
     assert_eq!(second.child.wait().unwrap().code(), Some(i32::from(exit::IN_USE)));

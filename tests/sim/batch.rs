@@ -13,8 +13,18 @@ pub struct Sequence {
     pub first: i32,
 }
 
+/// The end of a transaction, as it stands in a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marker {
+    pub producer: i64,
+    pub epoch: i16,
+    pub committed: bool,
+}
+
 /// The attribute by which a batch says whose time it carries.
 const LOG_APPEND_TIME: u8 = 8;
+const TRANSACTIONAL: u8 = 16;
+const CONTROL: u8 = 32;
 
 /// What a batch's bytes say.
 #[derive(Clone, Debug)]
@@ -22,6 +32,10 @@ pub struct Batch {
     pub base_offset: i64,
     pub last_offset: i64,
     pub sequence: Option<Sequence>,
+    /// Part of a transaction.
+    pub transactional: bool,
+    /// Not data, but the end of a transaction.
+    pub marker: Option<Marker>,
     pub tag: u64,
     /// Each record's timestamp, ms.
     pub timestamps: Vec<i64>,
@@ -88,6 +102,32 @@ pub fn build(tag: u64, sequence: Option<Sequence>, timestamps: &[i64], value_byt
     batch.into()
 }
 
+/// The same batch as part of a transaction.
+pub fn transactional(batch: &Bytes) -> Bytes {
+    let mut bytes = batch.to_vec();
+    bytes[22] |= TRANSACTIONAL;
+    let crc = crc32c::crc32c(&bytes[21..]);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    bytes.into()
+}
+
+/// The end of a transaction that a control batch holds: its only record, with what Kafka puts into it.
+fn marker(bytes: &[u8], producer: i64, epoch: i16) -> Result<(Marker, i64), String> {
+    let mut at = 61;
+    let len = varint(bytes, &mut at)?;
+    let end = at + usize::try_from(len).map_err(|_| "negative length")?;
+    at += 1;
+    let timestamp = varint(bytes, &mut at)?;
+    let (offset, key_len) = (varint(bytes, &mut at)?, varint(bytes, &mut at)?);
+    let key = bytes.get(at..at + 4).ok_or("a marker without its key")?.to_vec();
+    at += 4;
+    let value_len = varint(bytes, &mut at)?;
+    if end != bytes.len() || (offset, key_len, value_len) != (0, 4, 6) || key[..3] != [0, 0, 0] || key[3] > 1 {
+        return Err(format!("a control record that is no marker: {bytes:?}"));
+    }
+    Ok((Marker { producer, epoch, committed: key[3] == 1 }, timestamp))
+}
+
 /// All batches in some record data. A last one that is cut short is left out, as consumers do.
 pub fn parse(data: &Bytes) -> Result<Vec<Batch>, String> {
     let mut batches = Vec::new();
@@ -121,6 +161,21 @@ fn parse_one(bytes: Bytes) -> Result<Batch, String> {
     if count != last_delta + 1 || count < 1 {
         return Err(format!("{count} records up to delta {last_delta}"));
     }
+    let (last_offset, transactional) = (base_offset + i64::from(last_delta), bytes[22] & TRANSACTIONAL != 0);
+    if bytes[22] & CONTROL != 0 {
+        let (marker, delta) = marker(&bytes, producer, epoch)?;
+        let (marker, timestamps) = (Some(marker), vec![first_timestamp + delta]);
+        return Ok(Batch {
+            base_offset,
+            last_offset,
+            sequence: None,
+            transactional,
+            marker,
+            tag: 0,
+            timestamps,
+            bytes,
+        });
+    }
     let mut at = 61;
     let mut tag = 0;
     let mut timestamps = Vec::new();
@@ -147,8 +202,7 @@ fn parse_one(bytes: Bytes) -> Result<Batch, String> {
         timestamps.fill(i64_at(&bytes, 35)?);
     }
     let sequence = (producer >= 0).then_some(sequence);
-    let last_offset = base_offset + i64::from(last_delta);
-    Ok(Batch { base_offset, last_offset, sequence, tag, timestamps, bytes })
+    Ok(Batch { base_offset, last_offset, sequence, transactional, marker: None, tag, timestamps, bytes })
 }
 
 fn i32_at(bytes: &[u8], at: usize) -> Result<i32, String> {

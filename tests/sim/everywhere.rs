@@ -16,6 +16,7 @@ fn small(file_metadata: bool) -> Scenario {
         producers: 2,
         consumers: 1,
         members: 1,
+        txn_producers: 2,
         roll_ms: 5,
         reset_percent: 0,
         value_bytes_max: 1000,

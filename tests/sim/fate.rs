@@ -19,6 +19,7 @@ pub fn run(scenario: Scenario, trace: bool) -> (Result<(), String>, Stats, Vec<S
     let mut world = World::new(scenario, trace);
     let result = world.run();
     world.stats.answers = world.model.answers;
+    world.stats.commits = world.model.txns.commits;
     world.stats.crashes = world.disk.crashes();
     (result, world.stats, world.trace.unwrap_or_default())
 }

@@ -9,9 +9,11 @@ use chronik::broker::{Broker, CheckpointDone, CheckpointJob, Now, Response};
 use chronik::sys::disk::Disk;
 use chronik::wal::reader::Reader;
 use chronik::wal::recovery::recover;
-use chronik::wal::settings::LogOptions;
+use chronik::wal::settings::{FsyncMode, LogOptions};
 use chronik::wal::writer::Writer;
-use chronik::wal::{checkpoint, remove_segment, Group, GroupSeq, ReadDone, ReadJob, SegmentId, Splice, Written};
+use chronik::wal::{
+    checkpoint, remove_segment, sync_newest, Group, GroupSeq, ReadDone, ReadJob, SegmentId, Splice, Written,
+};
 use chronik::wire::Uuid;
 
 use super::disk::SimDisk;
@@ -78,9 +80,13 @@ impl Node {
     }
 
     /// A segment that cannot be removed stays: no harm is done.
-    pub fn remove(&self, id: SegmentId) {
+    pub fn remove(&self, id: SegmentId) -> Result<(), String> {
+        if self.writer.fsync_mode() != FsyncMode::Always {
+            sync_newest(&*self.disk).map_err(|error| error.to_string())?;
+        }
         self.reader.cache().forget(id);
         let _ = remove_segment(&*self.disk, id);
+        Ok(())
     }
 
     /// The whole frame: the head with the bytes of the log in their places.

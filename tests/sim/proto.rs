@@ -104,6 +104,10 @@ answers! {
     CreatePartitions => CreatePartitionsRequest, CreatePartitionsResponse;
     DeleteRecords => DeleteRecordsRequest, DeleteRecordsResponse;
     InitProducerId => InitProducerIdRequest, InitProducerIdResponse;
+    AddPartitionsToTxn => AddPartitionsToTxnRequest, AddPartitionsToTxnResponse;
+    AddOffsetsToTxn => AddOffsetsToTxnRequest, AddOffsetsToTxnResponse;
+    TxnOffsetCommit => TxnOffsetCommitRequest, TxnOffsetCommitResponse;
+    EndTxn => EndTxnRequest, EndTxnResponse;
     ApiVersions => ApiVersionsRequest, ApiVersionsResponse;
     IncrementalAlterConfigs => IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse;
     DescribeConfigs => DescribeConfigsRequest, DescribeConfigsResponse;

@@ -8,7 +8,7 @@ use chronik::config::{Config, Fsync};
 use chronik::metrics::Metrics;
 use chronik::wal::settings::{Entropy, FsyncMode, LogOptions, MetadataStore};
 
-use super::actors::{Actor, Admin, Checker, Consumer, Member, Offsets, Producer};
+use super::actors::{Actor, Admin, Checker, Consumer, Member, Offsets, Producer, TxnProducer, TxnReader};
 use super::disk::{Faults, Op};
 use super::model::Excuses;
 use super::rng::Rng;
@@ -43,6 +43,7 @@ pub struct Scenario {
     pub value_bytes_max: u64,
     pub segment_bytes: u64,
     pub roll_ms: i64,
+    pub txn_producers: u64,
 }
 
 /// The modes that may lose what they acknowledged in a power cut; not when the process dies.
@@ -82,6 +83,7 @@ impl Scenario {
             value_bytes_max: *rng.pick(&[100, 2000, 20_000]).unwrap_or(&100),
             segment_bytes: *rng.pick(&[12, 20]).unwrap_or(&12) << 20,
             roll_ms: *rng.pick(&[20, 100, 1_000_000]).unwrap_or(&100),
+            txn_producers: rng.below(5),
         }
     }
 
@@ -92,7 +94,7 @@ impl Scenario {
 
     /// The checker first, then everybody else.
     pub fn clients(&self, rng: &mut Rng) -> Vec<Box<dyn Actor>> {
-        let groups = ["offsets-0", "offsets-1", "members-0", "members-1"].map(String::from);
+        let groups = ["offsets-0", "offsets-1", "members-0", "members-1", "txn-0", "txn-1"].map(String::from);
         let names = |prefix: &str, from: usize| (from..from + 2).map(|n| format!("{prefix}-{n}")).collect::<Vec<_>>();
         let mut clients: Vec<Box<dyn Actor>> = vec![
             Box::new(Checker::new(groups.to_vec())),
@@ -114,6 +116,14 @@ impl Scenario {
         }
         for n in 0..self.members {
             clients.push(Box::new(Member::new(groups[2 + n as usize % 2].clone())));
+        }
+        for n in 0..self.txn_producers {
+            // Two and more share an id.
+            let id = format!("txn-{}", n % 2);
+            clients.push(Box::new(TxnProducer::new(id.clone(), id, rng.chance(50), self.value_bytes_max)));
+        }
+        for _ in 0..self.txn_producers.min(2) {
+            clients.push(Box::<TxnReader>::default());
         }
         clients
     }

@@ -47,6 +47,8 @@ pub struct Stats {
     pub resets: u64,
     pub answers: u64,
     pub groups: u64,
+    /// Transactions that were committed.
+    pub commits: u64,
 }
 
 impl Stats {
@@ -59,6 +61,7 @@ impl Stats {
         self.resets += other.resets;
         self.answers += other.answers;
         self.groups += other.groups;
+        self.commits += other.commits;
     }
 }
 
@@ -165,7 +168,11 @@ impl World {
                 let done = node.checkpoint(&job);
                 node.broker.checkpoint_done(now, done);
             }
-            Event::Remove(of, segment) if of == life => node.remove(segment),
+            Event::Remove(of, segment) if of == life => {
+                if let Err(why) = node.remove(segment) {
+                    self.log_failed(&why)?;
+                }
+            }
             _ => {}
         }
         Ok(())

@@ -55,7 +55,17 @@ fn transactions_are_listed_by_state_producer_and_age() {
     h.pass_ms(5000);
     // One that never began is older than anything, as in Kafka.
     assert_eq!(list(&mut h, &filter(4999)), [done_, fresh.clone(), open_]);
-    assert_eq!(list(&mut h, &filter(5000)), [fresh]);
+    assert_eq!(list(&mut h, &filter(5000)), std::slice::from_ref(&fresh));
+    let by_pattern = |h: &mut Harness, pattern| {
+        list(h, &ListTransactionsRequest { transactional_id_pattern: Some(pattern), ..filter(-1) })
+    };
+    assert_eq!(by_pattern(&mut h, "f.*h|o"), [fresh]);
+    assert_eq!(by_pattern(&mut h, "nothing").len(), 0);
+    assert_eq!(by_pattern(&mut h, "").len(), 3);
+    let wrong = ListTransactionsRequest { transactional_id_pattern: Some("("), ..filter(-1) };
+    let answer = h.call(2, &wrong);
+    let error = answer.decode::<ListTransactionsResponse<'_>>().error_code;
+    assert_eq!(error, ErrorCode::INVALID_REGULAR_EXPRESSION);
     for version in 0..=2 {
         let request = ListTransactionsRequest { state_filters: vec!["Ongoing", "What"], ..filter(-1) };
         let answer = h.call(version, &request);
@@ -126,23 +136,24 @@ fn a_hanging_transaction_can_be_ended_by_hand() {
 }
 
 #[test]
-fn a_repeated_marker_of_the_new_protocol_changes_nothing() {
+fn markers_of_the_new_protocol_carry_the_next_epoch() {
     let mut h = Harness::new();
     create_topic(&mut h, "t", 1);
     let mut producer = Producer::init(&mut h, "x", NEW);
     producer.send(&mut h, "t", 0, &["a"]).unwrap();
-    producer.end(&mut h, true);
-    let marker = WritableTxnMarker {
+    let marker = |producer_epoch| WritableTxnMarker {
         producer_id: producer.id,
-        producer_epoch: producer.epoch,
+        producer_epoch,
         transaction_result: true,
         transaction_version: 2,
         topics: vec![WritableTxnMarkerTopic { name: "t", partition_indexes: vec![0] }],
         ..Default::default()
     };
-    assert_eq!(write_markers(&mut h, 2, marker.clone()), [ErrorCode::NONE]);
+    assert_eq!(write_markers(&mut h, 2, marker(producer.epoch)), [ErrorCode::INVALID_PRODUCER_EPOCH]);
+    assert_eq!(write_markers(&mut h, 2, marker(producer.epoch + 1)), [ErrorCode::NONE]);
     assert_eq!(markers(&mut h, "t", 0), [(1, true)]);
-    // One for a transaction that is open in this epoch already is not of this protocol.
-    producer.send(&mut h, "t", 0, &["b"]).unwrap();
-    assert_eq!(write_markers(&mut h, 2, marker), [ErrorCode::INVALID_PRODUCER_EPOCH]);
+    // Nothing to be ended is named: nothing is told of it.
+    let nothing = WritableTxnMarker { topics: vec![], ..marker(9) };
+    let answer = h.call(2, &WriteTxnMarkersRequest { markers: vec![nothing] });
+    assert_eq!(answer.decode::<WriteTxnMarkersResponse<'_>>().markers, []);
 }

@@ -80,7 +80,7 @@ fn what_was_not_added_is_refused_as_each_version_knows_it() {
         let batch = batch(Some((producer.id, producer.epoch, 0)), true, &["a"]);
         assert_eq!(produce(&mut h, version, Some("x"), "t", 0, &batch), Err(error), "version {version}");
     }
-    for (version, error) in [(0, ErrorCode::INVALID_TXN_STATE), (4, ErrorCode::TRANSACTION_ABORTABLE)] {
+    for (version, error) in [(3, ErrorCode::INVALID_TXN_STATE), (4, ErrorCode::TRANSACTION_ABORTABLE)] {
         assert_eq!(txn_commit(&mut h, version, &producer, "g", "t", 0, 1), error);
     }
     assert_eq!(ends(&mut h, "t", 0), (0, 0));

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kversion"
 )
 
 var serial atomic.Int64
@@ -164,4 +166,13 @@ func checkGroup(t *T, open func() member, produce func(values []string)) {
 	}
 	sort.Strings(values)
 	t.Equal(values, sent, "the values that the group has handled")
+}
+
+// versionsWith is the newest version of everything, with some keys held back.
+func versionsWith(held map[int16]int16) *kversion.Versions {
+	versions := kversion.Stable()
+	for key, version := range held {
+		versions.SetMaxKeyVersion(key, version)
+	}
+	return versions
 }

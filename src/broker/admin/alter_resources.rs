@@ -6,6 +6,7 @@ use crate::broker::configs::client_metrics_table::{self, Fault};
 use crate::broker::configs::group_table::{self, GroupConfigs};
 use crate::broker::configs::topic_table::shown;
 use crate::broker::configs::Configs;
+use crate::broker::share::settings::GroupSettings;
 use crate::broker::{Broker, Now};
 use crate::limits;
 use crate::wire::ErrorCode;
@@ -73,7 +74,18 @@ impl Broker {
     }
 
     /// Tells whoever keeps a group's configurations that they have changed.
-    fn group_configs_changed(&mut self, _now: Now, _group: &str) {}
+    fn group_configs_changed(&mut self, _now: Now, group: &str) {
+        self.override_group(group);
+        let any = !self.resource_configs.of(resource::GROUP, group).is_empty();
+        let settings = any.then(|| GroupSettings::of(&self.group_configs(group)));
+        self.share.set_overrides(group, settings);
+    }
+
+    /// The same for every group, after recovery.
+    pub(in crate::broker) fn group_configs_recovered(&mut self, now: Now) {
+        let groups: Vec<String> = self.resource_configs.names(resource::GROUP).map(str::to_owned).collect();
+        groups.iter().for_each(|group| self.group_configs_changed(now, group));
+    }
 }
 
 /// A resource's configurations with a change; `check` checks one value and gives its one way of writing.

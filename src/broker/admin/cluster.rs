@@ -18,13 +18,15 @@ impl Broker {
         let refused = match request.endpoint_type {
             endpoint::BROKERS => None,
             endpoint::CONTROLLERS => {
-                Some((ErrorCode::MISMATCHED_ENDPOINT_TYPE, "This endpoint is a broker's, not a controller's."))
+                let why =
+                    "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER";
+                Some((ErrorCode::MISMATCHED_ENDPOINT_TYPE, why.to_owned()))
             }
-            _ => Some((ErrorCode::UNSUPPORTED_ENDPOINT_TYPE, "There is no such type of endpoint.")),
+            kind => Some((ErrorCode::UNSUPPORTED_ENDPOINT_TYPE, format!("Unsupported endpoint type {kind}"))),
         };
         if let Some((error_code, why)) = refused {
             self.settings.metrics.request_error(req.to.key, error_code.0);
-            let response = DescribeClusterResponse { error_code, error_message: Some(why), ..Default::default() };
+            let response = DescribeClusterResponse { error_code, error_message: Some(&why), ..Default::default() };
             self.reply(req.to, &response);
             return Ok(());
         }

@@ -69,7 +69,10 @@ impl Broker {
             if assignments.len() != added {
                 return Err(Refused::new(
                     ErrorCode::INVALID_REPLICA_ASSIGNMENT,
-                    format!("{added} partition(s) are to be added, but {} are assigned.", assignments.len()),
+                    format!(
+                        "Attempted to add {added} additional partition(s), but only {} assignment(s) were specified.",
+                        assignments.len()
+                    ),
                 ));
             }
             for assignment in assignments {

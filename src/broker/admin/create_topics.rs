@@ -13,7 +13,7 @@ use crate::wire::msg::{
 use crate::wire::{self, DecodeError, ErrorCode, Uuid};
 
 /// Kafka's topic of its own metadata, which no client may create.
-const CLUSTER_METADATA_TOPIC: &str = "__cluster_metadata";
+pub(super) const CLUSTER_METADATA_TOPIC: &str = "__cluster_metadata";
 
 /// A topic that was created, or would have been.
 struct Created {
@@ -35,10 +35,16 @@ impl Broker {
         let mut answered: BTreeSet<&str> = BTreeSet::new();
         let mut names = Vec::new();
         let mut outcomes: Vec<Result<Created, Refused>> = Vec::new();
-        let too_many = request.topics.len() > limits::REQUEST_ITEMS_MAX;
+        let wanted = request.topics.iter().map(|topic| match topic.num_partitions {
+            _ if !topic.assignments.is_empty() => topic.assignments.len(),
+            -1 => usize::try_from(self.settings.config.num_partitions).unwrap_or(0),
+            partitions => usize::try_from(partitions).unwrap_or(0),
+        });
+        let too_many = wanted.fold(0, usize::saturating_add) > limits::CREATED_PARTITIONS_MAX;
         for topic in request.topics.iter().filter(|topic| answered.insert(topic.name)) {
             let outcome = if too_many {
-                Err(ErrorCode::POLICY_VIOLATION.into())
+                let why = "Excessively large number of partitions per request.";
+                Err(Refused::new(ErrorCode::POLICY_VIOLATION, why))
             } else if twice.contains(topic.name) {
                 Err(Refused::new(ErrorCode::INVALID_REQUEST, "Duplicate topic name."))
             } else {
@@ -90,7 +96,8 @@ impl Broker {
 
     fn check_new_name(&self, name: &str) -> Outcome {
         if name == CLUSTER_METADATA_TOPIC {
-            return Err(Refused::new(ErrorCode::TOPIC_AUTHORIZATION_FAILED, "This topic is Kafka's own."));
+            let why = format!("Creation of internal topic {name} is prohibited.");
+            return Err(Refused::new(ErrorCode::INVALID_REQUEST, why));
         }
         if let Some(fault) = topics::name_fault(name) {
             return Err(Refused::new(ErrorCode::INVALID_TOPIC_EXCEPTION, format!("Topic name is invalid: {fault}")));
@@ -134,7 +141,7 @@ impl Broker {
             }
             factor => {
                 let why = format!(
-                    "Unable to replicate the partition {factor} time(s): the target replication factor of {factor} \
+                    "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} \
                      cannot be reached because only 1 broker(s) are registered."
                 );
                 return refused(ErrorCode::INVALID_REPLICATION_FACTOR, why);
@@ -145,16 +152,9 @@ impl Broker {
             partitions => partitions,
         };
         match usize::try_from(partitions) {
-            Ok(partitions @ 1..=limits::PARTITIONS_MAX) => Ok(partitions),
-            Ok(partitions @ 1..) => refused(
-                ErrorCode::INVALID_PARTITIONS,
-                format!(
-                    "{partitions} partitions are more than this broker takes, which is {}.",
-                    limits::PARTITIONS_MAX
-                ),
-            ),
+            Ok(partitions @ 1..) => Ok(partitions),
             _ => {
-                let why = "Number of partitions must be larger than 0, or -1 to use the default value.".to_owned();
+                let why = "Number of partitions was set to an invalid non-positive value.".to_owned();
                 refused(ErrorCode::INVALID_PARTITIONS, why)
             }
         }
@@ -162,21 +162,18 @@ impl Broker {
 
     /// The number of partitions of a topic whose replicas the client has placed.
     fn check_assignments(&self, topic: &CreatableTopic<'_>) -> Result<usize, Refused> {
-        if topic.replication_factor != -1 || topic.num_partitions != -1 {
-            return Err(Refused::new(
-                ErrorCode::INVALID_REQUEST,
-                "With a manual partition assignment, number of partitions and replication factor must both be -1.",
-            ));
+        let counts =
+            [("replication factor", i32::from(topic.replication_factor)), ("numPartitions", topic.num_partitions)];
+        if let Some((what, _)) = counts.iter().find(|(_, count)| *count != -1) {
+            let why = format!("A manual partition assignment was specified, but {what} was not set to -1.");
+            return Err(Refused::new(ErrorCode::INVALID_REQUEST, why));
         }
         let mut indexes = BTreeSet::new();
         for assignment in &topic.assignments {
             if !indexes.insert(assignment.partition_index) {
                 return Err(Refused::new(
                     ErrorCode::INVALID_REPLICA_ASSIGNMENT,
-                    format!(
-                        "Found multiple manual partition assignments for partition {}.",
-                        assignment.partition_index
-                    ),
+                    format!("Found multiple manual partition assignments for partition {}", assignment.partition_index),
                 ));
             }
             check_replicas(&assignment.broker_ids, self.settings.config.node_id)?;
@@ -184,7 +181,7 @@ impl Broker {
         if !indexes.iter().copied().eq(0..topic.assignments.len() as i32) {
             return Err(Refused::new(
                 ErrorCode::INVALID_REPLICA_ASSIGNMENT,
-                "Partitions must be numbered one after the other from 0.",
+                "partitions should be a consecutive 0-based integer sequence",
             ));
         }
         Ok(topic.assignments.len())

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{error_of, message_of, repeated, Refused};
+use super::{error_of, message_of, repeated, Refused, NO_SUCH_PARTITION, NO_SUCH_TOPIC_ID};
 use crate::broker::dispatch::Request;
 use crate::broker::{topics, Broker, Now};
 use crate::limits;
@@ -17,15 +17,27 @@ impl Broker {
         let wanted: Vec<DeleteTopicState<'_>> = request.topics.iter().cloned().chain(by_name).collect();
         let names = repeated(wanted.iter().filter_map(|topic| topic.name));
         let ids = repeated(wanted.iter().map(|topic| topic.topic_id).filter(|id| !id.is_zero()));
+        let given: BTreeSet<Uuid> = wanted.iter().map(|topic| topic.topic_id).collect();
+        let found = wanted.iter().filter_map(|topic| self.topics.id_of(topic.name?));
+        // Topics that are given by their names and their ids are answered under the names, and stay.
+        let by_both: BTreeSet<Uuid> = found.filter(|id| given.contains(id)).collect();
         let mut answered = BTreeSet::new();
         let mut named: Vec<(Option<String>, Uuid)> = Vec::new();
         let mut outcomes = Vec::new();
         for topic in &wanted {
             let twice = topic.name.is_some_and(|name| names.contains(name)) || ids.contains(&topic.topic_id);
-            if twice && !answered.insert((topic.name, topic.topic_id)) {
+            let again = twice && !answered.insert((topic.name, topic.topic_id));
+            if again || (topic.name.is_none() && by_both.contains(&topic.topic_id)) {
                 continue;
             }
             let found = self.find_deletable(req.to.version, wanted.len(), topic, twice);
+            let found = match found {
+                Ok(id) if by_both.contains(&id) => {
+                    let why = "The provided topic name maps to an ID that was already supplied.";
+                    Err(Refused::new(ErrorCode::INVALID_REQUEST, why))
+                }
+                found => found,
+            };
             named.push(match &found {
                 Ok(id) => (self.topics.by_id(*id).map(|topic| topic.name.to_string()), *id),
                 Err(_) => (topic.name.map(str::to_owned), topic.topic_id),
@@ -66,10 +78,13 @@ impl Broker {
             (Some(_), false) => invalid("You may not specify both topic name and topic id."),
             (Some(_), true) if twice => invalid("Duplicate topic name."),
             (None, false) if twice => invalid("Duplicate topic id."),
-            (Some(name), true) => self.topics.id_of(name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.into()),
+            (Some(name), true) => {
+                let unknown = || Refused::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, NO_SUCH_PARTITION);
+                self.topics.id_of(name).ok_or_else(unknown)
+            }
             (None, false) => {
                 let topic = self.topics.by_id(wanted.topic_id);
-                topic.map(|topic| topic.id).ok_or(ErrorCode::UNKNOWN_TOPIC_ID.into())
+                topic.map(|topic| topic.id).ok_or_else(|| Refused::new(ErrorCode::UNKNOWN_TOPIC_ID, NO_SUCH_TOPIC_ID))
             }
         }
     }
@@ -100,6 +115,7 @@ impl Broker {
         ::log::info!("topic {} ({}) is deleted", topic.name, topic.id);
         self.topic_gone(now, &topic.partitions);
         self.topic_was_deleted(now, &topic.name);
+        self.share_topic_deleted(now, topic.id);
         self.topics_have_changed();
         if self.segments.wants_checkpoint() {
             self.checkpoint.want();

@@ -182,7 +182,7 @@ impl Broker {
         let synonyms = self.broker_synonyms(row);
         Entry {
             name: row.name,
-            value: row.told(row.value(&self.settings.config)),
+            value: Some(row.value(&self.settings.config)).filter(|_| !(row.null_by_default && synonyms.is_empty())),
             read_only: !row.is_dynamic(),
             type_id: row.kind.type_id(),
             source: synonyms.first().map_or(source::DEFAULT, |synonym| synonym.source),
@@ -245,8 +245,8 @@ impl Broker {
         let values = [
             (self.broker_configs.of(&own).get(row.name).cloned(), source::DYNAMIC_BROKER),
             (self.broker_configs.of("").get(row.name).cloned(), source::DYNAMIC_DEFAULT_BROKER),
-            (row.told(static_value).filter(|value| *value != default), source::STATIC_BROKER),
-            (row.told(default.clone()), source::DEFAULT),
+            (Some(static_value).filter(|value| *value != default), source::STATIC_BROKER),
+            ((!row.null_by_default).then(|| default.clone()), source::DEFAULT),
         ];
         let known = values.into_iter().filter_map(|(value, source)| Some((value?, source)));
         known.map(|(value, source)| Synonym { name: row.name, value, source }).collect()

@@ -107,7 +107,12 @@ fn unknown(name: &str) -> DescribeTopicPartitionsResponseTopic<'_> {
         Some(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
         None => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
     };
-    DescribeTopicPartitionsResponseTopic { error_code, name: Some(name), ..Default::default() }
+    DescribeTopicPartitionsResponseTopic {
+        error_code,
+        name: Some(name),
+        topic_authorized_operations: TOPIC_OPERATIONS,
+        ..Default::default()
+    }
 }
 
 /// The answer has no error of its own, so each topic carries it.

@@ -14,8 +14,12 @@ mod describe_configs;
 mod describe_topics;
 mod log_dirs;
 mod loggers;
+mod quorum;
 mod replicas;
+mod security;
+mod telemetry;
 mod update_features;
+mod user_scram;
 
 use std::collections::BTreeSet;
 
@@ -25,7 +29,7 @@ use crate::limits;
 use crate::wire::ErrorCode;
 
 /// Kafka's numbers for kinds of resources.
-mod resource {
+pub(super) mod resource {
     pub const TOPIC: i8 = 2;
     pub const BROKER: i8 = 4;
     pub const BROKER_LOGGER: i8 = 8;
@@ -57,6 +61,10 @@ impl From<ErrorCode> for Refused {
         Refused { error, message: None }
     }
 }
+
+/// Kafka's sentences for what is not there.
+const NO_SUCH_PARTITION: &str = "This server does not host this topic-partition.";
+const NO_SUCH_TOPIC_ID: &str = "This server does not host this topic ID.";
 
 /// What became of one thing that a request named.
 type Outcome = Result<(), Refused>;
@@ -100,8 +108,10 @@ fn check_replicas(brokers: &[i32], node_id: i32) -> Outcome {
         [] => refused("The manual partition assignment includes an empty replica list.".to_owned()),
         [broker] if *broker == node_id => Ok(()),
         brokers => match brokers.iter().find(|broker| **broker != node_id) {
-            Some(broker) => refused(format!("There is no broker {broker}: this cluster has broker {node_id} only.")),
-            None => refused(format!("The manual partition assignment includes broker {node_id} more than once.")),
+            Some(broker) => refused(format!(
+                "The manual partition assignment includes broker {broker}, but no such broker is registered."
+            )),
+            None => refused(format!("The manual partition assignment includes the broker {node_id} more than once.")),
         },
     }
 }

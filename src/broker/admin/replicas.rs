@@ -19,29 +19,56 @@ const ELECTION_TYPES: [i8; 2] = [0, 1];
 impl Broker {
     pub(in crate::broker) fn elect_leaders(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
         let request: ElectLeadersRequest<'_> = wire::decode_request(req.body, req.to.version)?;
-        // Asked for all partitions, Kafka tells of those that got a new leader: none.
-        let wanted = request.topic_partitions.as_deref().unwrap_or(&[]);
-        let named: usize = wanted.iter().map(|topic| topic.partitions.len()).sum();
+        let named: usize = request.topic_partitions.iter().flatten().map(|topic| topic.partitions.len()).sum();
         let error_code = match ELECTION_TYPES.contains(&request.election_type) {
             false => ErrorCode::INVALID_REQUEST,
             true if named > limits::REQUEST_ITEMS_MAX => ErrorCode::POLICY_VIOLATION,
             true => ErrorCode::NONE,
         };
-        let wanted = if error_code.is_error() { &[] } else { wanted };
-        let mut results = Vec::with_capacity(wanted.len());
-        for topic in wanted {
-            let partitions = topic.partitions.iter().map(|partition_id| {
-                let (error_code, why) = match self.partition_exists(topic.topic, *partition_id) {
-                    true => (ErrorCode::ELECTION_NOT_NEEDED, "The leader is the one that is wanted."),
-                    false => (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "There is no such partition."),
-                };
-                ElectLeadersPartitionResult { partition_id: *partition_id, error_code, error_message: Some(why) }
-            });
-            results.push(ReplicaElectionResult { topic: topic.topic, partition_result: partitions.collect() });
-        }
+        let told: Vec<(&str, Vec<(i32, Refused)>)> = match &request.topic_partitions {
+            Some(wanted) => wanted
+                .iter()
+                .map(|topic| {
+                    (topic.topic, topic.partitions.iter().map(|id| (*id, self.elect(&request, topic.topic, *id))))
+                })
+                .map(|(name, partitions)| (name, partitions.collect()))
+                .collect(),
+            // Asked for all, Kafka tells of the partitions that got a new leader: each topic has none.
+            None if error_code.is_none() => self.topics.iter().map(|topic| (&*topic.name, Vec::new())).collect(),
+            None => Vec::new(),
+        };
+        let results = told.iter().map(|(topic, partitions)| ReplicaElectionResult {
+            topic,
+            partition_result: partitions
+                .iter()
+                .map(|(partition_id, refused)| ElectLeadersPartitionResult {
+                    partition_id: *partition_id,
+                    error_code: refused.error,
+                    error_message: refused.message.as_deref(),
+                })
+                .collect(),
+        });
+        let results = results.collect();
         let response = ElectLeadersResponse { error_code, replica_election_results: results, ..Default::default() };
-        self.reply(req.to, &response);
+        let encoded = wire::frame::response(req.to.version, req.to.correlation_id, &response);
+        self.send_after(self.gather.meta_seq(), req.to, encoded, &[]);
         Ok(())
+    }
+
+    /// Why nobody is elected: the leader is the preferred one, and in sync.
+    fn elect(&self, request: &ElectLeadersRequest<'_>, topic: &str, partition: i32) -> Refused {
+        let kind = request.election_type;
+        if !ELECTION_TYPES.contains(&kind) {
+            return Refused::new(ErrorCode::INVALID_REQUEST, format!("Unknown election type {kind}"));
+        }
+        let unknown = |why| Refused::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, why);
+        match self.topics.by_name(topic) {
+            None => unknown(format!("No such topic as {topic}")),
+            Some(_) if !self.partition_exists(topic, partition) => {
+                unknown(format!("No such partition as {topic}-{partition}"))
+            }
+            Some(_) => Refused::new(ErrorCode::ELECTION_NOT_NEEDED, "Leader election not needed for topic partition."),
+        }
     }
 
     pub(in crate::broker) fn alter_partition_reassignments(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
@@ -68,6 +95,8 @@ impl Broker {
         let response = AlterPartitionReassignmentsResponse {
             allow_replication_factor_change: request.allow_replication_factor_change,
             error_code: if too_many { ErrorCode::POLICY_VIOLATION } else { ErrorCode::NONE },
+            // Kafka says nothing about nothing by an empty text.
+            error_message: request.topics.is_empty().then_some(""),
             responses: responses.collect(),
             ..Default::default()
         };
@@ -78,7 +107,11 @@ impl Broker {
     /// A partition may be moved to where it is.
     fn reassign(&self, topic: &str, wanted: &ReassignablePartition) -> Outcome {
         if !self.partition_exists(topic, wanted.partition_index) {
-            return Err(Refused::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "There is no such partition."));
+            let why = match self.topics.by_name(topic) {
+                Some(_) => format!("Unable to find partition {topic}:{}.", wanted.partition_index),
+                None => format!("Unable to find a topic named {topic}."),
+            };
+            return Err(Refused::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, why));
         }
         match &wanted.replicas {
             None => Err(ErrorCode::NO_REASSIGNMENT_IN_PROGRESS.into()),

@@ -16,12 +16,15 @@ use std::collections::BTreeMap;
 
 use crate::config::{Config, TimestampType};
 use crate::limits;
+use crate::wire::batch::{Compression, Target};
 
 /// A topic's effective settings, as the hot paths need them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicSettings {
     /// `max.message.bytes`: the largest batch.
     pub max_message_bytes: usize,
+    /// `compression.type` and its level; `None` is `producer`.
+    pub compression: Option<Target>,
     /// `message.timestamp.type=LogAppendTime`.
     pub log_append_time: bool,
     /// `message.timestamp.before.max.ms`; `i64::MAX` is no limit.
@@ -54,6 +57,7 @@ impl TopicSettings {
         let max_message_bytes = max_message_bytes.min((defaults.log_segment_bytes / 2) as i64);
         TopicSettings {
             max_message_bytes: usize::try_from(max_message_bytes).unwrap_or(0),
+            compression: compression(defaults, configs),
             log_append_time: timestamp_type == TimestampType::LogAppendTime,
             timestamp_before_max_ms: number(
                 "message.timestamp.before.max.ms",
@@ -69,6 +73,20 @@ impl TopicSettings {
             retention_bytes: number("retention.bytes", defaults.log_retention_bytes),
         }
     }
+}
+
+/// What `compression.type` and the level of that codec come to.
+fn compression(defaults: &Config, configs: &BTreeMap<String, String>) -> Option<Target> {
+    let value = |name: &str| configs.get(name).or(defaults.topic_defaults.get(name)).map(String::as_str);
+    let named = value("compression.type").unwrap_or(defaults.compression_type);
+    let codec = Compression::ALL.into_iter().find(|codec| codec.name() == named)?;
+    let level = match codec {
+        // -1 is the codec's default, which zstd knows as 0.
+        Compression::Gzip => value("compression.gzip.level").and_then(|level| level.parse().ok()).filter(|l| *l != -1),
+        Compression::Zstd => value("compression.zstd.level").and_then(|level| level.parse().ok()),
+        Compression::Lz4 | Compression::Snappy | Compression::None => None,
+    };
+    Some(Target { codec, level })
 }
 
 /// Checks what all configurations of a topic come to together. The error is a sentence.

@@ -295,7 +295,11 @@ impl Broker {
         session.reader = fetch.reader;
         for place in order {
             let part = &fetch.parts[*place];
-            session.begin_with(part.topic.clone(), part.partition, part.want, news[*place].told);
+            let name = match &part.topic {
+                TopicKey::Id(id) => self.topics.by_id(*id).map(|topic| topic.name.clone()),
+                TopicKey::Name(name) => Some(name.clone()),
+            };
+            session.begin_with(part.topic.clone(), part.partition, part.want, name, news[*place].told);
         }
         let id = session.id;
         self.fetches.sessions.touch(now_ms, id);

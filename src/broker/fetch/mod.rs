@@ -578,7 +578,7 @@ fn was_read(read: &Result<ReadFound, ReadError>) -> Found {
             Found::Splices(Splices { places: places.clone(), bytes, counted: bytes, end: *end })
         }
         Ok(ReadFound::Converted(bytes, end)) => Found::Converted(bytes.clone(), *end),
-        Ok(ReadFound::Record(_)) => Found::Refused(ErrorCode::UNKNOWN_SERVER_ERROR),
+        Ok(ReadFound::Record(_) | ReadFound::Batches(..)) => Found::Refused(ErrorCode::UNKNOWN_SERVER_ERROR),
         Err(error) => Found::Refused(read_error_code(error)),
     }
 }

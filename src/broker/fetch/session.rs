@@ -150,9 +150,10 @@ impl Session {
     }
 
     /// Adds a partition of which the client has been told this.
-    pub fn begin_with(&mut self, topic: TopicKey, partition: i32, want: Want, told: Told) {
+    pub fn begin_with(&mut self, topic: TopicKey, partition: i32, want: Want, name: Option<Arc<str>>, told: Told) {
         self.set(topic.clone(), partition, want);
         if let Some(part) = self.by_key.get(&(topic, partition)).copied().and_then(|slot| self.part_mut(slot)) {
+            part.name = name;
             part.told = told;
         }
     }

@@ -8,7 +8,7 @@ use crate::broker::reply::ReplyTo;
 use crate::limits;
 use crate::wire::frame;
 use crate::wire::msg::*;
-use crate::wire::{decode_request, ApiKey, ErrorCode, Response};
+use crate::wire::{decode_request, ApiKey, ErrorCode, Response, Uuid};
 
 /// What a client may do with a group when nothing is forbidden, as Kafka's bits: READ, DELETE, DESCRIBE,
 /// DESCRIBE_CONFIGS, ALTER_CONFIGS.
@@ -272,7 +272,13 @@ impl Groups {
             named(&request.types_filter, group.group_type) && named(&request.states_filter, group.group_state)
         };
         let groups = self.groups.values().filter(|group| !self.claimed.contains_key(&group.id)).map(listed);
-        let groups = groups.filter(wanted).collect();
+        let others = self.others().map(|(group_id, kind, group_state)| ListedGroup {
+            group_id,
+            protocol_type: kind.name(),
+            group_state,
+            group_type: kind.name(),
+        });
+        let groups = groups.chain(others).filter(wanted).collect();
         send(ctx.out, to, &ListGroupsResponse { groups, ..Default::default() });
     }
 
@@ -281,7 +287,13 @@ impl Groups {
         let unique: std::collections::BTreeSet<&str> = request.groups_names.iter().copied().collect();
         for group_id in unique {
             let found = self.groups.get(group_id).filter(|_| !self.claimed.contains_key(group_id));
+            let other = self.claimed_states.get(group_id).copied();
             let error_code = match found.map(|group| (group.state, group.has_members())) {
+                None if other == Some("Dead") => {
+                    self.release(group_id);
+                    ErrorCode::NONE
+                }
+                None if self.claimed.contains_key(group_id) => ErrorCode::NON_EMPTY_GROUP,
                 None => ErrorCode::GROUP_ID_NOT_FOUND,
                 Some((GroupState::Empty, false)) => {
                     self.end(ctx, group_id);
@@ -625,17 +637,30 @@ fn described(group: &Group, with_operations: bool) -> DescribeGroupsDescribedGro
     }
 }
 
+/// Whether a key names a share partition: group, topic id and partition, with colons between. Version 6 brought them.
+fn is_share_key(version: i16, key: &str) -> bool {
+    let mut parts = key.rsplitn(3, ':');
+    let partition = parts.next().and_then(|text| text.parse::<u32>().ok());
+    let topic = parts.next().and_then(Uuid::parse);
+    version >= 6 && partition.is_some() && topic.is_some() && parts.next().is_some_and(|group| !group.is_empty())
+}
+
 /// Every group's coordinator is this broker.
 fn find_coordinator(ctx: &mut Ctx<'_>, to: ReplyTo, request: &FindCoordinatorRequest<'_>) {
     let refused = match request.key_type {
-        KEY_TYPE_GROUP | KEY_TYPE_TRANSACTION => None,
-        KEY_TYPE_SHARE => {
-            Some((ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "Share groups are not available in this version."))
-        }
+        KEY_TYPE_GROUP | KEY_TYPE_TRANSACTION | KEY_TYPE_SHARE => None,
         _ => Some((ErrorCode::INVALID_REQUEST, "The key type is not one that exists.")),
     };
     let node = ctx.node;
     let one = |key| match refused {
+        None if request.key_type == KEY_TYPE_SHARE && !is_share_key(to.version, key) => Coordinator {
+            key,
+            node_id: -1,
+            port: -1,
+            error_code: ErrorCode::INVALID_REQUEST,
+            error_message: Some(""),
+            ..Default::default()
+        },
         None => Coordinator {
             key,
             node_id: node.id,

@@ -66,5 +66,17 @@ impl Groups {
     /// Gives an id back that was claimed: the other room's group has ended.
     pub fn release(&mut self, id: &str) {
         self.claimed.remove(id);
+        self.claimed_states.remove(id);
+    }
+
+    /// In which of Kafka's states a claimed group is; one that is `Dead` has ended and may be given back.
+    pub fn note_state(&mut self, id: &str, state: &'static str) {
+        self.claimed_states.insert(id.into(), state);
+    }
+
+    /// Groups that other rooms keep: id, kind and state.
+    pub(super) fn others(&self) -> impl Iterator<Item = (&str, GroupKind, &'static str)> {
+        let state = |id| self.claimed_states.get(id).copied().unwrap_or("Empty");
+        self.claimed.iter().map(move |(id, kind)| (&**id, *kind, state(id)))
     }
 }

@@ -193,6 +193,8 @@ pub struct Groups {
     groups: BTreeMap<Name, Group>,
     /// Ids of groups that other rooms keep.
     claimed: BTreeMap<Name, GroupKind>,
+    /// Kafka's names for the states of those groups.
+    claimed_states: BTreeMap<Name, &'static str>,
     timers: Timers,
     parked: Parked,
     /// What groups override of the settings.
@@ -211,6 +213,7 @@ impl Groups {
             settings,
             groups: BTreeMap::new(),
             claimed: BTreeMap::new(),
+            claimed_states: BTreeMap::new(),
             timers: Timers::default(),
             parked: Parked::new(),
             overrides: BTreeMap::new(),

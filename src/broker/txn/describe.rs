@@ -1,10 +1,15 @@
 //! Owns what administrators ask about transactions: DescribeTransactions, ListTransactions, DescribeProducers (KIP-664).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::state::{Txn, STATE_NAMES};
+use super::Name;
 use crate::broker::dispatch::Request;
-use crate::broker::{Broker, Now};
+use crate::broker::groups::{MatchDone, MatchJob};
+use crate::broker::reply::ReplyTo;
+use crate::broker::work::WorkJob;
+use crate::broker::{Broker, Effect, Now};
 use crate::wal::PartitionId;
 use crate::wire::msg::{
     DescribeProducersRequest, DescribeProducersResponse, DescribeTransactionsRequest, DescribeTransactionsResponse,
@@ -12,6 +17,9 @@ use crate::wire::msg::{
     ListTransactionsResponse, ListTransactionsTransactionState, PartitionResponse, ProducerState, TopicResponse,
 };
 use crate::wire::{self, DecodeError, ErrorCode};
+
+/// What DescribeProducers says of topics that are not there, beside the error.
+const NO_SUCH_TOPIC: &str = "This server does not host this topic-partition.";
 
 impl Broker {
     pub(in crate::broker) fn describe_transactions(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
@@ -38,9 +46,8 @@ impl Broker {
             }
         });
         let response = DescribeTransactionsResponse { transaction_states: states.collect(), ..Default::default() };
-        let (gather, key) = (self.gather.meta_seq(), req.to);
-        let encoded = wire::frame::response(key.version, key.correlation_id, &response);
-        self.send_after(gather, key, encoded, &[]);
+        let encoded = wire::frame::response(req.to.version, req.to.correlation_id, &response);
+        self.send_after(self.gather.meta_seq(), req.to, encoded, &[]);
         Ok(())
     }
 
@@ -57,19 +64,56 @@ impl Broker {
 
     pub(in crate::broker) fn list_transactions(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
         let request: ListTransactionsRequest<'_> = wire::decode_request(req.body, req.to.version)?;
-        let unknown_state_filters =
-            request.state_filters.iter().copied().filter(|name| !STATE_NAMES.contains(name)).collect();
-        let wanted = self.txns.by_id.iter().filter(|(_, txn)| is_listed(req.now, &request, txn));
-        let listed = wanted.map(|(id, txn)| ListTransactionsTransactionState {
-            transactional_id: id,
-            producer_id: txn.producer_id,
-            transaction_state: txn.state.name(),
+        let listing = Listing {
+            to: req.to,
+            states: request.state_filters.iter().map(|name| (*name).to_owned()).collect(),
+            producers: request.producer_id_filters.clone(),
+            age_ms: request.duration_filter,
+        };
+        let wanted = self.txns.by_id.iter().filter(|(_, txn)| listing.wants(req.now, txn));
+        let names: Arc<[Name]> = wanted.map(|(id, _)| id.clone()).collect();
+        match request.transactional_id_pattern.filter(|pattern| !pattern.is_empty()) {
+            None => self.tell_listing(&listing, &names),
+            Some(pattern) => {
+                let job = self.job();
+                let pattern = pattern.into();
+                let wanted = MatchJob { pattern, topics: names, version: job };
+                self.effects.push_back(Effect::Work(WorkJob::MatchTransactions(wanted)));
+                self.txns.listings.insert(job, listing);
+            }
+        }
+        Ok(())
+    }
+
+    /// A worker has looked up which transactional ids an administrator means.
+    pub(in crate::broker) fn transactions_matched(&mut self, now: Now, done: MatchDone) {
+        let Some(listing) = self.txns.listings.remove(&done.version) else { return };
+        match done.result {
+            Ok(names) => {
+                // They may have changed meanwhile.
+                let still = |id: &Name| self.txns.by_id.get(id).is_some_and(|txn| listing.wants(now, txn));
+                let names: Vec<Name> = names.into_iter().filter(still).collect();
+                self.tell_listing(&listing, &names);
+            }
+            Err(_) => {
+                let error_code = ErrorCode::INVALID_REGULAR_EXPRESSION;
+                self.settings.metrics.request_error(listing.to.key, error_code.0);
+                self.reply(listing.to, &ListTransactionsResponse { error_code, ..Default::default() });
+            }
+        }
+    }
+
+    fn tell_listing(&mut self, listing: &Listing, names: &[Name]) {
+        let listed = names.iter().filter_map(|id| {
+            let txn = self.txns.by_id.get(id)?;
+            let (producer_id, transaction_state) = (txn.producer_id, txn.state.name());
+            Some(ListTransactionsTransactionState { transactional_id: id, producer_id, transaction_state })
         });
         let transaction_states = listed.collect();
+        let unknown = listing.states.iter().map(String::as_str).filter(|name| !STATE_NAMES.contains(name));
+        let unknown_state_filters = unknown.collect();
         let response = ListTransactionsResponse { unknown_state_filters, transaction_states, ..Default::default() };
-        let encoded = wire::frame::response(req.to.version, req.to.correlation_id, &response);
-        self.send_after(self.gather.meta_seq(), req.to, encoded, &[]);
-        Ok(())
+        self.reply(listing.to, &response);
     }
 
     pub(in crate::broker) fn describe_producers(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
@@ -79,7 +123,8 @@ impl Broker {
             let topic_id = self.topics.id_of(topic.name);
             let partitions = topic.partition_indexes.iter().map(|index| {
                 let id = topic_id.map(|topic| PartitionId { topic, partition: *index });
-                let described = PartitionResponse { partition_index: *index, ..Default::default() };
+                let error_message = topic_id.is_none().then_some(NO_SUCH_TOPIC);
+                let described = PartitionResponse { partition_index: *index, error_message, ..Default::default() };
                 match id.and_then(|id| self.topics.partition(id)) {
                     None => PartitionResponse { error_code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, ..described },
                     Some(partition) => {
@@ -97,13 +142,24 @@ impl Broker {
     }
 }
 
-fn is_listed(now: Now, request: &ListTransactionsRequest<'_>, txn: &Txn) -> bool {
-    let states = &request.state_filters;
-    let producers = &request.producer_id_filters;
-    let age_ms = now.wall_ms.saturating_sub(txn.start_ms);
-    (states.is_empty() || states.contains(&txn.state.name()))
-        && (producers.is_empty() || producers.contains(&txn.producer_id))
-        && (request.duration_filter < 0 || age_ms > request.duration_filter)
+/// Which transactions ListTransactions asks for.
+#[derive(Debug)]
+pub struct Listing {
+    to: ReplyTo,
+    /// Any state when empty.
+    states: Vec<String>,
+    /// Any producer when empty.
+    producers: Vec<i64>,
+    /// Only those that are older; any when negative.
+    age_ms: i64,
+}
+
+impl Listing {
+    fn wants(&self, now: Now, txn: &Txn) -> bool {
+        (self.states.is_empty() || self.states.iter().any(|name| name == txn.state.name()))
+            && (self.producers.is_empty() || self.producers.contains(&txn.producer_id))
+            && (self.age_ms < 0 || now.wall_ms.saturating_sub(txn.start_ms) > self.age_ms)
+    }
 }
 
 fn producer(producer_id: i64, state: &crate::broker::producers::ProducerState) -> ProducerState {

@@ -156,7 +156,7 @@ impl Broker {
         let request: WriteTxnMarkersRequest<'_> = wire::decode_request(req.body, req.to.version)?;
         let mut wait = self.gather.meta_seq();
         let mut markers = Vec::with_capacity(request.markers.len());
-        for marker in &request.markers {
+        for marker in request.markers.iter().filter(|marker| !marker.topics.is_empty()) {
             let mut topics = Vec::with_capacity(marker.topics.len());
             for topic in &marker.topics {
                 let topic_id = self.topics.id_of(topic.name);
@@ -192,11 +192,11 @@ impl Broker {
             self.met_full_disk(now);
             return Err(ErrorCode::KAFKA_STORAGE_ERROR);
         }
-        let state = self.topics.partition(id).and_then(|partition| partition.log.producers.get(request.producer_id));
-        if let Some(state) = state.filter(|s| request.transaction_version >= 2 && s.epoch == request.producer_epoch) {
-            // Markers of the newer protocol carry the epoch after the transaction's: this one is there already.
-            let open = state.txn_first_offset.is_some();
-            return if open { Err(ErrorCode::INVALID_PRODUCER_EPOCH) } else { Ok(()) };
+        let producers = self.topics.partition(id).map(|partition| &partition.log.producers);
+        let open = producers.is_some_and(|p| p.has_open_txn(request.producer_id, request.producer_epoch));
+        if open && request.transaction_version >= 2 {
+            // Markers of the newer protocol carry the epoch after the transaction's.
+            return Err(ErrorCode::INVALID_PRODUCER_EPOCH);
         }
         let marker = EndMarker {
             producer_id: request.producer_id,

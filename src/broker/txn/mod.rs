@@ -49,6 +49,8 @@ pub struct Txns {
     bytes: usize,
     /// Transactions that are under way.
     ongoing: usize,
+    /// ListTransactions requests whose pattern a worker looks up, by the number of the job.
+    listings: BTreeMap<u64, describe::Listing>,
 }
 
 impl Txns {
@@ -60,6 +62,7 @@ impl Txns {
             timeout_max_ms: config.transaction_max_timeout_ms,
             bytes: 0,
             ongoing: 0,
+            listings: BTreeMap::new(),
         }
     }
 

@@ -6,6 +6,8 @@ mod consumer;
 mod member;
 mod offsets;
 mod producer;
+mod txn_producer;
+mod txn_reader;
 
 use chronik::broker::Now;
 
@@ -19,6 +21,8 @@ pub use consumer::Consumer;
 pub use member::Member;
 pub use offsets::Offsets;
 pub use producer::Producer;
+pub use txn_producer::TxnProducer;
+pub use txn_reader::TxnReader;
 
 /// What a client can do when it is its turn.
 pub struct Turn<'a> {

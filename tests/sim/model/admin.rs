@@ -12,8 +12,8 @@ use kafka_protocol::messages::{
 use super::super::proto::{Answer, Ask};
 use super::register::Register;
 use super::{
-    hold, Call, Model, Verdict, COORDINATOR_NOT_AVAILABLE, KAFKA_STORAGE_ERROR, NONE, OFFSET_OUT_OF_RANGE,
-    TOPIC_ALREADY_EXISTS, UNKNOWN_TOPIC_OR_PARTITION,
+    hold, Call, Model, Verdict, KAFKA_STORAGE_ERROR, NONE, OFFSET_OUT_OF_RANGE, TOPIC_ALREADY_EXISTS,
+    UNKNOWN_TOPIC_OR_PARTITION,
 };
 
 /// What is known of a topic's name. One client owns the name, so that its changes come one after the other.
@@ -170,15 +170,6 @@ impl Model {
                 }
                 Ok(())
             }
-            (Ask::InitProducerId(_), Answer::InitProducerId(response)) => {
-                if response.error_code == COORDINATOR_NOT_AVAILABLE && self.excuses.disk_full {
-                    return Ok(());
-                }
-                hold!(response.error_code == NONE, "InitProducerId refused with {}", response.error_code);
-                let id = response.producer_id.0;
-                hold!(self.producers.insert(id), "producer id {id} was given twice");
-                Ok(())
-            }
             (Ask::ApiVersions(_), Answer::ApiVersions(response)) => {
                 hold!(response.error_code == NONE, "ApiVersions refused with {}", response.error_code);
                 Ok(())
@@ -265,7 +256,7 @@ impl Model {
         topic.id = Some(id);
         let range = PartitionId { topic: id, partition: 0 }..=PartitionId { topic: id, partition: i32::MAX };
         for (_, log) in self.logs.range(range) {
-            for placed in log.up_to(u64::MAX) {
+            for placed in log.up_to(u64::MAX).iter().filter(|placed| placed.batch.marker.is_none()) {
                 let meant = self.sent.get(&placed.batch.tag).map(|sent| sent.topic.as_str());
                 hold!(meant == Some(name), "batch {} stands in {name}, meant for {meant:?}", placed.batch.tag);
             }

@@ -27,6 +27,8 @@ pub struct Groups {
     /// In which group of the log each commit's text was seen.
     commit_seq: BTreeMap<u64, GroupSeq>,
     groups: BTreeMap<String, Membership>,
+    /// What each request to end a transaction commits, by the request's order.
+    of_txn: BTreeMap<u64, Vec<(String, String, i32)>>,
 }
 
 /// One group's members.
@@ -74,6 +76,26 @@ impl Groups {
     pub fn commit_handed_in(&mut self, call: &Call, request: &OffsetCommitRequest) {
         for (key, value) in commits_of(request) {
             self.offsets.entry(key).or_insert_with(|| Register::new(None)).set(call, value);
+        }
+    }
+
+    /// A transaction is to be committed that has this offset.
+    pub fn set_offset(&mut self, call: &Call, key: (String, String, i32), value: Committed) {
+        self.of_txn.entry(call.order).or_default().push(key.clone());
+        self.offsets.entry(key).or_insert_with(|| Register::new(None)).set(call, value);
+    }
+
+    /// The transaction was committed.
+    pub fn offset_acked(&mut self, call: &Call, now: u64) {
+        for key in self.of_txn.remove(&call.order).unwrap_or_default() {
+            self.offsets.entry(key).or_insert_with(|| Register::new(None)).acked(call, now);
+        }
+    }
+
+    /// The transaction was not committed by this request.
+    pub fn offset_refused(&mut self, call: &Call) {
+        for key in self.of_txn.remove(&call.order).unwrap_or_default() {
+            self.offsets.entry(key).or_insert_with(|| Register::new(None)).refused(call);
         }
     }
 

@@ -10,6 +10,7 @@ mod groups;
 mod log;
 mod reads;
 mod register;
+mod txn;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,6 +24,7 @@ use super::proto::{Answer, Ask};
 pub use admin::TopicState;
 pub use groups::{commit_text, Groups};
 pub use log::Log;
+pub use txn::FULL;
 
 pub const NONE: i16 = 0;
 pub const OFFSET_OUT_OF_RANGE: i16 = 1;
@@ -92,6 +94,7 @@ pub struct Model {
     pub logs: BTreeMap<PartitionId, Log>,
     pub topics: BTreeMap<String, TopicState>,
     pub groups: Groups,
+    pub txns: txn::Txns,
     names: BTreeMap<Uuid, String>,
     sent: BTreeMap<u64, Sent>,
     /// The last group whose completion the broker was told of.
@@ -137,6 +140,7 @@ impl Model {
             }
             Ask::OffsetCommit(request) => self.groups.commit_handed_in(&call, request),
             Ask::JoinGroup(request) => self.groups.join_handed_in(request),
+            Ask::EndTxn(_) | Ask::TxnOffsetCommit(_) => self.txn_handed_in(&call),
             _ => self.admin_handed_in(&call),
         }
         call
@@ -148,19 +152,26 @@ impl Model {
         self.planned = group.seq;
         self.logs_something = !group.runs.is_empty() || !(group.meta.is_empty() || self.file_metadata);
         self.groups.planned(group.seq, group.meta.iter().filter_map(|entry| entry.value.as_deref()));
+        let mut markers = Vec::new();
         for run in &group.runs {
             let end = self.logs.entry(run.id).or_default().end();
             hold!(run.base_offset == end, "{:?}: run at {} where {end} is next", run.id, run.base_offset);
             for planned in &run.batches {
                 let bytes = log::filled_in(planned);
                 let batch = batch::parse(&bytes)?.pop().ok_or("a planned batch that is none")?;
-                self.check_placement(run.id, &batch)?;
+                match batch.marker {
+                    Some(marker) => markers.push((run.id, marker)),
+                    None => {
+                        self.check_placement(run.id, &batch)?;
+                        self.txns.data(run.id, &batch)?;
+                    }
+                }
                 self.logs.entry(run.id).or_default().place(batch, group.seq)?;
             }
             let next = self.logs.entry(run.id).or_default().end();
             hold!(next == run.last_offset + 1, "run of {:?} ends before {next}, not at {}", run.id, run.last_offset);
         }
-        Ok(())
+        self.txns.markers(group.seq, self.orders, &markers, self.file_metadata)
     }
 
     fn check_placement(&mut self, id: PartitionId, batch: &Batch) -> Verdict {
@@ -204,6 +215,7 @@ impl Model {
         }
         (self.durable, self.planned, self.logged) = (last, last, last);
         self.groups.cut(last);
+        self.txns.cut(last, self.logs.iter());
         self.life += 1;
         Ok(())
     }
@@ -243,6 +255,14 @@ impl Model {
                 }
             }
             (Ask::Heartbeat(request), Answer::Heartbeat(response)) => self.groups.check_heartbeat(request, response),
+            (
+                Ask::InitProducerId(_)
+                | Ask::AddPartitionsToTxn(_)
+                | Ask::AddOffsetsToTxn(_)
+                | Ask::TxnOffsetCommit(_)
+                | Ask::EndTxn(_),
+                _,
+            ) => self.check_txn(call, answer),
             _ => self.check_admin(call, answer),
         }
     }
@@ -264,6 +284,10 @@ impl Model {
             let full = part.error_code == KAFKA_STORAGE_ERROR && self.excuses.disk_full;
             let follows_full = part.error_code == OUT_OF_ORDER_SEQUENCE && self.excuses.disk_full;
             let gone = part.error_code == UNKNOWN_TOPIC_OR_PARTITION && self.may_be_unknown(call, &topic, partition);
+            if request.transactional_id.is_some() {
+                self.may_refuse("a batch of a transaction", part.error_code)?;
+                continue;
+            }
             hold!(full || follows_full || gone, "batch {} refused with {}", batch.tag, part.error_code);
             if let Some(sent) = self.sent.get_mut(&batch.tag).filter(|s| s.attempts == 1 && call.life == self.life) {
                 sent.refused = batch.sequence.is_none();

@@ -7,6 +7,7 @@ use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::{FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse};
 
 use super::super::batch;
+use super::txn::check_committed;
 use super::{
     hold, Call, Log, Model, Verdict, CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR, NONE, OFFSET_OUT_OF_RANGE, UNKNOWN_TOPIC_ID,
     UNKNOWN_TOPIC_OR_PARTITION,
@@ -19,6 +20,8 @@ struct Wanted {
     partition: i32,
     offset: i64,
     bytes_max: i64,
+    /// Only committed records are wanted.
+    committed: bool,
 }
 
 impl Model {
@@ -74,7 +77,7 @@ impl Model {
         let expires = self.expires(name);
         let mut why = Ok(false);
         for log in logs {
-            why = check_data(log, call, want.offset, part, (durable, expires));
+            why = check_data(log, call, want, part, (durable, expires));
             if why.is_ok() {
                 break;
             }
@@ -121,8 +124,9 @@ impl Model {
                 let found = (part.offset, part.timestamp);
                 let logs = self.logs_for(call, &topic.name, None, index);
                 let expires = self.expires(&topic.name);
-                let fits =
-                    logs.iter().any(|log| is_offset_right(log, call, asked.timestamp, found, (durable, expires)));
+                let committed = request.isolation_level == 1;
+                let state = (durable, expires, committed);
+                let fits = logs.iter().any(|log| is_offset_right(log, call, asked.timestamp, found, state));
                 let (start, end) = logs.first().map_or((0, 0), |log| (log.start_max(expires), log.end_at(durable)));
                 let best = logs
                     .first()
@@ -143,6 +147,7 @@ fn wanted(call: &Call, request: &FetchRequest) -> Vec<Wanted> {
             partition: part.partition,
             offset: part.fetch_offset,
             bytes_max: i64::from(part.partition_max_bytes),
+            committed: request.isolation_level == 1,
         })
         .collect()
 }
@@ -154,8 +159,8 @@ fn first_batch_len(part: &PartitionData) -> usize {
 }
 
 /// `state` is what is durable, and whether retention moves the log start by itself.
-fn check_data(log: &Log, call: &Call, offset: i64, part: &PartitionData, state: (u64, bool)) -> Result<bool, String> {
-    let (durable, expires) = state;
+fn check_data(log: &Log, call: &Call, want: &Wanted, part: &PartitionData, state: (u64, bool)) -> Result<bool, String> {
+    let ((durable, expires), offset) = (state, want.offset);
     let start_max = log.start_max(expires);
     let (low, high) = (log.end_at(call.durable), log.end_at(durable));
     if part.error_code == OFFSET_OUT_OF_RANGE {
@@ -170,8 +175,17 @@ fn check_data(log: &Log, call: &Call, offset: i64, part: &PartitionData, state: 
         hold!(start <= start_max, "log start {start}, but nobody moved it beyond {start_max}");
         hold!(start >= start_min, "log start {start} went back behind {start_min}");
     }
+    if call.version >= 4 {
+        let (least, most) = (log.stable_at(call.durable), log.stable_at(durable).max(start_max));
+        let stable = part.last_stable_offset;
+        hold!((least..=most).contains(&stable), "last stable offset {stable}, where it is {least} to {most}");
+    }
     let mut next = offset;
-    for batch in batch::parse(&part.records.clone().unwrap_or_default())? {
+    let batches = batch::parse(&part.records.clone().unwrap_or_default())?;
+    if want.committed {
+        check_committed(log, &batches, part, durable)?;
+    }
+    for batch in batches {
         let placed = log.at(next).ok_or_else(|| format!("batch {} at {next}, where nothing is", batch.tag))?;
         let (tag, base) = (placed.batch.tag, placed.batch.base_offset);
         hold!(batch.base_offset == base, "batch {} at {}, expected {tag} at {base}", batch.tag, batch.base_offset);
@@ -180,13 +194,17 @@ fn check_data(log: &Log, call: &Call, offset: i64, part: &PartitionData, state: 
         hold!(batch.last_offset < hw, "batch {tag} reaches beyond the high watermark {hw}");
         next = batch.last_offset + 1;
     }
-    Ok(low > offset)
+    let readable = if want.committed { log.stable_at(call.durable) } else { low };
+    Ok(readable > offset)
 }
 
-fn is_offset_right(log: &Log, call: &Call, asked: i64, found: (i64, i64), state: (u64, bool)) -> bool {
-    let (durable, expires) = state;
-    let (low, high) = (log.end_at(call.durable), log.end_at(durable));
+fn is_offset_right(log: &Log, call: &Call, asked: i64, found: (i64, i64), state: (u64, bool, bool)) -> bool {
+    let (durable, expires, committed) = state;
     let (start_min, start_max) = (log.start_min(call.order), log.start_max(expires));
+    let (low, high) = match committed {
+        true => (log.stable_at(call.durable), log.stable_at(durable).max(start_max)),
+        false => (log.end_at(call.durable), log.end_at(durable)),
+    };
     let search = |start: i64, end: i64| match asked {
         -3 => log.max_timestamp(start, end),
         _ => log.first_at_or_after(start, end, asked),

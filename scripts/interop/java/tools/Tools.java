@@ -283,11 +283,11 @@ public final class Tools {
     private List<String> normal(String text, String flags) {
         List<String> all = new ArrayList<>();
         for (String line : text.replace(bootstrap, "BOOT").replace(folder.toString(), "DIR").split("\n")) {
-            if (line.isBlank() || line.startsWith("\tat ") || line.startsWith("\t... ") || line.startsWith("SLF4J") || line.equals("null")
+            if (line.isBlank() || line.startsWith("\tat ") || line.startsWith("\t... ") || line.contains("producer_send_success") || line.startsWith("SLF4J") || line.equals("null")
                     || line.equals("Tools$Ended")) continue;
             String one = line.strip().replaceAll("[ \t]+", " ")
                     .replaceAll("\\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\\b", "<uuid>")
-                    .replaceAll("(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{22}(?![A-Za-z0-9_-])", "<id>")
+                    .replaceAll("(?<![A-Za-z0-9_-])(?=[A-Z0-9_-]*[a-z])(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{22}(?![A-Za-z0-9_-])", "<id>")
                     .replaceAll("(\"logDir\": ?\"|\"log_dirs\":\\[\")/[^\"]*", "$1<dir>")
                     .replaceAll(": \\d+( to \\d+)? \\[usable: (\\d+)\\]", " usable $2")
                     .replaceAll(" Epoch: \\d+$", "")

@@ -66,7 +66,7 @@ impl Default for ConsumerGroup {
         ConsumerGroup {
             epoch: 1,
             assignment_epoch: 0,
-            topics_hash: 0,
+            topics_hash: HASH_OF_NOTHING,
             topics_seen: None,
             assigned_us: None,
             persisted: false,
@@ -326,9 +326,12 @@ fn tally(counts: &mut BTreeMap<Name, usize>, name: &Name, up: bool) {
     }
 }
 
+/// What no topics hash to.
+const HASH_OF_NOTHING: u64 = 0xcbf2_9ce4_8422_2325;
+
 /// A number that stands for topics as they are: names, ids, numbers of partitions (FNV-1a, the same in every version).
 fn hash_topics<'a>(names: impl Iterator<Item = &'a Name>, lookup: &dyn TopicLookup) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    let mut hash = HASH_OF_NOTHING;
     let mut eat = |bytes: &[u8]| {
         for byte in bytes {
             hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);

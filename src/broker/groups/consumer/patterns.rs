@@ -41,7 +41,11 @@ pub fn match_topics(job: &MatchJob) -> MatchDone {
 fn compile(pattern: &str) -> Result<Regex, String> {
     let build = |pattern: &str| {
         let mut builder = RegexBuilder::new(pattern);
-        builder.unicode(false).nest_limit(limits::PATTERN_NESTING_MAX).size_limit(limits::PATTERN_PROGRAM_BYTES_MAX);
+        builder
+            .unicode(false)
+            .octal(true)
+            .nest_limit(limits::PATTERN_NESTING_MAX)
+            .size_limit(limits::PATTERN_PROGRAM_BYTES_MAX);
         builder.build().map_err(|error| fault(&error))
     };
     let pattern = without_quotes(pattern);
@@ -50,6 +54,21 @@ fn compile(pattern: &str) -> Result<Regex, String> {
     build(&format!(r"\A(?:{pattern})\z"))
 }
 
+/// How a fault begins here, and what Kafka says of it.
+const KAFKAS_WORDS: &[(&str, &str)] = &[
+    ("unclosed character class", "missing closing ]"),
+    ("unclosed group", "missing closing )"),
+    ("unopened group", "regexp/syntax: internal error"),
+    ("repetition operator missing", "missing argument to repetition operator"),
+    ("invalid repetition count", "invalid repeat count"),
+    ("incomplete escape sequence", "trailing backslash at end of expression"),
+    ("unrecognized escape sequence", "invalid escape sequence"),
+    ("backreferences", "invalid escape sequence"),
+    ("invalid character class range", "invalid character class range"),
+    ("look-around", "invalid or unsupported Perl syntax"),
+    ("unrecognized flag", "invalid or unsupported Perl syntax"),
+];
+
 /// What is wrong with a pattern, in a few words on one line.
 fn fault(error: &regex::Error) -> String {
     let text = match error {
@@ -57,7 +76,9 @@ fn fault(error: &regex::Error) -> String {
         other => other.to_string(),
     };
     let last = text.lines().last().unwrap_or("not a pattern");
-    last.strip_prefix("error: ").unwrap_or(last).to_owned()
+    let last = last.strip_prefix("error: ").unwrap_or(last);
+    let words = KAFKAS_WORDS.iter().find(|(ours, _)| last.starts_with(ours));
+    words.map_or(last, |(_, kafkas)| kafkas).to_owned()
 }
 
 /// RE2 takes what stands between `\Q` and `\E` as it is.
