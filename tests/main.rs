@@ -7,6 +7,7 @@ mod differential;
 mod fetch;
 mod groups;
 mod harness;
+mod like_kafka;
 mod man;
 mod net;
 mod records;
