@@ -482,6 +482,8 @@ mod tests {
                 "a.example",
                 "LogAppendTime",
                 "zstd",
+                "range",
+                "upgrade",
                 "s3",
                 "debug",
                 "never",

@@ -61,6 +61,9 @@ type Place = (String, String, i32);
 /// The offset and its metadata.
 type Value = (i64, String);
 
+/// An offset of an open transaction, and whether the client was told that it is part of it.
+type Pending = (Place, Value, bool);
+
 /// All transactions.
 #[derive(Debug, Default)]
 pub struct Txns {
@@ -73,7 +76,7 @@ pub struct Txns {
     /// With metadata in files, an end that recovery is carrying out partition by partition.
     carried_out: BTreeMap<i64, bool>,
     /// Offsets that transactions have committed and not ended yet, by producer and epoch; and whether that was answered.
-    offsets: BTreeMap<(i64, i16), Vec<(Place, Value, bool)>>,
+    offsets: BTreeMap<(i64, i16), Vec<Pending>>,
     /// Transactions that were committed and acknowledged; so that a run in which none is does not count.
     pub commits: u64,
 }
