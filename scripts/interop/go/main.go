@@ -136,6 +136,10 @@ func chosen(wanted []string, name string) bool {
 }
 
 func main() {
+	if len(os.Args) > 3 && os.Args[1] == "--child" {
+		childMain(os.Args[2:])
+		return
+	}
 	bootstrap := flag.String("bootstrap", "", "HOST:PORT")
 	list := flag.Bool("list", false, "name the checks")
 	flag.Parse()
