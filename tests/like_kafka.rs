@@ -131,3 +131,21 @@ fn a_commit_for_no_partition_of_a_topic_is_left_out_of_the_answer() {
     let answer = h.call(8, &OffsetCommitRequest { group_id: "g", topics, ..Default::default() });
     assert!(answer.decode::<OffsetCommitResponse<'_>>().topics.is_empty());
 }
+
+/// Whoever writes to a topic that Kafka keeps its own state in is mistaken: that state is not kept there.
+#[test]
+fn clients_do_not_write_to_topics_that_kafka_calls_internal() {
+    let mut h = Harness::new();
+    for name in ["__consumer_offsets", "__transaction_state", "__share_group_state"] {
+        create(&mut h, name);
+        let mut batch = BatchBuilder::new();
+        batch.push(1_700_000_000_000, None, Some(b"v"), &[]);
+        let bytes = batch.build().unwrap();
+        let partition_data = vec![PartitionProduceData { index: 0, records: RecordSet::Bytes(&bytes) }];
+        let topic_data = vec![TopicProduceData { name, partition_data, ..Default::default() }];
+        let answer = h.call(9, &ProduceRequest { acks: -1, topic_data, ..Default::default() });
+        let response: ProduceResponse<'_> = answer.decode();
+        let error = response.responses[0].partition_responses[0].error_code;
+        assert_eq!(error, ErrorCode::INVALID_TOPIC_EXCEPTION, "{name}");
+    }
+}

@@ -2,6 +2,7 @@
 
 mod admin;
 mod cli;
+mod clients;
 mod codec;
 mod differential;
 mod fetch;

@@ -11,7 +11,7 @@ use super::gather::Gather;
 use super::log::PartitionLog;
 use super::producers::Verdict;
 use super::reply::ReplyTo;
-use super::topics::Topic;
+use super::topics::{is_internal, Topic};
 use super::work::{WorkJob, WorkPart};
 use super::{Broker, Now};
 use crate::wal::{GroupSeq, PartitionId, PlannedBatch};
@@ -310,11 +310,17 @@ fn is_transactional(records: &[u8]) -> bool {
     BatchHeader::parse(records).is_ok_and(|header| header.is_transactional())
 }
 
+/// The client id of Kafka's tools that may write to topics that Kafka calls internal.
+const ADMIN_CLIENT: &str = "__admin_client";
+
 /// Checks one partition's data by its headers, and decides whether a worker has to look deeper.
 fn plan_partition(req: &Request<'_>, topic: &Topic, index: i32, records: &[u8]) -> Step {
     let in_range = usize::try_from(index).is_ok_and(|index| index < topic.partitions.len());
     if !in_range {
         return Step::Refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.into());
+    }
+    if is_internal(&topic.name) && req.client_id != ADMIN_CLIENT {
+        return Step::Refused(ErrorCode::INVALID_TOPIC_EXCEPTION.into());
     }
     let id = PartitionId { topic: topic.id, partition: index };
     let settings = &topic.settings;

@@ -327,3 +327,36 @@ fn broker_settings_that_cannot_change_live_are_refused() {
     assert_eq!(checked.0, ErrorCode::NONE);
     assert_eq!(described(&mut h, BROKER, "1", "log.retention.ms").1, 5);
 }
+
+/// kafka-reassign-partitions takes the rates away that it may have set before, on every broker, without looking.
+#[test]
+fn what_a_broker_never_had_can_be_taken_away() {
+    let mut h = Harness::new();
+    let rate = "leader.replication.throttled.rate";
+    assert_eq!(alter(&mut h, BROKER, "1", &[(DELETE, rate, None)]).0, ErrorCode::NONE);
+    let both = [(DELETE, rate, None), (SET, "message.max.bytes", Some("400"))];
+    assert_eq!(alter(&mut h, BROKER, "1", &both).0, ErrorCode::NONE);
+    assert_eq!(described(&mut h, BROKER, "1", "message.max.bytes").0, "400");
+    let set = alter(&mut h, BROKER, "1", &[(SET, rate, Some("1000"))]);
+    assert_eq!(set.0, ErrorCode::INVALID_REQUEST, "what has no effect is not accepted");
+}
+
+/// Tools read values by the type that they are told to have.
+#[test]
+fn broker_settings_have_the_types_that_they_have_in_kafka() {
+    let mut h = Harness::new();
+    let resources = vec![resource(BROKER, "1")];
+    let answer = h.call(4, &DescribeConfigsRequest { resources, ..Default::default() });
+    let response: DescribeConfigsResponse<'_> = answer.decode();
+    let (short, int, list) = (4, 3, 7);
+    for (name, wanted) in [
+        ("log.dir", list),
+        ("log.dirs", list),
+        ("group.share.assignors", list),
+        ("offsets.topic.replication.factor", short),
+        ("producer.id.expiration.ms", int),
+    ] {
+        let found = response.results[0].configs.iter().find(|entry| entry.name == name).unwrap();
+        assert_eq!(found.config_type, wanted, "{name}");
+    }
+}

@@ -241,7 +241,7 @@ pub static BROKER_CONFIGS: &[BrokerConfig] = &[
     option("group.share.assignment.interval.ms", int(0), Never, |c| c.share.assignment_interval_ms.to_string()),
     fact(
         "group.share.assignors",
-        Kind::Text,
+        Kind::List(&["simple"]),
         Never,
         |_| "simple".into(),
         "The assignor of share groups; there is one.",
@@ -289,8 +289,8 @@ pub static BROKER_CONFIGS: &[BrokerConfig] = &[
     default("log.cleaner.min.cleanable.ratio", Kind::Double { min: 0.0, max: 1.0 }, |_| "0.5".into()),
     default("log.cleaner.min.compaction.lag.ms", long(0), |_| "0".into()),
     default("log.cleanup.policy", Kind::List(&["compact", "delete"]), |_| "delete".into()),
-    fact("log.dir", Kind::Text, Never, |c| c.data_dir.to_string_lossy().into_owned(), "Where everything is kept."),
-    fact("log.dirs", Kind::Text, Never, |c| c.data_dir.to_string_lossy().into_owned(), "Where everything is kept."),
+    fact("log.dir", Kind::Texts, Never, |c| c.data_dir.to_string_lossy().into_owned(), "Where everything is kept."),
+    fact("log.dirs", Kind::Texts, Never, |c| c.data_dir.to_string_lossy().into_owned(), "Where everything is kept."),
     default("log.flush.interval.messages", long(1), |_| i64::MAX.to_string()),
     null_by_default(default("log.flush.interval.ms", long(0), |_| i64::MAX.to_string())),
     default("log.index.interval.bytes", int(0), |_| "4096".into()),
@@ -367,7 +367,7 @@ pub static BROKER_CONFIGS: &[BrokerConfig] = &[
     option("num.partitions", int(1), Never, |c| c.num_partitions.to_string()),
     option("offset.metadata.max.bytes", int(0), Never, |c| c.offset_metadata_max_bytes.to_string()),
     option("offsets.retention.minutes", int(1), Never, |c| (c.offsets_retention_ms / 60_000).to_string()),
-    fact("offsets.topic.replication.factor", int(1), Never, |_| "1".into(), ONE_NODE),
+    fact("offsets.topic.replication.factor", Kind::Short { min: 1 }, Never, |_| "1".into(), ONE_NODE),
     fact(
         "process.roles",
         Kind::List(&["broker", "controller"]),
@@ -375,7 +375,7 @@ pub static BROKER_CONFIGS: &[BrokerConfig] = &[
         |_| "broker,controller".into(),
         "One process is both broker and controller.",
     ),
-    option("producer.id.expiration.ms", long(1), Live(|c, v| c.producer_id_expiration_ms = number(v)), |c| {
+    option("producer.id.expiration.ms", int(1), Live(|c, v| c.producer_id_expiration_ms = number(v)), |c| {
         c.producer_id_expiration_ms.to_string()
     }),
     option("queued.max.request.bytes", long(-1), Never, |c| c.queued_max_request_bytes.to_string()),

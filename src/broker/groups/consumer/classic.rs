@@ -195,7 +195,8 @@ impl Group {
         Ok(())
     }
 
-    /// Members of the classic protocol leave a consumer group; what became of each.
+    /// Members of either protocol leave a consumer group by LeaveGroup, which is also how an administrator removes them;
+    /// what became of each.
     pub(in super::super) fn leave_classic(
         &mut self,
         env: &mut Env<'_>,
@@ -228,16 +229,16 @@ impl Group {
 
     fn leaving_member(&self, leaving: &MemberIdentity<'_>) -> Result<Name, ErrorCode> {
         let group = self.consumer.as_ref().ok_or(ErrorCode::UNKNOWN_MEMBER_ID)?;
-        let member = match leaving.group_instance_id {
-            None => group.member(leaving.member_id).ok_or(ErrorCode::UNKNOWN_MEMBER_ID)?,
+        let found = match leaving.group_instance_id {
+            None => group.member(leaving.member_id).ok_or(ErrorCode::UNKNOWN_MEMBER_ID),
             // An administrator removes a static member without knowing its member id.
             Some(instance) if leaving.member_id.is_empty() => {
-                group.by_instance(instance).ok_or(ErrorCode::UNKNOWN_MEMBER_ID)?
+                group.by_instance(instance).ok_or(ErrorCode::UNKNOWN_MEMBER_ID)
             }
             Some(instance) => check_instance(group.by_instance(instance), leaving.member_id, instance)
-                .map_err(|refused| refused.code)?,
+                .map_err(|refused| refused.code),
         };
-        member.is_classic().then(|| member.id.clone()).ok_or(ErrorCode::UNKNOWN_MEMBER_ID)
+        found.map(|member| member.id.clone())
     }
 
     /// The member of the classic protocol whose generation this is.
