@@ -140,7 +140,8 @@ final class Groups {
     private static String pattern() throws Exception {
         String first = Tell.topic("pattern-1", 1);
         Tell.fill(first, 1, 0, 3);
-        List<String> seen = new ArrayList<>();
+        // Nothing is committed, so what was read may come again with a rebalance.
+        TreeSet<String> seen = new TreeSet<>();
         try (KafkaConsumer<String, String> consumer = Tell.consumer("group.id", Tell.prefix + "pattern")) {
             consumer.subscribe(Pattern.compile(Pattern.quote(Tell.prefix) + "pattern-.*"), new ConsumerRebalanceListener() {
                 @Override

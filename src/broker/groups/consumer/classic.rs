@@ -235,8 +235,9 @@ impl Group {
             Some(instance) if leaving.member_id.is_empty() => {
                 group.by_instance(instance).ok_or(ErrorCode::UNKNOWN_MEMBER_ID)
             }
-            Some(instance) => check_instance(group.by_instance(instance), leaving.member_id, instance)
-                .map_err(|refused| refused.code),
+            Some(instance) => {
+                check_instance(group.by_instance(instance), leaving.member_id, instance).map_err(|refused| refused.code)
+            }
         };
         found.map(|member| member.id.clone())
     }

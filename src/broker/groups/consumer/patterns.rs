@@ -249,7 +249,20 @@ mod tests {
 
     #[test]
     fn what_is_no_pattern_is_refused_in_one_line() {
-        for bad in ["[", "a)(b", "(", "a{2,1}", r"\", r"\1", r"(a)\7x", r"[\2]", r"\8", "(?P<n>a)(?P<n>b)", "a(?#", &"(".repeat(1000)] {
+        for bad in [
+            "[",
+            "a)(b",
+            "(",
+            "a{2,1}",
+            r"\",
+            r"\1",
+            r"(a)\7x",
+            r"[\2]",
+            r"\8",
+            "(?P<n>a)(?P<n>b)",
+            "a(?#",
+            &"(".repeat(1000),
+        ] {
             let bad_result = matched(bad);
             let fault = bad_result.unwrap_err();
             assert!(!fault.is_empty() && !fault.contains('\n'), "{bad}: {fault}");
