@@ -48,7 +48,6 @@ final class Consume {
         all.assignors();
         all.patterns();
         all.statics();
-        all.removed();
         all.evicted();
         all.changing();
     }
@@ -467,24 +466,6 @@ final class Consume {
                     one.commitSync(Map.of(first, new OffsetAndMetadata(1)));
                     return "committed";
                 });
-            }
-        });
-    }
-
-    private void removed() {
-        Out.step("all-removed", () -> {
-            String group = "g-all-removed-" + protocol;
-            try (var one = member(group); var other = member(group)) {
-                one.subscribe(List.of(topic));
-                other.subscribe(List.of(topic));
-                turn("halves", () -> held(one) == 1 && held(other) == 1, one, other);
-                String removed = Out.tried(() -> Env.admin.removeMembersFromConsumerGroup(group, new RemoveMembersFromConsumerGroupOptions()).all());
-                String commit = Out.tried(() -> {
-                    one.commitSync(Map.of(first, new OffsetAndMetadata(1)));
-                    return "committed";
-                });
-                turn("halves again", () -> held(one) == 1 && held(other) == 1, one, other);
-                return removed + " " + commit;
             }
         });
     }
