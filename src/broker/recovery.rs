@@ -12,6 +12,7 @@ use super::coordinator::group_settings;
 use super::gather::Gather;
 use super::groups::Groups;
 use super::log::PartitionLog;
+use super::logical::Growth;
 use super::metalog;
 use super::settings::{Rng, Settings};
 use super::share::settings::ShareSettings;
@@ -88,6 +89,8 @@ impl Recovering {
             resource_configs: Default::default(),
             scram: Default::default(),
             timers: Default::default(),
+            retention: Default::default(),
+            cleanings: Default::default(),
             rolling: None,
             next_job: 0,
             rng: Rng::new(seed),
@@ -171,7 +174,7 @@ impl Recovering {
 
     /// A run of batches. Runs of deleted topics are passed over.
     pub fn run(&mut self, run: RunRef, bytes: &[u8]) -> Result<(), String> {
-        let Some(partition) = self.broker.topics.partition_mut(run.id) else { return Ok(()) };
+        let Some((partition, roll)) = self.broker.topics.appending(run.id) else { return Ok(()) };
         let log = &mut partition.log;
         if run.base_offset < log.next_offset {
             return Err(format!(
@@ -196,6 +199,13 @@ impl Recovering {
                 None if header.is_control() => {}
                 None => log.batch_appended(header, header.base_offset, append_time, i64::MAX),
             }
+            let grown = Growth {
+                base_offset: header.base_offset,
+                last_offset: header.last_offset(),
+                bytes: batch.bytes.len() as u64,
+                max_timestamp: header.max_timestamp,
+            };
+            log.grown(&grown, &roll, i64::MAX);
             self.records += header.records_count as u64;
         }
         log.durable(run);
@@ -246,6 +256,7 @@ impl Recovering {
         }
         broker.remove_segments();
         broker.schedule_retention(now);
+        broker.schedule_cleaning(now);
         broker.groups.recovered(now);
         broker.group_configs_recovered(now);
         broker.share_recovered(now);
@@ -271,6 +282,7 @@ fn take_stock(broker: &mut Broker, now: Now, raise_epochs: bool) -> Result<(), S
             }
         }
         log.producers.cap_last_append(now.wall_ms);
+        log.logical.cap_times(now.wall_ms);
         if raise_epochs {
             log.raise_epoch();
         }
