@@ -5,6 +5,7 @@
 mod ballast;
 mod batch_cursor;
 pub mod checkpoint;
+pub mod compact;
 pub mod convert;
 mod encode;
 mod error;
