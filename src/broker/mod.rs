@@ -221,7 +221,7 @@ impl Broker {
                 ::log::error!("cannot write a checkpoint, so old segments stay for now: {why}");
                 // Nothing is held back meanwhile: the timer asks for it again.
                 self.checkpoint = checkpoint::Progress::default();
-                self.set_timer(now.mono_us + limits::CHECKPOINT_RETRY_US, Timer::Checkpoint);
+                self.time_checkpoint(now.mono_us + limits::CHECKPOINT_RETRY_US);
                 return;
             }
         }
@@ -244,7 +244,7 @@ impl Broker {
                 Timer::Roll(_) => {}
                 Timer::Probe => self.gather.probe(),
                 Timer::Checkpoint => self.checkpoint_is_due(),
-                Timer::Tidy => self.tidy_if_due(now),
+                Timer::Tidy => self.tidy_again(now),
                 Timer::Seal(segment) if segment == self.segments.unsealed() => self.gather.seal(),
                 Timer::Seal(_) => {}
                 Timer::Txns => self.finish_txns(now),

@@ -38,6 +38,12 @@ pub struct Tidying {
     leaving: VecDeque<(u64, SegmentId)>,
     /// When a checkpoint was last taken, in monotonic µs, and of which group.
     checkpoint: (u64, GroupSeq),
+    /// When the next one is timed.
+    next_checkpoint_us: Option<u64>,
+    /// A job has failed, and the timer for the next one is set.
+    waits: bool,
+    /// The unsealed segment that is timed to be sealed.
+    sealing: Option<SegmentId>,
 }
 
 /// The entry that says that a pack has taken the place of what it covers; `None` forgets it, when the pack is gone.
@@ -105,7 +111,8 @@ impl Broker {
 
     /// Begins a job if there is something to tidy and none is under way.
     pub(super) fn tidy_if_due(&mut self, now: Now) {
-        if self.tidying.running.is_some() || self.stopping || self.waits_to_tidy() || !self.has_space_for_metadata() {
+        let is_busy = self.tidying.running.is_some() || self.tidying.waits;
+        if is_busy || self.stopping || !self.has_space_for_metadata() {
             return;
         }
         let avoided = &self.tidying.avoided;
@@ -117,8 +124,10 @@ impl Broker {
         }
     }
 
-    fn waits_to_tidy(&self) -> bool {
-        self.timers.iter().any(|(_, timer)| *timer == Timer::Tidy)
+    /// The time after a failure is over.
+    pub(super) fn tidy_again(&mut self, now: Now) {
+        self.tidying.waits = false;
+        self.tidy_if_due(now);
     }
 
     fn begin_tidying(&mut self, now: Now, chosen: Vec<SegmentId>) {
@@ -210,6 +219,7 @@ impl Broker {
             TidyError::Io(what) => ::log::error!("cannot tidy {} segments of the log: {what}", sources.len()),
             TidyError::Stopped => {}
         }
+        self.tidying.waits = true;
         self.set_timer(now.mono_us + limits::TIDY_RETRY_US, Timer::Tidy);
     }
 
@@ -219,7 +229,8 @@ impl Broker {
             self.checkpoint_for_space(now);
         }
         let unsealed = self.segments.unsealed();
-        if self.segments.unsealed_is_due() && !self.timers.iter().any(|(_, timer)| *timer == Timer::Seal(unsealed)) {
+        if self.segments.unsealed_is_due() && self.tidying.sealing != Some(unsealed) {
+            self.tidying.sealing = Some(unsealed);
             self.set_timer(now.mono_us + limits::TIDY_SEAL_US, Timer::Seal(unsealed));
         }
         self.tidy_if_due(now);
@@ -229,13 +240,23 @@ impl Broker {
     fn checkpoint_for_space(&mut self, now: Now) {
         let earliest = self.tidying.checkpoint.0.saturating_add(limits::SPACE_CHECKPOINT_US);
         let at = if self.out_of_space { now.mono_us } else { earliest.max(now.mono_us) };
-        if !self.timers.iter().any(|(timed, timer)| *timer == Timer::Checkpoint && *timed <= at) {
-            self.set_timer(at, Timer::Checkpoint);
-        }
+        self.time_checkpoint(at);
+    }
+
+    /// Asks for a checkpoint at this time, in monotonic µs, if none is timed earlier.
+    pub(super) fn time_checkpoint(&mut self, at_us: u64) {
+        match self.tidying.next_checkpoint_us {
+            Some(timed) if timed <= at_us => return,
+            Some(timed) => self.timers.remove(&(timed, Timer::Checkpoint)),
+            None => false,
+        };
+        self.tidying.next_checkpoint_us = Some(at_us);
+        self.set_timer(at_us, Timer::Checkpoint);
     }
 
     /// The timer of a checkpoint is due.
     pub(super) fn checkpoint_is_due(&mut self) {
+        self.tidying.next_checkpoint_us = None;
         // A checkpoint is named by its last group. Where nothing happens, the same state gets a new name, because both of
         // those that are kept have to know what is dead.
         if self.durable == self.tidying.checkpoint.1 && self.gather.is_empty() && self.in_flight.is_none() {
