@@ -3,6 +3,7 @@
 mod admin;
 mod cli;
 mod codec;
+mod compact;
 mod differential;
 mod fetch;
 mod groups;

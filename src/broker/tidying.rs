@@ -14,6 +14,7 @@ use self::policy::Candidate;
 use super::log::SegmentRange;
 use super::{metalog, Broker, Effect, Now, Timer};
 use crate::limits;
+use crate::wal::compact::Outcome;
 use crate::wal::pack::Coverage;
 use crate::wal::tidy::{Tidied, TidyDone, TidyError, TidyJob, TidyMode, TidyPart, TidySource};
 use crate::wal::{GroupSeq, MetaEntry, PartitionId, ReadJob, SegmentId};
@@ -23,6 +24,10 @@ use crate::wal::{GroupSeq, MetaEntry, PartitionId, ReadJob, SegmentId};
 pub struct Tidying {
     /// The sources of the job under way.
     running: Option<Vec<SegmentId>>,
+    /// The partition that it compacts.
+    cleaning: Option<PartitionId>,
+    /// The last job was a compaction.
+    cleaned_last: bool,
     /// The highest number that a pack ever had.
     newest: u64,
     /// The last pack that took the place of others, and what is known of those since the last checkpoint that was read.
@@ -115,12 +120,17 @@ impl Broker {
         if is_busy || self.stopping || !self.has_space_for_metadata() {
             return;
         }
+        // Compactions and other tidyings take turns, if there are both.
+        if !std::mem::take(&mut self.tidying.cleaned_last) && self.begin_cleaning(now) {
+            return;
+        }
         let avoided = &self.tidying.avoided;
         let alive = self.segments.sealed_alive().filter(|(id, _)| !avoided.contains(id));
         let candidates: Vec<Candidate> = alive.map(|(id, segment)| Candidate { id, segment: *segment }).collect();
         let chosen = policy::choose(&candidates);
-        if !chosen.is_empty() {
-            self.begin_tidying(now, chosen);
+        match chosen.is_empty() {
+            true => drop(self.begin_cleaning(now)),
+            false => self.begin_tidying(now, chosen),
         }
     }
 
@@ -128,6 +138,33 @@ impl Broker {
     pub(super) fn tidy_again(&mut self, now: Now) {
         self.tidying.waits = false;
         self.tidy_if_due(now);
+    }
+
+    /// Begins the compaction of a partition that is due for it, if there is one that can be begun.
+    fn begin_cleaning(&mut self, now: Now) -> bool {
+        if !self.wants_cleaning() {
+            return false;
+        }
+        let Some(plan) = self.next_cleaning(now) else { return false };
+        let ranges = self.topics.partition(plan.id).map(|partition| partition.log.ranges_below(plan.clean.end));
+        let ranges = ranges.unwrap_or_default();
+        let damaged = ranges.iter().find(|range| self.tidying.avoided.contains(&range.segment));
+        if let Some(range) = damaged {
+            let why = format!("{} is damaged", range.segment);
+            self.cleaning_failed(plan.id, &why);
+            return false;
+        }
+        let Some(partition) = self.topics.partition(plan.id).filter(|_| !ranges.is_empty()) else {
+            self.cleaning_failed(plan.id, "nothing of it is there");
+            return false;
+        };
+        self.tidying.cleaned_last = true;
+        let live_from = partition.log.start_offset;
+        let mode = TidyMode::Clean(Box::new(plan.clean));
+        let part = TidyPart { id: plan.id, sources: ranges.iter().map(source).collect(), live_from, mode };
+        self.tidying.cleaning = Some(plan.id);
+        self.begin(ranges.iter().map(|range| range.segment).collect(), vec![part]);
+        true
     }
 
     fn begin_tidying(&mut self, now: Now, chosen: Vec<SegmentId>) {
@@ -152,22 +189,33 @@ impl Broker {
             self.tidying.avoided.extend(wanted);
             return self.tidy_if_due(now);
         }
+        self.begin(chosen, parts.into_values().collect());
+    }
+
+    fn begin(&mut self, sources: Vec<SegmentId>, parts: Vec<TidyPart>) {
         self.tidying.newest = self.tidying.newest.max(self.segments.newest_pack()) + 1;
         // What is written meanwhile must find its space, unless there is none anyway.
         let spare_bytes = if self.out_of_space { 0 } else { self.settings.config.log_segment_bytes };
-        let parts = parts.into_values().collect();
         let job = TidyJob { pack: self.tidying.newest, parts, spare_bytes };
-        ::log::debug!("tidying {} segments into pack {}", chosen.len(), job.pack);
-        self.tidying.running = Some(chosen);
+        ::log::debug!("tidying {} segments into {}", sources.len(), SegmentId::Pack(job.pack));
+        self.tidying.running = Some(sources);
         self.effects.push_back(Effect::Tidy(job));
     }
 
     /// The tidier has done its job, or could not.
     pub fn tidy_done(&mut self, now: Now, done: TidyDone) {
         let sources = self.tidying.running.take().unwrap_or_default();
-        match done.result {
-            Ok(tidied) => self.switch(now, done.pack, &tidied),
-            Err(error) => self.tidying_failed(now, &sources, error),
+        let cleaning = self.tidying.cleaning.take();
+        match (done.result, cleaning) {
+            (Ok(tidied), _) => self.switch(now, done.pack, &tidied),
+            (Err(error), cleaning) => {
+                match (&error, cleaning) {
+                    (TidyError::Damaged(_, why), Some(id)) => self.cleaning_failed(id, why),
+                    (_, Some(id)) => self.cleaning_put_off(now, id),
+                    (_, None) => {}
+                }
+                self.tidying_failed(now, &sources, error);
+            }
         }
         self.tidy_if_due(now);
     }
@@ -186,13 +234,22 @@ impl Broker {
         self.segments.present(id, tidied.file_bytes);
         self.segments.restore_runs(id, tidied.runs);
         for coverage in &tidied.coverage {
-            let Some(partition) = self.topics.partition_mut(coverage.id) else { continue };
+            let outcome = outcome_of(coverage).unwrap_or_default();
+            let Some(partition) = self.topics.partition_mut(coverage.id) else {
+                if outcome.is_some() {
+                    self.cleaning_put_off(now, coverage.id);
+                }
+                continue;
+            };
             let with = range_of(id, coverage).filter(|range| range.last_offset >= partition.log.start_offset);
             for gone in partition.log.replace(coverage.from_offset, coverage.to_offset, with) {
                 self.segments.remove_live(&gone, seq);
             }
             if let Some(range) = with {
                 self.segments.add_live(&range, coverage.id);
+            }
+            if let Some(outcome) = outcome {
+                self.cleaned(now, coverage.id, &outcome);
             }
         }
         self.segments.is_dead(id, seq);
@@ -307,6 +364,14 @@ impl Broker {
 fn source(range: &SegmentRange) -> TidySource {
     let SegmentRange { segment, base_offset, last_offset, bytes, .. } = *range;
     TidySource { segment, base_offset, last_offset, bytes }
+}
+
+/// What the compaction of a partition came to; `None` when it was only copied. The error says what cannot be read.
+pub fn outcome_of(coverage: &Coverage) -> Result<Option<Outcome>, String> {
+    match coverage.outcome.is_empty() {
+        true => Ok(None),
+        false => Outcome::decode(&coverage.outcome).map(Some),
+    }
 }
 
 /// What a pack holds of a partition.
