@@ -15,5 +15,6 @@ mod records;
 mod share;
 mod sim;
 mod tidy;
+mod tidying;
 mod txn;
 mod wal;

@@ -11,12 +11,12 @@ use super::producers::{AppendedBatch, ProducerState};
 use super::topics;
 use super::txn::partition::AbortedTxn;
 use super::{Broker, CheckpointJob, Effect, Now};
-use crate::wal::{MetaEntry, PartitionId};
+use crate::wal::{MetaEntry, PartitionId, SegmentId};
 use crate::wire::macros::message;
 use crate::wire::{Reader, Uuid, Wire, Writer};
 
-/// Version of the layout below; older ones are read. 1 added transactions, 2 logical segments and how far partitions are
-/// compacted.
+/// Version of the layout below; older ones are read. 1 added transactions, 2 packs, logical segments and how far partitions
+/// are compacted.
 const VERSION: i16 = 2;
 
 /// Where checkpointing stands.
@@ -53,6 +53,13 @@ message! {
     struct Checkpoint<'a> {
         entries: Vec<EntryState<'a>> [0..],
         partitions: Vec<PartitionState> [0..],
+        last_pack: i64 [2..],
+        segments: Vec<SegmentState> [2..],
+    }
+    /// How many runs were written to a segment.
+    struct SegmentState {
+        segment: i64 [2..],
+        runs: i64 [2..],
     }
     /// A living entry of ChronikMetaLog.
     struct EntryState<'a> {
@@ -121,6 +128,7 @@ impl Broker {
         let expired_ms = now.wall_ms.saturating_sub(self.settings.config.producer_id_expiration_ms);
         self.topics.each_log_mut(|log| log.producers.expire(expired_ms));
         self.checkpoint = Progress { wanted: false, writing: true };
+        self.checkpoint_taken(now);
         let (seq, position, bytes) = (self.durable, self.position, self.snapshot(self.settings.metadata_in_log));
         self.effects.push_back(Effect::Checkpoint(CheckpointJob { seq, position, bytes }));
     }
@@ -140,6 +148,7 @@ impl Broker {
         self.groups.snapshot(&mut entries);
         self.share.snapshot(&mut entries);
         self.txns.snapshot(&mut entries);
+        entries.extend(self.tidying.entries());
         entries
     }
 
@@ -155,7 +164,13 @@ impl Broker {
             })
         });
         let logs = self.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| &partition.log);
-        let checkpoint = Checkpoint { entries: living.collect(), partitions: logs.map(partition_state).collect() };
+        let segments = self.segments.runs().map(|(id, runs)| SegmentState { segment: id.raw() as i64, runs: runs as i64 });
+        let checkpoint = Checkpoint {
+            entries: living.collect(),
+            partitions: logs.map(partition_state).collect(),
+            last_pack: self.tidying.last_switched() as i64,
+            segments: segments.collect(),
+        };
         let mut writer = Writer::new(VERSION, true);
         writer.i16(VERSION);
         checkpoint.write(&mut writer);
@@ -202,7 +217,7 @@ fn aborted_state(txn: &AbortedTxn) -> AbortedState {
 
 fn range_state(range: &SegmentRange) -> RangeState {
     RangeState {
-        segment: range.segment as i64,
+        segment: range.segment.raw() as i64,
         base_offset: range.base_offset,
         last_offset: range.last_offset,
         max_timestamp: range.max_timestamp,
@@ -232,6 +247,10 @@ fn producer_entry(producer_id: i64, state: &ProducerState) -> ProducerEntry {
 pub struct Snapshot {
     pub entries: Vec<MetaEntry>,
     pub logs: Vec<PartitionLog>,
+    /// The last pack that took the place of other segments.
+    pub last_pack: u64,
+    /// How many runs were written to each segment.
+    pub runs: Vec<(SegmentId, u64)>,
 }
 
 /// Reads a checkpoint. The error says what is wrong with it.
@@ -252,9 +271,12 @@ pub fn read(bytes: &[u8]) -> Result<Snapshot, String> {
         key: entry.key.to_vec().into(),
         value: Some(entry.value.to_vec().into()),
     });
+    let runs = checkpoint.segments.iter();
     Ok(Snapshot {
         entries: entries.collect(),
         logs: checkpoint.partitions.iter().map(|state| log_of(state, version)).collect(),
+        last_pack: checkpoint.last_pack as u64,
+        runs: runs.map(|state| (SegmentId::from_raw(state.segment as u64), state.runs as u64)).collect(),
     })
 }
 
@@ -268,7 +290,7 @@ fn log_of(state: &PartitionState, version: i16) -> PartitionLog {
     log.leader_epoch = log.epochs.last().map_or(0, |(epoch, _)| *epoch);
     for range in &state.ranges {
         log.restore_range(SegmentRange {
-            segment: range.segment as u64,
+            segment: SegmentId::from_raw(range.segment as u64),
             base_offset: range.base_offset,
             last_offset: range.last_offset,
             max_timestamp: range.max_timestamp,
