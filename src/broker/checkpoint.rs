@@ -164,7 +164,8 @@ impl Broker {
             })
         });
         let logs = self.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| &partition.log);
-        let segments = self.segments.runs().map(|(id, runs)| SegmentState { segment: id.raw() as i64, runs: runs as i64 });
+        let segments =
+            self.segments.runs().map(|(id, runs)| SegmentState { segment: id.raw() as i64, runs: runs as i64 });
         let checkpoint = Checkpoint {
             entries: living.collect(),
             partitions: logs.map(partition_state).collect(),
