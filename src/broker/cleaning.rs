@@ -11,7 +11,7 @@ use super::log::PartitionLog;
 use super::producers::ProducerState;
 use super::{Broker, Now, Timer};
 use crate::wal::compact::{AbortedTxn, Clean, LastBatch, Outcome};
-use crate::wal::PartitionId;
+use crate::wal::{PartitionId, SegmentId};
 
 /// A cleaning of a partition that is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct Cleanings {
     uncleanable: BTreeSet<PartitionId>,
     /// The one that is being cleaned.
     busy: Option<PartitionId>,
+    /// The segment that was asked to be sealed.
+    sealing: Option<SegmentId>,
     armed_us: Option<u64>,
     /// When partitions were last looked at, monotonic µs.
     looked_us: Option<u64>,
@@ -215,23 +217,22 @@ impl Broker {
     /// sealed segments. What is due and lies in the unsealed one gets that sealed, and comes after. Only one is under way
     /// at a time; it must be answered by `cleaned` or `cleaning_failed`, or given up by `cleaning_put_off`.
     pub(super) fn next_cleaning(&mut self, now: Now) -> Option<Plan> {
-        if self.cleanings.busy.is_some() {
+        let unsealed = self.segments.unsealed();
+        if !self.wants_cleaning() || self.cleanings.sealing == Some(unsealed) {
             return None;
         }
-        let unsealed = self.segments.unsealed();
-        let mut wants_seal = false;
         let ids: Vec<PartitionId> = self.cleanings.by_dirt.iter().rev().map(|(_, id)| *id).collect();
         for id in ids {
             let Some(look) = self.look_at_cleaning_of(now, id) else { continue };
             let Some(log) = self.topics.partition(id).map(|partition| &partition.log) else { continue };
             if log.reaches_into(unsealed, look.end) {
-                wants_seal = true;
+                self.cleanings.sealing = Some(unsealed);
                 continue;
             }
             self.cleanings.busy = Some(id);
             return Some(Plan { id, clean: self.clean_of(now, id, &look)? });
         }
-        if wants_seal {
+        if self.cleanings.sealing == Some(unsealed) {
             self.gather.seal();
         }
         None

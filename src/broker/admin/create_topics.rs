@@ -77,8 +77,7 @@ impl Broker {
     }
 
     fn create_planned(&mut self, name: &str, plan: Plan) -> Uuid {
-        let id = self.create_topic(name, plan.partitions, plan.configs);
-        id
+        self.create_topic(name, plan.partitions, plan.configs)
     }
 
     /// Everything that Kafka checks before it creates a topic, in its order.
