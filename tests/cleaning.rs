@@ -20,8 +20,7 @@ fn create(h: &mut Harness, configs: &[(&str, &str)]) {
 
 fn configure(h: &mut Harness, name: &str, value: &str) {
     let config = IncrementalAlterConfigsAlterableConfig { name, config_operation: 0, value: Some(value) };
-    let resource =
-        IncrementalAlterConfigsAlterConfigsResource { resource_type: 2, resource_name: TOPIC, configs: vec![config] };
+    let resource = IncrementalAlterConfigsResource { resource_type: 2, resource_name: TOPIC, configs: vec![config] };
     let request = IncrementalAlterConfigsRequest { resources: vec![resource], ..Default::default() };
     let answer = h.call(1, &request);
     let response: IncrementalAlterConfigsResponse<'_> = answer.decode();
@@ -181,7 +180,7 @@ fn the_policy_can_change_while_the_broker_runs() {
 #[test]
 fn retention_by_time_goes_segment_by_segment() {
     let mut h = Harness::new();
-    create(&mut h, &[("retention.ms", "180000")]);
+    create(&mut h, &[("retention.ms", "200000")]);
     for _ in 0..3 {
         produce(&mut h, "k", Some(10));
         produce(&mut h, "k", Some(10));

@@ -284,6 +284,7 @@ impl Recovering {
         }
         broker.segments.find_dead(broker.durable);
         broker.segments.set_floor(state.floor);
+        broker.forget_gone_packs();
         broker.remove_segments();
         broker.give_space_back(now);
         broker.schedule_retention(now);

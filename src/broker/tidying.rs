@@ -133,9 +133,10 @@ impl Broker {
         let alive = self.segments.sealed_alive().filter(|(id, _)| !avoided.contains(id));
         let candidates: Vec<Candidate> = alive.map(|(id, segment)| Candidate { id, segment: *segment }).collect();
         let chosen = policy::choose(&candidates);
-        match chosen.is_empty() {
-            true => drop(self.begin_cleaning(now)),
-            false => self.begin_tidying(now, chosen),
+        if chosen.is_empty() {
+            self.begin_cleaning(now);
+        } else {
+            self.begin_tidying(now, chosen);
         }
     }
 
@@ -227,6 +228,22 @@ impl Broker {
         self.tidy_if_due(now);
     }
 
+    /// After a start: entries of packs that are gone need not be kept in metadata files.
+    pub(super) fn forget_gone_packs(&mut self) {
+        let is_gone = |number: &u64| !self.segments.contains(SegmentId::Pack(*number));
+        let gone: Vec<u64> = self.tidying.switched.iter().copied().filter(is_gone).collect();
+        for number in gone {
+            self.forget_pack(number);
+        }
+    }
+
+    /// A pack is gone. Only metadata files would keep its entry; in the log it is of no use once checkpoints know the pack.
+    fn forget_pack(&mut self, number: u64) {
+        if self.tidying.switched.remove(&number) && !self.settings.metadata_in_log {
+            self.append_meta(pack_entry(number, false));
+        }
+    }
+
     /// Puts a pack in the place of what it covers.
     fn switch(&mut self, now: Now, number: u64, tidied: &Tidied) {
         let id = SegmentId::Pack(number);
@@ -271,7 +288,9 @@ impl Broker {
         self.settings.metrics.tidy_failures.add(1);
         match error {
             TidyError::Damaged(segment, what) => {
-                ::log::error!("{segment} is left as it is, because it is damaged: {what}. Restore the data directory from a backup");
+                ::log::error!(
+                    "{segment} is damaged and left as it is: {what}. Restore the data directory from a backup"
+                );
                 self.tidying.avoided.insert(segment);
                 return;
             }
@@ -349,10 +368,7 @@ impl Broker {
             let Some((_, id)) = self.tidying.leaving.pop_front() else { break };
             self.tidying.avoided.remove(&id);
             if let SegmentId::Pack(number) = id {
-                // Only metadata files would keep the entry; in the log it is of no use once checkpoints know the pack.
-                if self.tidying.switched.remove(&number) && !self.settings.metadata_in_log {
-                    self.append_meta(pack_entry(number, false));
-                }
+                self.forget_pack(number);
             }
             self.effects.push_back(Effect::Remove(id));
         }
