@@ -1,9 +1,11 @@
 //! The one integration binary; each module is a room of tests.
 
 mod admin;
+mod cleaning;
 mod cli;
 mod clients;
 mod codec;
+mod compact;
 mod differential;
 mod fetch;
 mod groups;
@@ -15,5 +17,6 @@ mod records;
 mod share;
 mod sim;
 mod tidy;
+mod tidying;
 mod txn;
 mod wal;
