@@ -173,7 +173,7 @@ fn the_policy_can_change_while_the_broker_runs() {
     assert_eq!(offsets(&read(&mut h)), [1, 2, 3, 4], "without a policy everything stays");
     configure(&mut h, "cleanup.policy", "compact,delete");
     rest(&mut h);
-    assert_eq!(offsets(&read(&mut h)), []);
+    assert!(read(&mut h).is_empty());
     assert_eq!((log_start(&mut h), list_offset(&mut h, -1)), (5, 5));
 }
 
