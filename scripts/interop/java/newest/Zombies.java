@@ -86,8 +86,17 @@ final class Zombies {
                     producer.flush();
                     return "copied";
                 }
-                producer.sendOffsetsToTransaction(offsets, consumer.groupMetadata());
-                producer.commitTransaction();
+                try {
+                    producer.sendOffsetsToTransaction(offsets, consumer.groupMetadata());
+                    producer.commitTransaction();
+                } catch (RuntimeException e) {
+                    // As a program does that means to go on; what is open would hold readers up.
+                    Out.tried(() -> {
+                        producer.abortTransaction();
+                        return "aborted";
+                    });
+                    throw e;
+                }
                 return "committed";
             });
         }
