@@ -66,6 +66,7 @@ struct Raw<'a> {
     conn: &'a str,
     bytes: &'a Expr,
     length: Option<&'a Expr>,
+    mine: bool,
     read_as: &'a Option<(String, i16)>,
     allow: &'a [String],
     line: u32,
@@ -97,9 +98,9 @@ impl Runner<'_> {
                 Err(error) => self.impossible(format!("let {name}"), 0, error),
             },
             Step::Call(call) => self.call(call),
-            Step::Raw { conn, bytes, length, read_as, allow, line } => {
+            Step::Raw { conn, bytes, length, mine, read_as, allow, line } => {
                 let length = length.as_ref();
-                self.raw(&Raw { conn, bytes, length, read_as, allow, line: *line });
+                self.raw(&Raw { conn, bytes, length, mine: *mine, read_as, allow, line: *line });
             }
             Step::Receive { conn, captures, allow, line } => self.receive(conn, captures, allow, *line),
             Step::Close { conn } => {
@@ -228,7 +229,7 @@ impl Runner<'_> {
         }
         let label = format!("raw {}", Value::Bytes(bytes));
         let api = read_as.map(|(described, _)| described.api.name);
-        self.done.push(Done { label, line: raw.line, api, mine: false, allow: raw.allow.to_vec(), outcome });
+        self.done.push(Done { label, line: raw.line, api, mine: raw.mine, allow: raw.allow.to_vec(), outcome });
     }
 
     fn receive(&mut self, conn: &str, captures: &[(String, String)], allow: &[String], line: u32) {

@@ -64,7 +64,12 @@ pub fn expand(sequence: &Sequence, shared: &Shared<'_>) -> Vec<Job> {
     let mut pinned = vec![None];
     if let Some(api) = &sequence.each {
         let range = shared.versions.get(api.as_str()).copied();
-        pinned = range.map_or(Vec::new(), |(min, max)| (min..=max).map(|v| Some((api.clone(), v))).collect());
+        let wanted = |v: &i16| {
+            let (from, to) = sequence.versions;
+            from.is_none_or(|from| *v >= from) && to.is_none_or(|to| *v <= to)
+        };
+        let pins = |(min, max)| (min..=max).filter(wanted).map(|v| Some((api.clone(), v))).collect();
+        pinned = range.map_or(Vec::new(), pins);
     }
     let mut sets: Vec<Vec<(String, Value)>> = vec![Vec::new()];
     let scope =

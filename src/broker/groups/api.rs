@@ -658,7 +658,7 @@ fn find_coordinator(ctx: &mut Ctx<'_>, to: ReplyTo, request: &FindCoordinatorReq
             node_id: -1,
             port: -1,
             error_code: ErrorCode::INVALID_REQUEST,
-            error_message: Some(""),
+            error_message: Some(if to.version < 4 { "The key type is one of later versions." } else { "" }),
             ..Default::default()
         },
         None => Coordinator {

@@ -48,7 +48,7 @@ fn compile(pattern: &str) -> Result<Regex, String> {
             .size_limit(limits::PATTERN_PROGRAM_BYTES_MAX);
         builder.build().map_err(|error| fault(&error))
     };
-    let pattern = without_quotes(pattern);
+    let pattern = without_quotes(pattern)?;
     // By itself first: what is put around it must not complete it.
     build(&pattern)?;
     build(&format!(r"\A(?:{pattern})\z"))
@@ -81,8 +81,9 @@ fn fault(error: &regex::Error) -> String {
     words.map_or(last, |(_, kafkas)| kafkas).to_owned()
 }
 
-/// RE2 takes what stands between `\Q` and `\E` as it is.
-fn without_quotes(pattern: &str) -> String {
+/// RE2 takes what stands between `\Q` and `\E` as it is. It has no backreferences: a digit from 1 to 7 by itself is no
+/// octal number to it.
+fn without_quotes(pattern: &str) -> Result<String, String> {
     let mut out = String::with_capacity(pattern.len());
     let mut rest = pattern;
     while let Some(at) = rest.find('\\') {
@@ -92,6 +93,12 @@ fn without_quotes(pattern: &str) -> String {
             let (text, after) = quoted.split_once(r"\E").unwrap_or((quoted, ""));
             out.push_str(&regex::escape(text));
             rest = after;
+        } else if let [_, b'1'..=b'7', after @ ..] = escape.as_bytes() {
+            if !matches!(after.first(), Some(b'0'..=b'7')) {
+                return Err("invalid escape sequence".to_owned());
+            }
+            out.push_str(&escape[..2]);
+            rest = &escape[2..];
         } else {
             // An escape and what it stands before.
             let end = escape.char_indices().nth(2).map_or(escape.len(), |(end, _)| end);
@@ -99,7 +106,7 @@ fn without_quotes(pattern: &str) -> String {
             rest = &escape[end..];
         }
     }
-    out + rest
+    Ok(out + rest)
 }
 
 #[derive(Debug, Default)]
