@@ -155,7 +155,7 @@ fn an_idempotent_producer_may_say_what_it_likes_of_itself_but_not_half_of_it() {
 fn producers_of_a_topic_that_cannot_be_are_an_invalid_topic() {
     let mut h = Harness::new();
     create(&mut h, "t");
-    let wanted = ["t", "u", ""].map(|name| TopicRequest { name, partition_indexes: vec![7] });
+    let wanted = ["t", "u", ""].map(|name| DescribeProducersTopicRequest { name, partition_indexes: vec![7] });
     let answer = h.call(0, &DescribeProducersRequest { topics: wanted.to_vec() });
     let response: DescribeProducersResponse<'_> = answer.decode();
     let told = response.topics.iter().map(|topic| topic.partitions[0].error_code).collect::<Vec<_>>();
