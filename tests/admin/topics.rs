@@ -244,6 +244,19 @@ fn deletion_can_be_switched_off() {
 }
 
 #[test]
+fn a_wrong_number_of_partitions_is_told_before_there_are_too_few_brokers() {
+    let mut h = Harness::new();
+    for (num_partitions, replication_factor, error) in [
+        (0, 9, ErrorCode::INVALID_PARTITIONS),
+        (0, 0, ErrorCode::INVALID_REPLICATION_FACTOR),
+        (1, 9, ErrorCode::INVALID_REPLICATION_FACTOR),
+    ] {
+        let wrong = CreatableTopic { num_partitions, replication_factor, ..topic("t") };
+        assert_eq!(created(&create(&mut h, 7, vec![wrong]))[0].1, error, "{num_partitions} {replication_factor}");
+    }
+}
+
+#[test]
 fn a_topic_that_is_named_and_given_by_its_id_is_told_with_both_and_stays() {
     let mut h = Harness::new();
     let id = must_create(&mut h, topic("t"));
