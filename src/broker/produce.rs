@@ -205,7 +205,9 @@ impl Broker {
         }
         self.count_produce_errors(&pending, &results);
         let mut results = results.iter();
-        let responses = pending.topics.iter().map(|topic| TopicProduceResponse {
+        // As in Kafka, a topic of which no partition is named is not answered.
+        let topics = pending.topics.iter().filter(|topic| !topic.partitions.is_empty());
+        let responses = topics.map(|topic| TopicProduceResponse {
             name: &topic.name,
             topic_id: topic.id,
             partition_responses: topic.partitions.iter().map(|p| partition_response(p, results.next())).collect(),
@@ -278,7 +280,7 @@ impl Broker {
             }
             Verdict::OutOfOrderSequence => return Err(told_start(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, log)),
             Verdict::InvalidProducerEpoch => return Err(told_start(ErrorCode::INVALID_PRODUCER_EPOCH, log)),
-            Verdict::InvalidTxnState => return Err(ErrorCode::INVALID_TXN_STATE.into()),
+            Verdict::InvalidTxnState => return Err(told_start(ErrorCode::INVALID_TXN_STATE, log)),
         }
         let base_offset = log.next_offset;
         let next_offset = base_offset

@@ -200,15 +200,24 @@ impl Group {
     pub(in super::super) fn leave_classic(
         &mut self,
         env: &mut Env<'_>,
+        lookup: &dyn TopicLookup,
         leaving: &[MemberIdentity<'_>],
     ) -> Vec<ErrorCode> {
         let mut changes = Changes::default();
         let mut results = Vec::with_capacity(leaving.len());
         let mut left = false;
+        // With them the group may become a classic one, so they go last.
+        let mut fenced: Vec<Name> = Vec::new();
         for identity in leaving {
             let result = self.leaving_member(identity);
+            let result =
+                result.and_then(|id| if fenced.contains(&id) { Err(ErrorCode::UNKNOWN_MEMBER_ID) } else { Ok(id) });
             results.push(result.as_ref().err().copied().unwrap_or(ErrorCode::NONE));
             let Ok(id) = result else { continue };
+            if !self.consumer.as_ref().and_then(|group| group.member(&id)).is_some_and(Member::is_classic) {
+                fenced.push(id);
+                continue;
+            }
             self.cancel_member(env, &id);
             if let Some(group) = &mut self.consumer {
                 group.take(&id);
@@ -223,6 +232,9 @@ impl Group {
                 changes.group();
             }
             self.became_smaller(env, &changes);
+        }
+        for id in fenced {
+            self.fence(env, lookup, &id);
         }
         results
     }
