@@ -254,17 +254,17 @@ impl Broker {
             false if row.always_set => Some("-1".to_owned()),
             false => Some(row.value(&Config::default())),
         };
-        let places: [(&dyn Fn(&BrokerConfig) -> Option<String>, i8); 4] = [
-            (&|row| of(&own, row), source::DYNAMIC_BROKER),
-            (&|row| of("", row), source::DYNAMIC_DEFAULT_BROKER),
-            (&from_options, source::STATIC_BROKER),
-            (&default, source::DEFAULT),
+        let from = |source: i8, value: &dyn Fn(&BrokerConfig) -> Option<String>| -> Vec<Synonym> {
+            let alternatives = row.alternatives();
+            alternatives.filter_map(|row| Some(Synonym { name: row.name, value: value(row)?, source })).collect()
+        };
+        let all = [
+            from(source::DYNAMIC_BROKER, &|row| of(&own, row)),
+            from(source::DYNAMIC_DEFAULT_BROKER, &|row| of("", row)),
+            from(source::STATIC_BROKER, &from_options),
+            from(source::DEFAULT, &default),
         ];
-        let all = places.iter().flat_map(|(value, source)| {
-            row.alternatives()
-                .filter_map(move |row| Some(Synonym { name: row.name, value: value(row)?, source: *source }))
-        });
-        all.skip_while(|synonym| synonym.name != row.name).collect()
+        all.into_iter().flatten().skip_while(|synonym| synonym.name != row.name).collect()
     }
 
     pub(in crate::broker) fn list_config_resources(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
