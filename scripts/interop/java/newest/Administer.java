@@ -117,7 +117,7 @@ final class Administer {
             var id = admin.describeTopics(List.of("a-topic")).allTopicNames().get().get("a-topic").topicId();
             return admin.describeTopics(TopicCollection.ofTopicIds(List.of(id))).allTopicIds().get().get(id).name();
         });
-        Out.step("list", () -> lines(() -> admin.listTopics().names().get().stream().filter(n -> n.startsWith("a")).sorted().toList(),
+        Out.step("list", () -> lines(() -> arrives(() -> admin.listTopics().names().get().contains("a-same")), () -> admin.listTopics().names().get().stream().filter(n -> n.startsWith("a")).sorted().toList(),
                 () -> admin.listTopics(new ListTopicsOptions().listInternal(true)).listings().get().stream().filter(t -> t.name().equals("a-topic")).toList()));
         Out.step("create-partitions", () -> lines(() -> admin.createPartitions(Map.of("a-placed", NewPartitions.increaseTo(4, List.of(List.of(1), List.of(1))), "a-topic", NewPartitions.increaseTo(3),
                 "a-defaults", NewPartitions.increaseTo(0), "a-no-such", NewPartitions.increaseTo(3), "a-told", NewPartitions.increaseTo(3, List.of(List.of(1)))), new CreatePartitionsOptions()).values(),
@@ -171,8 +171,10 @@ final class Administer {
         Out.step("topic-configs", () -> described(Type.TOPIC, "a-topic"));
         Out.step("topic-configs-changed", () -> lines(
                 () -> alter(Type.TOPIC, "a-topic", op("cleanup.policy", "compact", AlterConfigOp.OpType.APPEND), op("retention.ms", "", AlterConfigOp.OpType.DELETE), op("segment.bytes", "2097152", AlterConfigOp.OpType.SET)),
+                () -> arrives(() -> described(Type.TOPIC, "a-topic", "segment.bytes").contains("segment.bytes=2097152 DYN")),
                 () -> described(Type.TOPIC, "a-topic", "cleanup.policy", "retention.ms", "segment.bytes"),
                 () -> alter(Type.TOPIC, "a-topic", op("cleanup.policy", "compact", AlterConfigOp.OpType.SUBTRACT)),
+                () -> arrives(() -> described(Type.TOPIC, "a-topic", "cleanup.policy").contains("cleanup.policy=delete DYN")),
                 () -> described(Type.TOPIC, "a-topic", "cleanup.policy"),
                 () -> alter(Type.TOPIC, "a-topic", op("retention.ms", "1", AlterConfigOp.OpType.APPEND)),
                 () -> alter(Type.TOPIC, "a-topic", op("retention.ms", "x", AlterConfigOp.OpType.SET)),
@@ -220,6 +222,7 @@ final class Administer {
                 () -> admin.listConfigResources(Set.of(Type.BROKER, Type.BROKER_LOGGER), new ListConfigResourcesOptions()).all(),
                 () -> admin.listConfigResources().all().get().stream().map(r -> r.type().toString()).distinct().sorted().toList(), () -> admin.listClientMetricsResources().all(),
                 () -> alter(Type.CLIENT_METRICS, "a-metrics", op("interval.ms", "", AlterConfigOp.OpType.DELETE), op("metrics", "", AlterConfigOp.OpType.DELETE), op("match", "", AlterConfigOp.OpType.DELETE)),
+                () -> arrives(() -> admin.listConfigResources(Set.of(Type.CLIENT_METRICS), new ListConfigResourcesOptions()).all().get().isEmpty()),
                 () -> admin.listConfigResources(Set.of(Type.CLIENT_METRICS), new ListConfigResourcesOptions()).all(),
                 () -> admin.listConfigResources(Set.of(Type.UNKNOWN), new ListConfigResourcesOptions()).all()));
         Out.step("loggers", () -> lines(() -> admin.describeConfigs(List.of(new ConfigResource(Type.BROKER_LOGGER, "1"))).all().get().values().stream().map(c -> c.get("root") != null).toList(),
