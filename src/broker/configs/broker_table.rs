@@ -459,6 +459,7 @@ mod tests {
                 // What cannot be honoured cannot be a default either.
                 (_, "log.local.retention.bytes" | "log.local.retention.ms" | "compression.type") => "-2",
                 (Kind::Choice(names) | Kind::List(names), _) => names[names.len().min(2) - 1],
+                (_, "log.cleaner.dedupe.buffer.size") => "54321000",
                 (Kind::Bool, _) => "true",
                 (Kind::Double { .. }, _) => "0.75",
                 (Kind::GzipLevel, _) | (Kind::Int { max: 17 | 22, .. }, _) => "7",
