@@ -41,7 +41,11 @@ impl World {
         }
         let mut acts_at = vec![Some(clock.now().mono_us); clients.len()];
         acts_at[CHECKER] = None;
-        let model = Model::new(scenario.excuses, scenario.file_metadata);
+        let session_us = scenario.group_session_ms as u64 * 1000;
+        let mut model = Model::new(scenario.excuses, scenario.file_metadata);
+        model.consumers.session_us = session_us;
+        model.shares.lock_us = scenario.lock_ms as u64 * 1000;
+        model.shares.deliveries_max = scenario.deliveries_max as i16;
         World {
             rng,
             clock,

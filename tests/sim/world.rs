@@ -229,6 +229,7 @@ impl World {
             }
             let Some(sent) = conn.arrived.pop_front() else { continue };
             let (answered, frame, correlation) = (sent.is_answered(), sent.frame.clone(), sent.correlation);
+            self.model.turn_of(conn.client, now.mono_us);
             let call = self.model.handed_in(sent.correlation, sent.version, sent.ask);
             let line = self.trace.is_some().then(|| format!("{id:?} asks {correlation}: {call:?}"));
             if answered {
@@ -279,6 +280,7 @@ impl World {
             Err(why) => return Err(format!("a response that cannot be sent: {why}")),
         };
         let answer = call.ask.answer(&bytes, call.correlation, call.version)?;
+        self.model.turn_of(call.client, self.clock.now().mono_us);
         self.model
             .answered(&call, &answer)
             .map_err(|why| format!("{why}\n  asked:  {call:?}\n  answer: {answer:?}"))?;
@@ -411,6 +413,7 @@ impl World {
         }
         self.note(|| format!("{id:?} of client {client} is gone"));
         self.clients[client].disconnected();
+        self.model.shares.disconnected(client);
         let delay = self.rng.range(100, 20_000);
         self.act_after(client, delay);
     }

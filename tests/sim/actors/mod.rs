@@ -3,9 +3,13 @@
 mod admin;
 mod checker;
 mod consumer;
+mod group_member;
+mod group_watch;
 mod member;
 mod offsets;
 mod producer;
+mod share_member;
+mod share_watch;
 mod txn_producer;
 mod txn_reader;
 
@@ -18,9 +22,13 @@ use super::rng::Rng;
 pub use admin::Admin;
 pub use checker::Checker;
 pub use consumer::Consumer;
+pub use group_member::{GroupMember, Manners};
+pub use group_watch::GroupWatch;
 pub use member::Member;
 pub use offsets::Offsets;
 pub use producer::Producer;
+pub use share_member::ShareMember;
+pub use share_watch::ShareWatch;
 pub use txn_producer::TxnProducer;
 pub use txn_reader::TxnReader;
 

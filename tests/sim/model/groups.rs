@@ -9,6 +9,7 @@ use kafka_protocol::messages::{
     OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, SyncGroupRequest, SyncGroupResponse,
 };
 
+use super::consumers::{self, FENCED_INSTANCE_ID, GROUP_ID_NOT_FOUND, STALE_MEMBER_EPOCH};
 use super::register::Register;
 use super::{hold, Call, Verdict, NONE};
 
@@ -16,6 +17,9 @@ const ILLEGAL_GENERATION: i16 = 22;
 const UNKNOWN_MEMBER_ID: i16 = 25;
 const REBALANCE_IN_PROGRESS: i16 = 27;
 const MEMBER_ID_REQUIRED: i16 = 79;
+
+/// What else a commit is refused with in groups of the consumer protocol.
+const FENCED: [i16; 3] = [FENCED_INSTANCE_ID, GROUP_ID_NOT_FOUND, STALE_MEMBER_EPOCH];
 
 /// Offset and metadata.
 type Committed = Option<(i64, String)>;
@@ -119,7 +123,8 @@ impl Groups {
             let code = codes.remove(&(key.1.clone(), key.2)).ok_or("a commit without an answer")?;
             let register = self.offsets.entry(key.clone()).or_insert_with(|| Register::new(None));
             if code != NONE {
-                let fenced = matches!(code, ILLEGAL_GENERATION | UNKNOWN_MEMBER_ID | REBALANCE_IN_PROGRESS);
+                let fenced = matches!(code, ILLEGAL_GENERATION | UNKNOWN_MEMBER_ID | REBALANCE_IN_PROGRESS)
+                    || consumers::is_followed(&key.0) && FENCED.contains(&code);
                 hold!(fenced && !request.member_id.is_empty(), "commit for {key:?} refused with {code}");
                 register.refused(call);
                 continue;
