@@ -10,7 +10,7 @@ use chronik::wal::settings::{Entropy, FsyncMode, LogOptions, MetadataStore};
 
 use super::actors::{
     Actor, Admin, Checker, Consumer, GroupMember, GroupWatch, Manners, Member, Offsets, Producer, ShareMember,
-    ShareWatch, TxnProducer, TxnReader,
+    ShareWatch, Stray, TxnProducer, TxnReader,
 };
 use super::disk::{Faults, Op};
 use super::model::Excuses;
@@ -32,6 +32,8 @@ pub struct Scenario {
     pub events: u64,
     /// Mean number of events between misfortunes.
     pub misfortune_events: u64,
+    /// Which kinds of misfortune there are, a bit for each.
+    pub misfortunes: u64,
     pub disk_errors: bool,
     pub full_disk: bool,
     pub clock_jumps: bool,
@@ -56,6 +58,8 @@ pub struct Scenario {
     /// Members of a share group, how long they may keep a record, and how often one is handed out.
     pub sharers: u64,
     pub lock_ms: i64,
+    /// Clients that use everything badly.
+    pub strays: u64,
     pub deliveries_max: i64,
 }
 
@@ -99,8 +103,10 @@ impl Scenario {
             txn_producers: rng.below(5),
             group_members: if rng.chance(60) { rng.range(1, 5) } else { 0 },
             manners: Manners { migrate: rng.chance(40), patterns: rng.chance(40), vanish: rng.chance(60) },
-            group_session_ms: *rng.pick(&[1000, 3000, 45_000]).unwrap_or(&3000),
+            group_session_ms: *rng.pick(&[1000, 3000, 8000]).unwrap_or(&3000),
             assignment_interval_ms: *rng.pick(&[0, 100, 1000]).unwrap_or(&0),
+            misfortunes: if rng.chance(30) { u64::MAX } else { rng.next_u64() | rng.next_u64() },
+            strays: if rng.chance(40) { rng.range(1, 2) } else { 0 },
             sharers: if rng.chance(50) { rng.range(1, 4) } else { 0 },
             lock_ms: *rng.pick(&[300, 1500, 5000]).unwrap_or(&1500),
             deliveries_max: *rng.pick(&[2, 3, 5, 10]).unwrap_or(&5),
@@ -156,6 +162,9 @@ impl Scenario {
         for n in 0..self.sharers {
             clients.push(Box::new(ShareMember::new("share-0".to_string(), n, self.manners.vanish)));
         }
+        for n in 0..self.strays {
+            clients.push(Box::new(Stray::new(groups[2 + n as usize % 2].clone())));
+        }
         if self.sharers > 0 {
             clients.push(Box::new(ShareWatch::new("share-0".to_string())));
         }
@@ -173,12 +182,15 @@ impl Scenario {
             log_segment_bytes: self.segment_bytes,
             share: ShareConfig {
                 session_timeout_ms: self.group_session_ms,
+                min_session_timeout_ms: 1,
+                min_record_lock_duration_ms: 1,
                 assignment_interval_ms: self.assignment_interval_ms,
                 record_lock_duration_ms: self.lock_ms,
                 delivery_count_limit: self.deliveries_max,
                 ..ShareConfig::default()
             },
             group_consumer_session_timeout_ms: self.group_session_ms,
+            group_consumer_min_session_timeout_ms: 1,
             group_consumer_assignment_interval_ms: self.assignment_interval_ms,
             ..Config::default()
         };

@@ -135,13 +135,13 @@ impl GroupMember {
         if classic {
             return self.join_classic(turn);
         }
-        let version = turn.rng.range(0, 1) as i16;
+        let version = if self.pattern.is_some() { 1 } else { turn.rng.range(0, 1) as i16 };
         if self.id.is_empty() && version == 1 {
             self.names += 1;
             self.id = format!("member-{}-{}", self.number, self.names);
         }
         let request = self.heartbeat(turn, true);
-        self.ask(turn, version, Ask::ConsumerGroupHeartbeat(request));
+        self.send(turn, version, request);
     }
 
     /// `all`: with everything that there is to say.
@@ -175,9 +175,13 @@ impl GroupMember {
         } else if turn.rng.one_in(10) {
             request.topic_partitions = Some(said(&self.owned));
         }
-        // The other version has no expressions.
         let version = if self.pattern.is_some() { 1 } else { turn.rng.range(0, 1) as i16 };
+        self.send(turn, version, request);
+    }
+
+    fn send(&mut self, turn: &mut Turn<'_>, version: i16, mut request: ConsumerGroupHeartbeatRequest) {
         if version == 0 {
+            // It has no expressions.
             request.subscribed_topic_regex = None;
         }
         self.ask(turn, version, Ask::ConsumerGroupHeartbeat(request));

@@ -10,6 +10,7 @@ mod offsets;
 mod producer;
 mod share_member;
 mod share_watch;
+mod stray;
 mod txn_producer;
 mod txn_reader;
 
@@ -29,6 +30,7 @@ pub use offsets::Offsets;
 pub use producer::Producer;
 pub use share_member::ShareMember;
 pub use share_watch::ShareWatch;
+pub use stray::{Stray, NOWHERE};
 pub use txn_producer::TxnProducer;
 pub use txn_reader::TxnReader;
 

@@ -13,6 +13,7 @@ use kafka_protocol::messages::{
 use super::super::model::shares::*;
 use super::super::model::NONE;
 use super::super::proto::{foreign_id, text, topic_name, Answer, Ask};
+use super::super::renew;
 use super::{Actor, Turn};
 
 /// Records that the member was given.
@@ -26,6 +27,11 @@ struct Range {
 
 /// What it says of a range, one for all or one for each.
 type Saying = (Range, Vec<i8>);
+
+/// Whether the second of two ranges in order begins within the first.
+fn overlap(a: &Range, b: &Range) -> bool {
+    (a.topic, a.partition) == (b.topic, b.partition) && b.first <= a.last
+}
 
 /// A member.
 #[derive(Debug)]
@@ -141,7 +147,7 @@ impl ShareMember {
         }
         // In order, and nothing twice.
         said.sort_by_key(|(range, _)| (range.topic, range.partition, range.first));
-        said.dedup_by(|b, a| (a.0.topic, a.0.partition) == (b.0.topic, b.0.partition) && b.0.first <= a.0.last);
+        said.dedup_by(|b, a| overlap(&a.0, &b.0));
         said
     }
 
@@ -186,7 +192,14 @@ impl ShareMember {
     }
 
     fn acknowledge(&mut self, turn: &mut Turn<'_>, closes: bool) {
-        let sayings = self.sayings(turn);
+        let renews = !closes && turn.rng.one_in(3);
+        let mut sayings = self.sayings(turn);
+        if renews {
+            // What it would keep without a word it asks to keep for longer.
+            sayings.extend(self.held.iter().map(|range| (*range, vec![RENEW])));
+            sayings.sort_by_key(|(range, _)| (range.topic, range.partition, range.first));
+            sayings.dedup_by(|b, a| overlap(&a.0, &b.0));
+        }
         let mut topics: Vec<AcknowledgeTopic> = Vec::new();
         for (range, kinds) in sayings {
             let batch = kafka_protocol::messages::share_acknowledge_request::AcknowledgementBatch::default()
@@ -212,7 +225,8 @@ impl ShareMember {
             .with_member_id(Some(text(&self.id)))
             .with_share_session_epoch(if closes { -1 } else { self.session })
             .with_topics(topics);
-        self.ask(turn, Ask::ShareAcknowledge(request));
+        let version = if renews { renew::VERSION } else { 1 };
+        self.asked = Some(turn.send(version, Ask::ShareAcknowledge(request)));
     }
 
     fn fetched(&mut self, response: &ShareFetchResponse) {

@@ -51,6 +51,8 @@ struct Hold {
     start: u64,
     end: u64,
     start_us: u64,
+    /// Once it has ended: until when the session lasted in which it was held.
+    until_us: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -87,7 +89,8 @@ impl Member {
     /// Gives up what is not in `kept`.
     fn give_up(&mut self, order: u64, kept: &BTreeSet<(Uuid, i32)>) {
         let given = self.holds.iter_mut().filter(|(id, hold)| !kept.contains(id) && hold.end == u64::MAX);
-        given.for_each(|(_, hold)| hold.end = order);
+        let until_us = Some(self.until_us);
+        given.for_each(|(_, hold)| (hold.end, hold.until_us) = (order, until_us));
     }
 
     fn asks(&mut self, order: u64) {
@@ -135,7 +138,7 @@ impl Group {
     /// A member was given partitions: it holds them from now on, and nobody else may.
     fn given(&mut self, call: &Call, orders: u64, id: &str, given: &BTreeSet<(Uuid, i32)>) -> Verdict {
         let start = if self.patterns { orders } else { call.order };
-        let new = Hold { start, end: u64::MAX, start_us: call.at_us };
+        let new = Hold { start, end: u64::MAX, start_us: call.at_us, until_us: None };
         let Some(member) = self.members.get_mut(id) else { return Ok(()) };
         if member.joined.max(member.leaving) > call.order || !member.patient {
             return Ok(());
@@ -150,8 +153,9 @@ impl Group {
         for (other, theirs) in self.members.iter().filter(|(other, _)| *other != id) {
             for (partition, hold) in theirs.holds.iter().filter(|(partition, _)| given.contains(partition)) {
                 let own = self.members.get(id).and_then(|member| member.holds.get(partition)).unwrap_or(&new);
+                let theirs_us = hold.until_us.unwrap_or(theirs.until_us);
                 let (first, until, second) =
-                    if hold.start < own.start { (hold, theirs.until_us, own) } else { (own, until_us, hold) };
+                    if hold.start < own.start { (hold, theirs_us, own) } else { (own, until_us, hold) };
                 let both = second.start < first.end && second.start_us < until;
                 hold!(!both, "{partition:?} was given to {id} while {other} had it: {own:?}, {hold:?}");
             }
@@ -166,6 +170,8 @@ pub struct Consumers {
     groups: BTreeMap<String, Group>,
     /// `group.consumer.session.timeout.ms`, in µs.
     pub session_us: u64,
+    /// Partitions that members were given; so that a run in which none is does not count.
+    pub given: u64,
 }
 
 impl Consumers {
@@ -266,7 +272,9 @@ impl Model {
                 }
                 Some(self.may_refuse_classic("heartbeat", response.error_code))
             }
-            (Ask::LeaveGroup(request), Answer::LeaveGroup(_)) if is_followed(&request.group_id) => Some(Ok(())),
+            (Ask::LeaveGroup(_), Answer::LeaveGroup(response)) => {
+                Some(self.may_refuse_classic("leave", response.error_code))
+            }
             _ => None,
         }
     }
@@ -337,7 +345,10 @@ impl Model {
         let Some(assignment) = &response.assignment else { return Ok(()) };
         let topics = assignment.topic_partitions.iter();
         let parts = topics.flat_map(|t| t.partitions.iter().map(|p| (Uuid(*t.topic_id.as_bytes()), *p)));
-        group.given(call, orders, &id, &parts.collect())
+        let parts: BTreeSet<_> = parts.collect();
+        let verdict = group.given(call, orders, &id, &parts);
+        self.consumers.given += parts.len() as u64;
+        verdict
     }
 
     fn check_beat_refused(&mut self, call: &Call, request: &ConsumerGroupHeartbeatRequest, code: i16) -> Verdict {
@@ -456,7 +467,8 @@ impl Model {
                 let stale = known.is_some_and(|member| member.epoch > epoch && member.known_at < call.order);
                 let held = |hold: &Hold| (hold.start..hold.end).contains(&call.order);
                 let owner = group.members.iter().find(|(other, member)| {
-                    *other != id && call.at_us < member.until_us && member.holds.get(&partition).is_some_and(held)
+                    let hold = member.holds.get(&partition).filter(|hold| held(hold));
+                    *other != id && hold.is_some_and(|hold| call.at_us < hold.until_us.unwrap_or(member.until_us))
                 });
                 let owner = owner.map(|(owner, _)| owner).filter(|_| stale && epoch >= 0);
                 hold!(owner.is_none(), "{name}: {id} of old epoch {epoch} committed for {partition:?} of {owner:?}");

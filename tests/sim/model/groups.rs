@@ -9,9 +9,10 @@ use kafka_protocol::messages::{
     OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, SyncGroupRequest, SyncGroupResponse,
 };
 
+use super::super::actors::NOWHERE;
 use super::consumers::{self, FENCED_INSTANCE_ID, GROUP_ID_NOT_FOUND, STALE_MEMBER_EPOCH};
 use super::register::Register;
-use super::{hold, Call, Verdict, NONE};
+use super::{hold, Call, Verdict, NONE, UNKNOWN_TOPIC_OR_PARTITION};
 
 const ILLEGAL_GENERATION: i16 = 22;
 const UNKNOWN_MEMBER_ID: i16 = 25;
@@ -33,6 +34,8 @@ pub struct Groups {
     groups: BTreeMap<String, Membership>,
     /// What each request to end a transaction commits, by the request's order.
     of_txn: BTreeMap<u64, Vec<(String, String, i32)>>,
+    /// Groups from which members vanish: they rebalance without anybody joining or leaving.
+    restless: BTreeSet<String>,
 }
 
 /// One group's members.
@@ -125,7 +128,11 @@ impl Groups {
             if code != NONE {
                 let fenced = matches!(code, ILLEGAL_GENERATION | UNKNOWN_MEMBER_ID | REBALANCE_IN_PROGRESS)
                     || consumers::is_followed(&key.0) && FENCED.contains(&code);
-                hold!(fenced && !request.member_id.is_empty(), "commit for {key:?} refused with {code}");
+                let fenced = fenced || code == UNKNOWN_TOPIC_OR_PARTITION && key.1 == NOWHERE;
+                hold!(
+                    fenced && (key.1 == NOWHERE || !request.member_id.is_empty()),
+                    "commit for {key:?} refused with {code}"
+                );
                 register.refused(call);
                 continue;
             }
@@ -176,6 +183,11 @@ impl Groups {
             register.seen(call, now, &value).map_err(|e| format!("offset of {key:?} went back: {e}"))?;
         }
         Ok(())
+    }
+
+    /// Somebody is about to join the group who will vanish.
+    pub fn is_restless(&mut self, group: &str) {
+        self.restless.insert(group.to_string());
     }
 
     pub fn join_handed_in(&mut self, request: &JoinGroupRequest) {
@@ -257,11 +269,12 @@ impl Groups {
 
     pub fn check_heartbeat(&mut self, request: &HeartbeatRequest, response: &HeartbeatResponse) -> Verdict {
         let name = request.group_id.as_str();
+        let restless = self.restless.contains(name);
         let group = self.groups.entry(name.to_string()).or_default();
         let current = request.generation_id == group.generation && group.synced.contains(request.member_id.as_str());
         let code = response.error_code;
         hold!(
-            code == NONE || !current || group.disturbed,
+            code == NONE || !current || group.disturbed || restless,
             "{name}: {} was thrown out of generation {} ({code}) though nobody joined or left",
             request.member_id.as_str(),
             group.generation

@@ -107,6 +107,8 @@ pub struct Model {
     client: usize,
     pub now_us: u64,
     names: BTreeMap<Uuid, String>,
+    /// Ids of topics that were deleted, each with how many requests had been handed in when that was answered.
+    dead: BTreeMap<Uuid, u64>,
     sent: BTreeMap<u64, Sent>,
     /// The last group whose completion the broker was told of.
     durable: GroupSeq,
@@ -308,7 +310,8 @@ impl Model {
             hold!(part.base_offset == -1, "error {} with offset {}", part.error_code, part.base_offset);
             let full = part.error_code == KAFKA_STORAGE_ERROR && self.excuses.disk_full;
             let follows_full = part.error_code == OUT_OF_ORDER_SEQUENCE && self.excuses.disk_full;
-            let gone = part.error_code == UNKNOWN_TOPIC_OR_PARTITION && self.may_be_unknown(call, &topic, partition);
+            let unknown = [UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID].contains(&part.error_code);
+            let gone = unknown && self.may_be_unknown(call, &topic, partition);
             if request.transactional_id.is_some() {
                 self.may_refuse("a batch of a transaction", part.error_code)?;
                 continue;
@@ -341,6 +344,11 @@ impl Model {
             let named = self.names.get(&id.topic).is_none_or(|name| name == topic);
             (named && id.partition == partition).then_some(log)
         })
+    }
+
+    /// Whether a topic with this id was deleted.
+    pub fn is_dead(&self, id: Uuid) -> bool {
+        self.dead.contains_key(&id)
     }
 
     pub fn durable(&self) -> GroupSeq {

@@ -29,6 +29,7 @@ pub const INVALID_SHARE_SESSION_EPOCH: i16 = 123;
 pub const ACCEPT: i8 = 1;
 pub const RELEASE: i8 = 2;
 pub const REJECT: i8 = 3;
+pub const RENEW: i8 = 4;
 
 /// States of records as brokers keep them.
 const AVAILABLE: i8 = 0;
@@ -38,9 +39,8 @@ const AVAILABLE: i8 = 0;
 struct Held {
     client: usize,
     member: String,
-    /// When it was asked for and told of, monotonic µs, and how many requests had been handed in by then.
+    /// When it was asked for, monotonic µs, and how many requests had been handed in when it was told.
     asked_us: u64,
-    told_us: u64,
     told_at: u64,
 }
 
@@ -157,6 +157,9 @@ impl Shares {
             for offset in one.first..=one.last {
                 let kind = one.kind(offset);
                 let record = part.records.entry(offset).or_default();
+                if kind == RENEW {
+                    continue;
+                }
                 record.may_be_done |= kind != RELEASE || record.count >= self.deliveries_max;
                 record.held.take_if(|held| *held.member == **member);
             }
@@ -182,9 +185,13 @@ impl Shares {
             hold!(!said.foreign, "{name}: {said:?} was taken from somebody who had not acquired it");
             for offset in said.first..=said.last {
                 let record = part.records.entry(offset).or_default();
-                if said.kind(offset) != RELEASE {
-                    record.done_at.get_or_insert(orders);
-                    self.accepted += 1;
+                match (said.kind(offset), &mut record.held) {
+                    (ACCEPT | REJECT, _) => {
+                        record.done_at.get_or_insert(orders);
+                        self.accepted += 1;
+                    }
+                    (RENEW, Some(held)) if held.told_at < call.order => held.asked_us = held.asked_us.max(call.at_us),
+                    _ => {}
                 }
             }
         }
@@ -363,7 +370,6 @@ impl Model {
                     client: call.client,
                     member: who.1.to_string(),
                     asked_us: call.at_us,
-                    told_us: now_us,
                     told_at: orders,
                 });
             }
