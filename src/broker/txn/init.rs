@@ -54,6 +54,13 @@ impl ProducerIds {
         }
     }
 
+    /// Somebody has this id, so it is not handed out again: with metadata in files, a crash may have taken the reservation
+    /// and left a transactional id with an id out of it.
+    pub fn is_taken(&mut self, producer_id: i64) {
+        self.next = self.next.max(producer_id.saturating_add(1));
+        self.end = self.end.max(self.next);
+    }
+
     /// Whether the next id begins a new block, which is reserved in the log.
     fn needs_block(&self) -> bool {
         self.next >= self.end
