@@ -242,29 +242,26 @@ impl Broker {
     /// it, as in Kafka only where it has a value itself.
     fn broker_synonyms(&self, row: &'static BrokerConfig) -> Vec<Synonym> {
         let own = self.settings.config.node_id.to_string();
-        let of = |resource: &str, row: &BrokerConfig| self.broker_configs.of(resource).get(row.name).cloned();
-        // The others are this one in another unit: they were not set.
-        let from_options = |of: &BrokerConfig| {
-            let value = of.value(self.broker_configs.options());
-            let set = of.always_set || value != of.value(&Config::default());
-            Some(value).filter(|_| set && of.name == row.name)
+        let changed = |resource: &str, row: &BrokerConfig| self.broker_configs.of(resource).get(row.name).cloned();
+        let value = |of: &BrokerConfig, source: i8| match source {
+            source::DYNAMIC_BROKER => changed(&own, of),
+            source::DYNAMIC_DEFAULT_BROKER => changed("", of),
+            source::STATIC_BROKER => {
+                // The others are this one in another unit: they were not set.
+                let value = of.value(self.broker_configs.options());
+                let set = of.always_set || value != of.value(&Config::default());
+                Some(value).filter(|_| set && of.name == row.name)
+            }
+            _ if of.null_by_default => None,
+            _ if of.always_set => Some("-1".to_owned()),
+            _ => Some(of.value(&Config::default())),
         };
-        let default = |row: &BrokerConfig| match row.null_by_default {
-            true => None,
-            false if row.always_set => Some("-1".to_owned()),
-            false => Some(row.value(&Config::default())),
-        };
-        let from = |source: i8, value: &dyn Fn(&BrokerConfig) -> Option<String>| -> Vec<Synonym> {
-            let alternatives = row.alternatives();
-            alternatives.filter_map(|row| Some(Synonym { name: row.name, value: value(row)?, source })).collect()
-        };
-        let all = [
-            from(source::DYNAMIC_BROKER, &|row| of(&own, row)),
-            from(source::DYNAMIC_DEFAULT_BROKER, &|row| of("", row)),
-            from(source::STATIC_BROKER, &from_options),
-            from(source::DEFAULT, &default),
-        ];
-        all.into_iter().flatten().skip_while(|synonym| synonym.name != row.name).collect()
+        let value = &value;
+        let sources = [source::DYNAMIC_BROKER, source::DYNAMIC_DEFAULT_BROKER, source::STATIC_BROKER, source::DEFAULT];
+        let all = sources.into_iter().flat_map(|source| {
+            row.alternatives().filter_map(move |of| Some(Synonym { name: of.name, value: value(of, source)?, source }))
+        });
+        all.skip_while(|synonym| synonym.name != row.name).collect()
     }
 
     pub(in crate::broker) fn list_config_resources(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
