@@ -366,7 +366,7 @@ impl Actor for GroupMember {
         let strays = self.asked.is_none() && self.phase == Phase::Inside && !closing && self.strays(turn);
         if self.asked.is_none() && !strays {
             match self.phase {
-                Phase::Outside if closing && !(self.classic && !self.id.is_empty()) => {}
+                Phase::Outside if closing && (!self.classic || self.id.is_empty()) => {}
                 Phase::Outside if self.classic && !self.id.is_empty() => self.join_classic(turn),
                 Phase::Outside => self.join(turn),
                 Phase::Joined => self.sync(turn),
