@@ -38,6 +38,13 @@ pub const SCAN_BYTES: usize = 1 << 20;
 
 const _: () = assert!(SEGMENT_BYTES_DEFAULT >= 16 * GROUP_BYTES_MAX as u64);
 
+/// Index pages of a segment, and bytes of their directory, that are looked at; more can't be sound.
+pub const SEGMENT_PAGES_MAX: u64 = 1 << 20;
+pub const SEGMENT_DIRECTORY_BYTES_MAX: usize = 64 << 20;
+
+/// Times that a copy of a data directory in use is begun anew because files went away meanwhile.
+pub const FREEZE_ROUNDS_MAX: u32 = 16;
+
 /// Groups that may wait for the wal thread.
 pub const WAL_MAILBOX_GROUPS: usize = 4;
 
@@ -230,3 +237,22 @@ pub const SCRAM_BYTES_MAX: usize = 4096;
 
 /// Partitions of all topics that one CreateTopics request may make (Kafka's); POLICY_VIOLATION beyond it.
 pub const CREATED_PARTITIONS_MAX: usize = 10_000;
+
+/// Bytes of a backup's object that are fetched, read or written at once.
+pub const BACKUP_PIECE_BYTES: usize = 4 << 20;
+
+/// Bytes of a backup's manifest: some hundred thousand segments and topics.
+pub const BACKUP_MANIFEST_BYTES_MAX: usize = 64 << 20;
+
+/// Damages that one verification tells of; it goes on counting beyond.
+pub const BACKUP_FAULTS_MAX: usize = 1000;
+
+/// How long, in ms, the word of one who makes a backup or sweeps counts after it was last renewed, and how often it is
+/// renewed. Who could not renew it for half that time gives up.
+pub const BACKUP_LEASE_MS: i64 = 60 * 60 * 1000;
+pub const BACKUP_RENEWAL_MS: u64 = 5 * 60 * 1000;
+
+const _: () = assert!(4 * BACKUP_RENEWAL_MS as i64 <= BACKUP_LEASE_MS && BACKUP_PIECE_BYTES >= SCAN_BYTES);
+
+/// How long the server waits after a backup that failed, in ms; doubled each time, up to the interval.
+pub const BACKUP_RETRY_MS: i64 = 60_000;

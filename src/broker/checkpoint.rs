@@ -135,21 +135,26 @@ impl Broker {
     /// The bytes of a checkpoint of the state as it is now.
     pub fn snapshot(&self, with_metadata: bool) -> Vec<u8> {
         let entries = if with_metadata { self.meta_snapshot() } else { Vec::new() };
-        let living = entries.iter().filter_map(|entry| {
-            Some(EntryState {
-                table: entry.table as i8,
-                scope: &entry.scope,
-                key: &entry.key,
-                value: entry.value.as_deref()?,
-            })
-        });
         let logs = self.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| &partition.log);
-        let checkpoint = Checkpoint { entries: living.collect(), partitions: logs.map(partition_state).collect() };
-        let mut writer = Writer::new(VERSION, true);
-        writer.i16(VERSION);
-        checkpoint.write(&mut writer);
-        writer.into_encoded().bytes
+        encode(&entries, logs)
     }
+}
+
+/// The bytes of a checkpoint.
+pub(super) fn encode<'a>(entries: &[MetaEntry], logs: impl Iterator<Item = &'a PartitionLog>) -> Vec<u8> {
+    let living = entries.iter().filter_map(|entry| {
+        Some(EntryState {
+            table: entry.table as i8,
+            scope: &entry.scope,
+            key: &entry.key,
+            value: entry.value.as_deref()?,
+        })
+    });
+    let checkpoint = Checkpoint { entries: living.collect(), partitions: logs.map(partition_state).collect() };
+    let mut writer = Writer::new(VERSION, true);
+    writer.i16(VERSION);
+    checkpoint.write(&mut writer);
+    writer.into_encoded().bytes
 }
 
 fn partition_state(log: &PartitionLog) -> PartitionState {

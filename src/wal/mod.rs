@@ -4,6 +4,7 @@
 
 mod ballast;
 mod batch_cursor;
+pub mod check;
 pub mod checkpoint;
 pub mod convert;
 mod encode;
@@ -11,6 +12,7 @@ mod error;
 pub mod files;
 mod footer;
 pub mod format;
+pub mod frozen;
 pub mod marker;
 pub mod pool;
 pub mod read_cache;
