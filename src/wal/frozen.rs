@@ -28,6 +28,9 @@ use crate::sys::disk::{Disk, DiskFile, OpenMode, BLOCK_BYTES};
 /// The folder of the second names. What is in it belongs to nobody when no copy is being made.
 pub const DIR: &str = "frozen";
 
+/// In that folder: locked by whoever makes a copy.
+pub const LOCK: &str = "lock";
+
 /// Folders of segment files. All that lies there under a segment's name belongs to the picture.
 const SEGMENT_DIRS: &[&str] = &[segment::DIR];
 
@@ -126,7 +129,7 @@ pub fn clear(disk: &dyn Disk) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other?,
     };
-    for (name, _) in files.iter().filter(|(name, _)| name != crate::sys::lock::LOCK_FILE) {
+    for (name, _) in files.iter().filter(|(name, _)| name != LOCK) {
         match disk.remove(&format!("{DIR}/{name}")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
