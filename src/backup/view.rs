@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::manifest::{Manifest, Object};
 use crate::limits;
-use crate::store::{get_bytes, ObjectStore};
+use crate::store::{self, get_bytes, ObjectStore};
 use crate::sys::disk::{Disk, DiskFile, OpenMode};
 use crate::wal::frozen::Frozen;
 use crate::wal::marker::{self, Marker};
@@ -198,6 +198,8 @@ pub struct ObjectFile {
     key: String,
     bytes: u64,
     piece: Mutex<Piece>,
+    /// What the store said when it last failed.
+    fault: Mutex<Option<store::Kind>>,
 }
 
 /// What was fetched last.
@@ -219,7 +221,12 @@ impl fmt::Debug for ObjectFile {
 impl ObjectFile {
     pub fn new(store: &Arc<dyn ObjectStore>, object: &Object) -> ObjectFile {
         let (store, key) = (Arc::clone(store), object.key.clone());
-        ObjectFile { store, key, bytes: object.bytes, piece: Mutex::default() }
+        ObjectFile { store, key, bytes: object.bytes, piece: Mutex::default(), fault: Mutex::default() }
+    }
+
+    /// What the store said when it last failed; none when what came was not what was expected.
+    pub fn fault(&self) -> Option<store::Kind> {
+        self.fault.lock().clone()
     }
 
     /// CRC-32C of the whole object; fetches what was not fetched yet.
@@ -236,7 +243,10 @@ impl ObjectFile {
         let end = self.bytes.min(position.saturating_add(limits::BACKUP_PIECE_BYTES as u64));
         let want = usize::try_from(end - position).unwrap_or(usize::MAX);
         let got = get_bytes(&*self.store, &self.key, Some(position..end), limits::BACKUP_PIECE_BYTES);
-        let (bytes, info) = got.map_err(|error| io::Error::other(error.sentence))?;
+        let (bytes, info) = got.map_err(|error| {
+            *self.fault.lock() = Some(error.kind);
+            io::Error::other(error.sentence)
+        })?;
         if info.size != self.bytes || bytes.len() != want {
             let what = format!("object {} has {} bytes instead of {}", self.key, info.size, self.bytes);
             return Err(io::Error::new(ErrorKind::UnexpectedEof, what));
