@@ -15,6 +15,7 @@ use chronik::config::Config;
 use chronik::metrics::Metrics;
 use chronik::sys::aligned::AlignedBuf;
 use chronik::sys::disk::{DiskFile, BLOCK_BYTES};
+use chronik::wal::checkpoint::Floor;
 use chronik::wal::{
     BatchPlace, Group, GroupSeq, LogPosition, MetaEntry, PartitionId, Place, PlannedRun, ReadDone, ReadFound, ReadJob,
     ReadKind, RunRef, SegmentHandle, SegmentId, Splice, Written,
@@ -73,7 +74,7 @@ impl Harness {
         };
         let now = Now { mono_us: 1_000_000, wall_ms: 1_700_000_000_000 };
         let log = MemLog::default();
-        let state = log.state(1, 0, true);
+        let state = log.state(1, Floor::default(), true);
         let broker = Recovering::new(settings.clone()).finish(now, state).unwrap();
         let (apis, answers, closed, removed) = Default::default();
         Harness {
@@ -128,7 +129,7 @@ impl Harness {
             }
         }
         let next_seq = self.log.groups.last_key_value().map_or(seq, |(seq, _)| *seq) + 1;
-        let state = self.log.state(next_seq, position.segment, false);
+        let state = self.log.state(next_seq, Floor { segment: position.segment, seq }, false);
         self.broker = recovering.finish(self.now, state).unwrap();
         self.answers.clear();
         self.apis.clear();
@@ -239,11 +240,13 @@ impl Harness {
                 }
                 Effect::Work(job) => self.broker.work_done(self.now, work::run(job)),
                 Effect::Checkpoint(job) => {
-                    let done = CheckpointDone { seq: job.seq, result: Ok(job.position.segment) };
+                    let done = CheckpointDone { seq: job.seq, result: Ok(Floor { segment: job.position.segment, seq: job.seq }) };
                     self.checkpoint = Some((job.seq, job.position, job.bytes));
                     self.broker.checkpoint_done(self.now, done);
                 }
                 Effect::LogLevel(_) => {}
+                // There are no files to make packs of; the job stays under way.
+                Effect::Tidy(_) => {}
                 Effect::Remove(segment) => self.removed.push(segment),
             }
         }
@@ -289,9 +292,9 @@ pub struct WrittenGroup {
 impl Default for MemLog {
     fn default() -> MemLog {
         MemLog {
-            files: BTreeMap::from([(1, Arc::default())]),
+            files: BTreeMap::from([(SegmentId::FIRST, Arc::default())]),
             groups: BTreeMap::new(),
-            next: LogPosition { segment: 1, position: 0 },
+            next: LogPosition { segment: SegmentId::FIRST, position: 0 },
             segment_bytes: 1 << 20,
             space_bytes: 1 << 30,
         }
@@ -299,7 +302,7 @@ impl Default for MemLog {
 }
 
 impl MemLog {
-    fn state(&self, next_seq: GroupSeq, floor: SegmentId, clean: bool) -> LogState {
+    fn state(&self, next_seq: GroupSeq, floor: Floor, clean: bool) -> LogState {
         LogState { next_seq, position: self.next, space_bytes: self.space_bytes, floor, clean }
     }
 
@@ -317,7 +320,7 @@ impl MemLog {
         let mut sealed = None;
         if self.next.position >= self.segment_bytes || (group.seal_after && self.next.position > 0) {
             sealed = Some((at.segment, self.next.position));
-            self.next = LogPosition { segment: at.segment + 1, position: 0 };
+            self.next = LogPosition { segment: at.segment.next(), position: 0 };
             self.files.entry(self.next.segment).or_default();
         }
         self.groups.insert(group.seq, WrittenGroup { meta: group.meta, runs: runs.clone() });

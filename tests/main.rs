@@ -1,6 +1,7 @@
 //! The one integration binary; each module is a room of tests.
 
 mod admin;
+mod backup;
 mod cli;
 mod codec;
 mod differential;

@@ -156,8 +156,8 @@ fn contents(frozen: &Frozen, now_ms: i64) -> Result<(Vec<TopicTotal>, u64), Fail
     let topics = broker.contents().into_iter().map(|topic| TopicTotal {
         name: topic.name,
         id: topic.id,
-        partitions: topic.partitions,
-        offsets: topic.offsets,
+        partitions: topic.offsets.len() as u32,
+        offsets: topic.offsets.iter().map(|(start, end)| end.saturating_sub(*start).max(0) as u64).sum(),
         bytes: topic.bytes,
     });
     Ok((topics.collect(), looked.next_seq.saturating_sub(1)))

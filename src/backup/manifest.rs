@@ -6,6 +6,7 @@ use super::{layout, Failure, Kind};
 use crate::wal::format::Identity;
 use crate::wal::marker::Marker;
 use crate::wal::settings::MetadataStore;
+use crate::wal::SegmentId;
 use crate::wire::Uuid;
 
 /// The format that is written; a higher one is refused.
@@ -165,7 +166,7 @@ impl Manifest {
 fn key(folder: &str, directory: Uuid, backup: &str, number: usize, object: &Object) -> String {
     match object.role {
         Role::Segment => {
-            let identity = Identity { directory, segment: 0, incarnation: object.incarnation };
+            let identity = Identity { directory, segment: SegmentId::FIRST, incarnation: object.incarnation };
             layout::segment(folder, &object.path, &identity, object.bytes)
         }
         _ => layout::own_object(folder, backup, number),

@@ -453,8 +453,7 @@ mod tests {
         let topic = |name: &&str| TopicContent {
             name: name.to_string(),
             id: Uuid([1; 16]),
-            partitions: 1,
-            offsets: 0,
+            offsets: vec![(0, 0)],
             bytes: 0,
             segments: BTreeSet::new(),
         };

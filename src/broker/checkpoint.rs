@@ -10,12 +10,12 @@ use super::producers::{AppendedBatch, ProducerState};
 use super::topics;
 use super::txn::partition::AbortedTxn;
 use super::{Broker, CheckpointJob, Effect, Now};
-use crate::wal::{MetaEntry, PartitionId};
+use crate::wal::{MetaEntry, PartitionId, SegmentId};
 use crate::wire::macros::message;
 use crate::wire::{Reader, Uuid, Wire, Writer};
 
-/// Version of the layout below; older ones are read. 1 added transactions.
-const VERSION: i16 = 1;
+/// Version of the layout below; older ones are read. 1 added transactions, 2 packs.
+const VERSION: i16 = 2;
 
 /// Where checkpointing stands.
 #[derive(Debug, Default)]
@@ -51,6 +51,13 @@ message! {
     struct Checkpoint<'a> {
         entries: Vec<EntryState<'a>> [0..],
         partitions: Vec<PartitionState> [0..],
+        last_pack: i64 [2..],
+        segments: Vec<SegmentState> [2..],
+    }
+    /// How many runs were written to a segment.
+    struct SegmentState {
+        segment: i64 [2..],
+        runs: i64 [2..],
     }
     /// A living entry of ChronikMetaLog.
     struct EntryState<'a> {
@@ -110,6 +117,7 @@ impl Broker {
         let expired_ms = now.wall_ms.saturating_sub(self.settings.config.producer_id_expiration_ms);
         self.topics.each_log_mut(|log| log.producers.expire(expired_ms));
         self.checkpoint = Progress { wanted: false, writing: true };
+        self.checkpoint_taken(now);
         let (seq, position, bytes) = (self.durable, self.position, self.snapshot(self.settings.metadata_in_log));
         self.effects.push_back(Effect::Checkpoint(CheckpointJob { seq, position, bytes }));
     }
@@ -129,6 +137,7 @@ impl Broker {
         self.groups.snapshot(&mut entries);
         self.share.snapshot(&mut entries);
         self.txns.snapshot(&mut entries);
+        entries.extend(self.tidying.entries());
         entries
     }
 
@@ -136,12 +145,18 @@ impl Broker {
     pub fn snapshot(&self, with_metadata: bool) -> Vec<u8> {
         let entries = if with_metadata { self.meta_snapshot() } else { Vec::new() };
         let logs = self.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| &partition.log);
-        encode(&entries, logs)
+        let segments = self.segments.runs();
+        encode(&entries, logs, self.tidying.last_switched(), segments)
     }
 }
 
-/// The bytes of a checkpoint.
-pub(super) fn encode<'a>(entries: &[MetaEntry], logs: impl Iterator<Item = &'a PartitionLog>) -> Vec<u8> {
+/// The bytes of a checkpoint: living entries, partitions, the last pack that is known, and the runs in each segment.
+pub(super) fn encode<'a>(
+    entries: &[MetaEntry],
+    logs: impl Iterator<Item = &'a PartitionLog>,
+    last_pack: u64,
+    segments: impl Iterator<Item = (SegmentId, u64)>,
+) -> Vec<u8> {
     let living = entries.iter().filter_map(|entry| {
         Some(EntryState {
             table: entry.table as i8,
@@ -150,7 +165,13 @@ pub(super) fn encode<'a>(entries: &[MetaEntry], logs: impl Iterator<Item = &'a P
             value: entry.value.as_deref()?,
         })
     });
-    let checkpoint = Checkpoint { entries: living.collect(), partitions: logs.map(partition_state).collect() };
+    let segments = segments.map(|(id, runs)| SegmentState { segment: id.raw() as i64, runs: runs as i64 });
+    let checkpoint = Checkpoint {
+        entries: living.collect(),
+        partitions: logs.map(partition_state).collect(),
+        last_pack: last_pack as i64,
+        segments: segments.collect(),
+    };
     let mut writer = Writer::new(VERSION, true);
     writer.i16(VERSION);
     checkpoint.write(&mut writer);
@@ -184,7 +205,7 @@ fn aborted_state(txn: &AbortedTxn) -> AbortedState {
 
 fn range_state(range: &SegmentRange) -> RangeState {
     RangeState {
-        segment: range.segment as i64,
+        segment: range.segment.raw() as i64,
         base_offset: range.base_offset,
         last_offset: range.last_offset,
         max_timestamp: range.max_timestamp,
@@ -214,6 +235,10 @@ fn producer_entry(producer_id: i64, state: &ProducerState) -> ProducerEntry {
 pub struct Snapshot {
     pub entries: Vec<MetaEntry>,
     pub logs: Vec<PartitionLog>,
+    /// The last pack that took the place of other segments.
+    pub last_pack: u64,
+    /// How many runs were written to each segment.
+    pub runs: Vec<(SegmentId, u64)>,
 }
 
 /// Reads a checkpoint. The error says what is wrong with it.
@@ -234,7 +259,13 @@ pub fn read(bytes: &[u8]) -> Result<Snapshot, String> {
         key: entry.key.to_vec().into(),
         value: Some(entry.value.to_vec().into()),
     });
-    Ok(Snapshot { entries: entries.collect(), logs: checkpoint.partitions.iter().map(log_of).collect() })
+    let runs = checkpoint.segments.iter();
+    Ok(Snapshot {
+        entries: entries.collect(),
+        logs: checkpoint.partitions.iter().map(log_of).collect(),
+        last_pack: checkpoint.last_pack as u64,
+        runs: runs.map(|state| (SegmentId::from_raw(state.segment as u64), state.runs as u64)).collect(),
+    })
 }
 
 fn log_of(state: &PartitionState) -> PartitionLog {
@@ -247,7 +278,7 @@ fn log_of(state: &PartitionState) -> PartitionLog {
     log.leader_epoch = log.epochs.last().map_or(0, |(epoch, _)| *epoch);
     for range in &state.ranges {
         log.restore_range(SegmentRange {
-            segment: range.segment as u64,
+            segment: SegmentId::from_raw(range.segment as u64),
             base_offset: range.base_offset,
             last_offset: range.last_offset,
             max_timestamp: range.max_timestamp,

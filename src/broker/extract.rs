@@ -19,9 +19,8 @@ use crate::wire::Uuid;
 pub struct TopicContent {
     pub name: String,
     pub id: Uuid,
-    pub partitions: u32,
-    /// Offsets between the partitions' starts and ends.
-    pub offsets: u64,
+    /// Start and end of each partition.
+    pub offsets: Vec<(i64, i64)>,
     /// Bytes of its batches.
     pub bytes: u64,
     /// Where its batches lie.
@@ -36,8 +35,7 @@ impl Broker {
             TopicContent {
                 name: topic.name.to_string(),
                 id: topic.id,
-                partitions: topic.partitions.len() as u32,
-                offsets: logs().map(|log| log.next_offset.saturating_sub(log.start_offset).max(0) as u64).sum(),
+                offsets: logs().map(|log| (log.start_offset, log.next_offset)).collect(),
                 bytes: logs().map(|log| log.bytes()).sum(),
                 segments: logs().flat_map(|log| log.ranges().map(|range| range.segment)).collect(),
             }
@@ -59,7 +57,10 @@ impl Broker {
         let mut groups = Vec::new();
         self.groups.snapshot(&mut groups);
         entries.extend(groups.iter().filter_map(|entry| offset_of(entry, |topic| names.get(topic).map(String::as_str))));
-        let logs = chosen.iter().flat_map(|(topic, _)| &topic.partitions).map(|partition| &partition.log);
-        checkpoint::encode(&entries, logs)
+        let logs = || chosen.iter().flat_map(|(topic, _)| &topic.partitions).map(|partition| &partition.log);
+        let used: BTreeSet<SegmentId> = logs().flat_map(|log| log.ranges().map(|range| range.segment)).collect();
+        entries.extend(self.tidying.entries_of(|number| used.contains(&SegmentId::Pack(number))));
+        let segments = self.segments.runs().filter(|(id, _)| used.contains(id));
+        checkpoint::encode(&entries, logs(), self.tidying.last_switched(), segments)
     }
 }

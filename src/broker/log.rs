@@ -187,8 +187,8 @@ impl PartitionLog {
         whole.map(|range| range.max_timestamp).max().unwrap_or(i64::MIN)
     }
 
-    /// Moves the start; returns the segments in which the partition has no live data any more.
-    pub fn advance_start(&mut self, offset: i64) -> Vec<SegmentId> {
+    /// Moves the start; returns the ranges that are gone.
+    pub fn advance_start(&mut self, offset: i64) -> Vec<SegmentRange> {
         self.start_offset = self.start_offset.max(offset);
         self.txns.forget_below(self.start_offset);
         let mut gone = Vec::new();
@@ -197,10 +197,34 @@ impl PartitionLog {
                 break;
             }
             self.bytes -= range.bytes;
-            gone.push(range.segment);
+            gone.push(*range);
             self.ranges.pop_front();
         }
         while self.runs.front().is_some_and(|run| run.last_offset < self.start_offset) {
+            self.runs.pop_front();
+        }
+        gone
+    }
+
+    /// The first of the partition's ranges that lie in certain segments, and those that follow it without another between.
+    pub fn stretch(&self, is_wanted: impl Fn(SegmentId) -> bool) -> Vec<SegmentRange> {
+        let ranges = self.ranges.iter().skip_while(|range| !is_wanted(range.segment));
+        ranges.take_while(|range| is_wanted(range.segment)).copied().collect()
+    }
+
+    /// A pack has taken the place of all ranges from `from` on and below `to`; `with` is what it holds of them that still
+    /// lives. Returns the ranges that are gone.
+    pub fn replace(&mut self, from: i64, to: i64, with: Option<SegmentRange>) -> Vec<SegmentRange> {
+        let start = self.ranges.partition_point(|range| range.base_offset < from);
+        let end = self.ranges.partition_point(|range| range.last_offset < to).max(start);
+        let gone: Vec<SegmentRange> = self.ranges.drain(start..end).collect();
+        self.bytes -= gone.iter().map(|range| range.bytes).sum::<u64>();
+        if let Some(range) = with {
+            self.bytes += range.bytes;
+            self.ranges.insert(start, range);
+        }
+        // What memory knows of them is about files that go; runs before them go along, so that what is left is whole.
+        while self.runs.front().is_some_and(|run| run.last_offset < to) {
             self.runs.pop_front();
         }
         gone
@@ -276,7 +300,8 @@ mod tests {
         PartitionId { topic: Uuid([1; 16]), partition: 0 }
     }
 
-    fn run(segment: SegmentId, position: u64, base_offset: i64, last_offset: i64, max_timestamp: i64) -> RunRef {
+    fn run(segment: u64, position: u64, base_offset: i64, last_offset: i64, max_timestamp: i64) -> RunRef {
+        let segment = SegmentId::Wal(segment);
         RunRef { id: id(), base_offset, last_offset, max_timestamp, segment, position, len: 100 }
     }
 
@@ -291,9 +316,9 @@ mod tests {
     #[test]
     fn every_segment_with_data_is_found_not_only_the_newest() {
         let log = log();
-        assert_eq!(log.place(0, 10).unwrap().segment, 1);
-        assert_eq!(log.place(19, 10).unwrap().segment, 1);
-        assert_eq!(log.place(20, 10).unwrap().segment, 2);
+        assert_eq!(log.place(0, 10).unwrap().segment, SegmentId::Wal(1));
+        assert_eq!(log.place(19, 10).unwrap().segment, SegmentId::Wal(1));
+        assert_eq!(log.place(20, 10).unwrap().segment, SegmentId::Wal(2));
         assert!(log.place(30, 10).is_none());
         assert_eq!((log.high_watermark, log.next_offset), (30, 30));
     }
@@ -314,10 +339,10 @@ mod tests {
     fn runs_of_a_sealed_segment_are_asked_of_its_footer_once_they_left_memory() {
         let mut log = log();
         assert_eq!(log.place(12, 10).unwrap().runs.unwrap().len(), 1);
-        log.forget_runs(2, (1, 8192));
+        log.forget_runs(SegmentId::Wal(2), (SegmentId::Wal(1), 8192));
         assert!(log.place(5, 10).unwrap().runs.is_none());
         assert_eq!(log.place(12, 10).unwrap().runs.unwrap().len(), 1);
-        log.forget_runs(2, (2, 4096));
+        log.forget_runs(SegmentId::Wal(2), (SegmentId::Wal(2), 4096));
         assert!(log.place(12, 10).unwrap().runs.is_none());
         assert_eq!(log.place(25, 10).unwrap().runs.unwrap().len(), 1);
     }
@@ -325,14 +350,32 @@ mod tests {
     #[test]
     fn retention_deletes_whole_sealed_ranges_only() {
         let mut log = log();
-        assert_eq!(log.retention_end(10_000, 1_000, -1, 2), 20);
-        assert_eq!(log.retention_end(2_500, 1_000, -1, 2), 0);
-        assert_eq!(log.retention_end(0, -1, 100, 2), 20);
-        assert_eq!(log.retention_end(0, -1, 101, 2), 0);
+        assert_eq!(log.retention_end(10_000, 1_000, -1, SegmentId::Wal(2)), 20);
+        assert_eq!(log.retention_end(2_500, 1_000, -1, SegmentId::Wal(2)), 0);
+        assert_eq!(log.retention_end(0, -1, 100, SegmentId::Wal(2)), 20);
+        assert_eq!(log.retention_end(0, -1, 101, SegmentId::Wal(2)), 0);
         assert_eq!(log.next_expiry_ms(1_000), Some(3_001));
-        assert_eq!(log.advance_start(15), Vec::<SegmentId>::new());
-        assert_eq!(log.advance_start(20), vec![1]);
+        assert_eq!(log.advance_start(15), vec![]);
+        let gone: Vec<SegmentId> = log.advance_start(20).iter().map(|range| range.segment).collect();
+        assert_eq!(gone, [SegmentId::Wal(1)]);
         assert_eq!(log.bytes(), 100);
+    }
+
+    #[test]
+    fn a_pack_takes_the_place_of_whole_ranges_and_reads_find_it() {
+        let mut log = log();
+        log.durable(run(3, 4096, 30, 39, 4000));
+        let stretch = log.stretch(|id| id < SegmentId::Wal(3));
+        assert_eq!(stretch.iter().map(|range| range.base_offset).collect::<Vec<_>>(), [0, 20]);
+        let segment = SegmentId::Pack(1);
+        let pack = SegmentRange { segment, base_offset: 5, last_offset: 25, max_timestamp: 3000, bytes: 120 };
+        assert_eq!(log.replace(0, 30, Some(pack)), stretch);
+        assert_eq!(log.bytes(), 220);
+        assert_eq!(log.place(12, 10).unwrap().segment, segment);
+        assert!(log.place(12, 10).unwrap().runs.is_none());
+        assert_eq!(log.place(26, 10).unwrap().segment, SegmentId::Wal(3));
+        assert_eq!(log.replace(5, 26, None), vec![pack]);
+        assert_eq!(log.place(0, 10).unwrap().segment, SegmentId::Wal(3));
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub mod scram;
 pub mod segments;
 pub mod settings;
 pub mod share;
+mod tidying;
 pub mod topics;
 pub mod txn;
 pub mod work;
@@ -67,8 +68,12 @@ enum Timer {
     Roll(SegmentId),
     /// Ask the log whether there is space again.
     Probe,
-    /// Writing a checkpoint failed; try again.
+    /// A checkpoint would let segments go, or writing one failed.
     Checkpoint,
+    /// Tidying failed; try again.
+    Tidy,
+    /// Much of the unsealed segment was deleted.
+    Seal(SegmentId),
     /// Ends of transactions are left from recovery, for which the disk had no room.
     Txns,
 }
@@ -94,6 +99,7 @@ pub struct Broker {
     out_of_space: bool,
     topics: Topics,
     segments: Segments,
+    tidying: tidying::Tidying,
     ring: Ring,
     /// Groups that are in the ring, and the partitions whose runs they hold.
     ring_groups: VecDeque<(LogPosition, Vec<PartitionId>)>,
@@ -165,8 +171,8 @@ impl Broker {
                 let stable_before = log.last_stable_offset();
                 let first_in_segment = log.durable(*run);
                 let stable_moved = log.last_stable_offset() > stable_before;
+                self.segments.add_run(run, first_in_segment);
                 if first_in_segment {
-                    self.segments.add_live(run.segment, run.id);
                     self.schedule_retention_of(now, run.id);
                 }
                 partitions.push((run.id, run.len, stable_moved));
@@ -180,11 +186,15 @@ impl Broker {
             self.wake_share_fetches(now, id, None);
         }
         self.remove_segments();
+        if written.sealed.is_some() {
+            self.give_space_back(now);
+        }
         self.checkpoint_if_due(now);
     }
 
     /// A reader has an answer.
     pub fn read_done(&mut self, now: Now, done: wal::ReadDone) {
+        self.reader_is_back(done.job);
         if self.fetches.waits_for(done.job) {
             self.fetch_read_done(now, done);
         } else if self.share_waits_for(done.job) {
@@ -217,10 +227,7 @@ impl Broker {
             }
         }
         self.remove_segments();
-        // The same state again would free nothing more: the older of the two kept ones must move on.
-        if self.segments.wants_checkpoint() && done.seq < self.durable {
-            self.checkpoint.want();
-        }
+        self.give_space_back(now);
         self.checkpoint_if_due(now);
     }
 
@@ -237,7 +244,10 @@ impl Broker {
                 Timer::Roll(segment) if segment == self.segments.unsealed() => self.gather.seal(),
                 Timer::Roll(_) => {}
                 Timer::Probe => self.gather.probe(),
-                Timer::Checkpoint => self.checkpoint.want(),
+                Timer::Checkpoint => self.checkpoint_is_due(),
+                Timer::Tidy => self.tidy_if_due(now),
+                Timer::Seal(segment) if segment == self.segments.unsealed() => self.gather.seal(),
+                Timer::Seal(_) => {}
                 Timer::Txns => self.finish_txns(now),
             }
         }
@@ -436,17 +446,6 @@ impl Broker {
         }
         self.position = written.next;
         self.segments.writing(written.next.segment, written.next.position);
-        self.count_storage();
-    }
-
-    fn count_storage(&self) {
-        self.settings.metrics.storage_usage_bytes.set(i64::try_from(self.segments.bytes()).unwrap_or(i64::MAX));
-    }
-
-    fn remove_segments(&mut self) {
-        for id in self.segments.take_removable(self.durable) {
-            self.effects.push_back(Effect::Remove(id));
-        }
         self.count_storage();
     }
 

@@ -18,9 +18,11 @@ use super::share::settings::ShareSettings;
 use super::share::ShareGroups;
 use super::topics::{StableMap, TopicChange};
 use super::txn::Txns;
-use super::{topics, Broker, Now};
+use super::{tidying, topics, Broker, Now};
 use crate::config::Fsync;
 use crate::limits;
+use crate::wal::checkpoint::Floor;
+use crate::wal::pack::Coverage;
 use crate::wal::recovery::{Recovered, Replay};
 use crate::wal::ring::Ring;
 use crate::wal::{GroupSeq, LogPosition, MetaEntry, PartitionId, RunRef, SegmentId};
@@ -35,6 +37,8 @@ pub struct Recovering {
     starts: BTreeMap<PartitionId, i64>,
     /// What checkpoints told of partitions whose topics come from metadata files.
     waiting_logs: StableMap<PartitionId, PartitionLog>,
+    /// How many runs each segment holds, as far as that is known.
+    runs: BTreeMap<SegmentId, u64>,
     records: u64,
 }
 
@@ -46,8 +50,8 @@ pub struct LogState {
     /// Where it will stand.
     pub position: LogPosition,
     pub space_bytes: u64,
-    /// The oldest segment that the kept checkpoints need.
-    pub floor: SegmentId,
+    /// What the kept checkpoints need.
+    pub floor: Floor,
     /// The log was closed in order: nothing that was visible can be missing, whatever the fsync mode.
     pub clean: bool,
 }
@@ -72,6 +76,7 @@ impl Recovering {
             out_of_space: false,
             topics: Default::default(),
             segments: Default::default(),
+            tidying: Default::default(),
             ring: Ring::new(limits::RING_BYTES_MAX),
             ring_groups: VecDeque::new(),
             handles: BTreeMap::new(),
@@ -94,7 +99,13 @@ impl Recovering {
             lossy: false,
             stopping: false,
         };
-        Recovering { broker, starts: BTreeMap::new(), waiting_logs: Default::default(), records: 0 }
+        Recovering {
+            broker,
+            starts: BTreeMap::new(),
+            waiting_logs: Default::default(),
+            runs: BTreeMap::new(),
+            records: 0,
+        }
     }
 
     /// Sets the cluster id, which the data directory knows.
@@ -105,6 +116,8 @@ impl Recovering {
     /// The newest valid checkpoint. The error says what is wrong with its content.
     pub fn checkpoint(&mut self, bytes: &[u8]) -> Result<(), String> {
         let snapshot = checkpoint::read(bytes)?;
+        self.broker.tidying.restore(snapshot.last_pack);
+        self.runs = snapshot.runs.into_iter().collect();
         // Metadata files are the truth where there are any; a checkpoint from before they were made is not.
         if self.broker.settings.metadata_in_log {
             for entry in &snapshot.entries {
@@ -142,6 +155,7 @@ impl Recovering {
             metalog::SCRAM => self.broker.scram.apply(entry)?,
             metalog::RESOURCE_CONFIG => self.broker.resource_configs.apply(entry)?,
             metalog::FEATURE => self.broker.features.apply(entry)?,
+            metalog::PACK => self.broker.tidying.apply(entry)?,
             table => return Err(format!("metadata of kind {table} is unknown to this program")),
         }
         Ok(())
@@ -198,9 +212,20 @@ impl Recovering {
             }
             self.records += header.records_count as u64;
         }
+        *self.runs.entry(run.segment).or_default() += 1;
         log.durable(run);
         log.forget_runs(SegmentId::MAX, (SegmentId::MAX, u64::MAX));
         Ok(())
+    }
+
+    /// What a pack stands for that has taken the place of other segments since the checkpoint.
+    pub fn pack(&mut self, number: u64, coverage: &[Coverage]) {
+        for coverage in coverage {
+            if let Some(partition) = self.broker.topics.partition_mut(coverage.id) {
+                let with = tidying::range_of(SegmentId::Pack(number), coverage);
+                partition.log.replace(coverage.from_offset, coverage.to_offset, with);
+            }
+        }
     }
 
     /// Records that were found after the checkpoint.
@@ -223,7 +248,15 @@ impl Recovering {
     pub fn at_rest(mut self, now: Now, raise_epochs: bool) -> Result<Broker, String> {
         self.apply_starts();
         take_stock(&mut self.broker, now, raise_epochs)?;
+        self.know_segments();
         Ok(self.broker)
+    }
+
+    fn know_segments(&mut self) {
+        self.broker.tidying.know_all();
+        for (id, runs) in &self.runs {
+            self.broker.segments.restore_runs(*id, *runs);
+        }
     }
 
     /// Checks that every segment with live data is there, and gives the broker, ready to serve.
@@ -251,12 +284,12 @@ impl Recovering {
             broker.lossy = lossy;
             broker.append_meta(metalog::lossy_entry(lossy));
         }
-        broker.segments.find_dead();
+        self.know_segments();
+        let broker = &mut self.broker;
+        broker.segments.find_dead(broker.durable);
         broker.segments.set_floor(state.floor);
-        if broker.segments.wants_checkpoint() {
-            broker.checkpoint.want();
-        }
         broker.remove_segments();
+        broker.give_space_back(now);
         broker.schedule_retention(now);
         broker.groups.recovered(now);
         broker.group_configs_recovered(now);
@@ -277,7 +310,7 @@ fn take_stock(broker: &mut Broker, now: Now, raise_epochs: bool) -> Result<(), S
         for range in log.ranges() {
             *held.entry(range.segment).or_default() += range.bytes;
             if segments.contains(range.segment) {
-                segments.add_live(range.segment, log.id);
+                segments.add_live(range, log.id);
             } else {
                 missing = Some((log.id, *range));
             }
@@ -289,7 +322,7 @@ fn take_stock(broker: &mut Broker, now: Now, raise_epochs: bool) -> Result<(), S
     });
     if let Some((id, range)) = missing {
         return Err(format!(
-            "wal/{:020}.log is missing; it held offsets {} to {} of partition {} of topic {}. Put the file back, or \
+            "{} is missing; it held offsets {} to {} of partition {} of topic {}. Put the file back, or \
              restore the data directory from a backup",
             range.segment,
             range.base_offset,
@@ -300,7 +333,7 @@ fn take_stock(broker: &mut Broker, now: Now, raise_epochs: bool) -> Result<(), S
     }
     if let Some((id, bytes)) = held.into_iter().find(|(id, bytes)| *bytes > broker.segments.bytes_of(*id)) {
         return Err(format!(
-            "wal/{id:020}.log is cut short: it has {} bytes, and the records in it alone had {bytes}. Put the file back, \
+            "{id} is cut short: it has {} bytes, and the records in it alone had {bytes}. Put the file back, \
              or restore the data directory from a backup",
             broker.segments.bytes_of(id)
         ));
@@ -319,6 +352,15 @@ impl Replay for Recovering {
 
     fn run(&mut self, run: RunRef, batches: &[u8]) -> Result<(), String> {
         Recovering::run(self, run, batches)
+    }
+
+    fn packs(&self) -> Vec<u64> {
+        self.broker.tidying.unknown()
+    }
+
+    fn pack(&mut self, number: u64, coverage: Vec<Coverage>) -> Result<(), String> {
+        Recovering::pack(self, number, &coverage);
+        Ok(())
     }
 
     fn segment(&mut self, id: SegmentId, bytes: u64, _sealed: bool) {
@@ -368,17 +410,17 @@ mod tests {
             base_offset: 0,
             last_offset: 0,
             max_timestamp: 1000,
-            segment: 1,
+            segment: SegmentId::FIRST,
             position: 4096,
             len: batch.len() as u32,
         };
         recovering.run(run, &batch).unwrap();
         if let Some(bytes) = file_bytes {
-            recovering.segment(1, bytes);
+            recovering.segment(SegmentId::FIRST, bytes);
         }
-        recovering.segment(2, 1 << 20);
-        let position = LogPosition { segment: 2, position: 4096 };
-        let state = LogState { next_seq: 5, position, space_bytes: 1 << 30, floor: 1, clean: false };
+        recovering.segment(SegmentId::Wal(2), 1 << 20);
+        let position = LogPosition { segment: SegmentId::Wal(2), position: 4096 };
+        let state = LogState { next_seq: 5, position, space_bytes: 1 << 30, floor: Floor::default(), clean: false };
         recovering.finish(Now { mono_us: 0, wall_ms: 2000 }, state)
     }
 

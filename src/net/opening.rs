@@ -23,6 +23,7 @@ use crate::sys::real_disk::{RealDisk, Writing};
 use crate::wal::marker::Marker;
 use crate::wal::recovery::{recover, Recovered, Replay, NEW_DIRECTORY};
 use crate::wal::settings::{Entropy, FsyncMode, LogOptions, MetadataStore};
+use crate::wal::pack::Coverage;
 use crate::wal::{convert, MetaEntry, RecoverError, RunRef, SegmentId};
 
 /// Opens the data directory and takes its lock.
@@ -199,6 +200,12 @@ impl Replay for Replayed {
     }
     fn run(&mut self, run: RunRef, batches: &[u8]) -> Result<(), String> {
         self.0.run(run, batches)
+    }
+    fn packs(&self) -> Vec<u64> {
+        Replay::packs(&self.0)
+    }
+    fn pack(&mut self, number: u64, coverage: Vec<Coverage>) -> Result<(), String> {
+        Replay::pack(&mut self.0, number, coverage)
     }
     fn segment(&mut self, id: SegmentId, bytes: u64, _sealed: bool) {
         self.0.segment(id, bytes);

@@ -32,7 +32,7 @@ pub const DIR: &str = "frozen";
 pub const LOCK: &str = "lock";
 
 /// Folders of segment files. All that lies there under a segment's name belongs to the picture.
-const SEGMENT_DIRS: &[&str] = &[segment::DIR];
+const SEGMENT_DIRS: &[&str] = &[segment::PACKS_DIR, segment::DIR];
 
 /// One file of the picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,7 +167,7 @@ impl Freezing<'_> {
         let Ok(checkpoint) = self.checkpoint()? else { return Ok(None) };
         let (start, seq) = match &checkpoint {
             Some((header, _)) => (header.position.segment, header.seq),
-            None => (1, 0),
+            None => (SegmentId::FIRST, 0),
         };
         let mut rounds = 0;
         while self.link_segments().map_err(naming())?.vanished {
@@ -252,7 +252,7 @@ impl Freezing<'_> {
     /// The segments of the log that have a second name.
     fn log_ids(&self) -> impl Iterator<Item = SegmentId> + '_ {
         let names = self.linked.keys().filter_map(|path| path.strip_prefix(segment::DIR)?.strip_prefix('/'));
-        names.filter_map(segment::id_of)
+        names.filter_map(segment::id_of).filter(|id| !id.is_pack())
     }
 
     fn has_all_from(&self, start: SegmentId) -> bool {
@@ -261,7 +261,7 @@ impl Freezing<'_> {
             if id != expected {
                 return false;
             }
-            expected += 1;
+            expected = expected.next();
         }
         expected > start
     }
@@ -273,7 +273,7 @@ impl Freezing<'_> {
 
     /// The last segment that belongs to the picture, and where its last whole group ends if it is not sealed.
     fn cut(&self, start: SegmentId, seq: GroupSeq) -> Result<(SegmentId, Option<u64>), RecoverError> {
-        let reading = |id| RecoverError::io(format!("reading {}", segment::path(id)));
+        let reading = |id| RecoverError::io(format!("reading {id}"));
         let mut last_seq = seq;
         let ids: Vec<SegmentId> = self.log_ids().filter(|id| *id >= start).collect();
         for (at, id) in ids.iter().enumerate() {
@@ -351,7 +351,7 @@ impl Freezing<'_> {
 /// Where the last whole group of a segment ends that may be written to meanwhile. `last_seq` becomes that group's.
 fn whole_groups(segment: &Segment, last_seq: &mut GroupSeq) -> Result<u64, RecoverError> {
     let id = segment.header.identity.segment;
-    let reading = || RecoverError::io(format!("reading {}", segment::path(id)));
+    let reading = || RecoverError::io(format!("reading {id}"));
     let (mut position, mut is_proved) = (segment.block(), false);
     loop {
         let begin = position;

@@ -11,7 +11,7 @@ mod fate;
 pub mod image;
 mod model;
 mod net;
-mod node;
+pub mod node;
 mod proto;
 mod regressions;
 pub mod rng;
@@ -52,7 +52,10 @@ fn run_seeds() -> Result<world::Stats, String> {
 fn no_seed_finds_a_broken_promise() {
     match run_seeds() {
         Err(why) => panic!("{why}"),
-        Ok(stats) => assert!(stats.commits > 0 || stats.events < 50_000, "no transaction was ever committed"),
+        Ok(stats) => {
+            assert!(stats.commits > 0 || stats.events < 50_000, "no transaction was ever committed");
+            assert!(stats.moves > 0 || stats.events < 50_000, "no backup was ever made");
+        }
     }
 }
 

@@ -109,7 +109,7 @@ impl Broker {
         }
         for partition in &topic.partitions {
             for range in partition.log.ranges() {
-                self.segments.remove_live(range.segment, seq);
+                self.segments.remove_live(range, seq);
             }
         }
         ::log::info!("topic {} ({}) is deleted", topic.name, topic.id);
@@ -117,8 +117,6 @@ impl Broker {
         self.topic_was_deleted(now, &topic.name);
         self.share_topic_deleted(now, topic.id);
         self.topics_have_changed();
-        if self.segments.wants_checkpoint() {
-            self.checkpoint.want();
-        }
+        self.give_space_back(now);
     }
 }

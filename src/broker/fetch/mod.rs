@@ -381,7 +381,7 @@ impl Broker {
             };
             let job = self.job();
             self.fetches.reads.insert(job, (id, index));
-            self.effects.push_back(Effect::Read(ReadJob { job, id: partition, kind }));
+            self.send_reader(ReadJob { job, id: partition, kind });
             fetch.reading += 1;
         }
         self.keep(id, fetch);

@@ -1,0 +1,306 @@
+//! Owns tidying: which segments are rewritten as packs, what happens when a pack is there, and how space comes back.
+//!
+//! There is one job at a time. A pack counts from the moment its entry in ChronikMetaLog (`metalog::PACK`) is appended: the
+//! partitions' ranges then name the pack instead of its sources. A segment in which nothing lives any more goes when both kept
+//! checkpoints know that, so whatever a checkpoint names is there, and when no reader can still be on its way to it.
+
+mod policy;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+
+use self::policy::Candidate;
+use super::log::SegmentRange;
+use super::{metalog, Broker, Effect, Now, Timer};
+use crate::limits;
+use crate::wal::pack::Coverage;
+use crate::wal::tidy::{Tidied, TidyDone, TidyError, TidyJob, TidyMode, TidyPart, TidySource};
+use crate::wal::{GroupSeq, MetaEntry, PartitionId, ReadJob, SegmentId};
+
+/// Where tidying stands.
+#[derive(Debug, Default)]
+pub struct Tidying {
+    /// The sources of the job under way.
+    running: Option<Vec<SegmentId>>,
+    /// The highest number that a pack ever had.
+    newest: u64,
+    /// The last pack that took the place of others, and what is known of those since the last checkpoint that was read.
+    last_switched: u64,
+    switched: BTreeSet<u64>,
+    /// Segments that are damaged: they are left as they are.
+    avoided: BTreeSet<SegmentId>,
+    /// The last job failed for want of space, which was said.
+    full: bool,
+    /// Look-ups that readers work on.
+    reads: BTreeSet<u64>,
+    /// Segments that go when all look-ups up to this one have been answered.
+    leaving: VecDeque<(u64, SegmentId)>,
+    /// When a checkpoint was last taken, in monotonic µs, and of which group.
+    checkpoint: (u64, GroupSeq),
+}
+
+/// The entry that says that a pack has taken the place of what it covers; `None` forgets it, when the pack is gone.
+fn pack_entry(number: u64, is_there: bool) -> MetaEntry {
+    MetaEntry {
+        table: metalog::PACK,
+        scope: Bytes::new(),
+        key: Bytes::copy_from_slice(&number.to_be_bytes()),
+        value: is_there.then(|| Bytes::from_static(&[0])),
+    }
+}
+
+impl Tidying {
+    /// The last pack that took the place of other segments.
+    pub fn last_switched(&self) -> u64 {
+        self.last_switched
+    }
+
+    /// A checkpoint knows all packs up to this one.
+    pub fn restore(&mut self, last_switched: u64) {
+        self.last_switched = last_switched;
+        self.newest = self.newest.max(last_switched);
+    }
+
+    /// An entry that was found at recovery.
+    pub fn apply(&mut self, entry: &MetaEntry) -> Result<(), String> {
+        let number = <[u8; 8]>::try_from(&entry.key[..]).map(u64::from_be_bytes);
+        let number = number.map_err(|_| "the number of a pack is not 8 bytes".to_owned())?;
+        self.newest = self.newest.max(number);
+        match &entry.value {
+            Some(_) => self.switched.insert(number),
+            None => self.switched.remove(&number),
+        };
+        Ok(())
+    }
+
+    /// Packs that took the place of others after the checkpoint, in order.
+    pub fn unknown(&self) -> Vec<u64> {
+        self.switched.range(self.last_switched + 1..).copied().collect()
+    }
+
+    /// All packs that are known to have been read.
+    pub fn know_all(&mut self) {
+        self.last_switched = self.switched.last().map_or(0, |last| *last).max(self.last_switched);
+    }
+
+    /// The living entries.
+    pub fn entries(&self) -> impl Iterator<Item = MetaEntry> {
+        self.entries_of(|_| true)
+    }
+
+    /// Those of some packs.
+    pub fn entries_of(&self, is_wanted: impl Fn(u64) -> bool) -> impl Iterator<Item = MetaEntry> {
+        let wanted = self.switched.iter().filter(move |number| is_wanted(**number));
+        wanted.map(|number| pack_entry(*number, true)).collect::<Vec<_>>().into_iter()
+    }
+}
+
+impl Broker {
+    /// Hands a look-up to the readers, and remembers that it is on its way.
+    pub(super) fn send_reader(&mut self, job: ReadJob) {
+        self.tidying.reads.insert(job.job);
+        self.effects.push_back(Effect::Read(job));
+    }
+
+    /// A look-up has been answered.
+    pub(super) fn reader_is_back(&mut self, job: u64) {
+        self.tidying.reads.remove(&job);
+        self.let_segments_go();
+    }
+
+    /// Begins a job if there is something to tidy and none is under way.
+    pub(super) fn tidy_if_due(&mut self, now: Now) {
+        if self.tidying.running.is_some() || self.stopping || self.waits_to_tidy() || !self.has_space_for_metadata() {
+            return;
+        }
+        let avoided = &self.tidying.avoided;
+        let alive = self.segments.sealed_alive().filter(|(id, _)| !avoided.contains(id));
+        let candidates: Vec<Candidate> = alive.map(|(id, segment)| Candidate { id, segment: *segment }).collect();
+        let chosen = policy::choose(&candidates);
+        if !chosen.is_empty() {
+            self.begin_tidying(now, chosen);
+        }
+    }
+
+    fn waits_to_tidy(&self) -> bool {
+        self.timers.iter().any(|(_, timer)| *timer == Timer::Tidy)
+    }
+
+    fn begin_tidying(&mut self, now: Now, chosen: Vec<SegmentId>) {
+        let wanted: BTreeSet<SegmentId> = chosen.iter().copied().collect();
+        let mut parts: BTreeMap<PartitionId, TidyPart> = BTreeMap::new();
+        'all: for topic in self.topics.iter() {
+            for log in topic.partitions.iter().map(|partition| &partition.log) {
+                let stretch = log.stretch(|id| wanted.contains(&id));
+                if stretch.is_empty() {
+                    continue;
+                }
+                let sources = stretch.iter().map(source).collect();
+                let part = TidyPart { id: log.id, sources, live_from: log.start_offset, mode: TidyMode::Copy };
+                parts.insert(log.id, part);
+                if parts.len() == limits::TIDY_PARTS_MAX {
+                    break 'all;
+                }
+            }
+        }
+        if parts.is_empty() {
+            // What the figures say and what partitions have there differ: looking again would not help.
+            self.tidying.avoided.extend(wanted);
+            return self.tidy_if_due(now);
+        }
+        self.tidying.newest = self.tidying.newest.max(self.segments.newest_pack()) + 1;
+        // What is written meanwhile must find its space, unless there is none anyway.
+        let spare_bytes = if self.out_of_space { 0 } else { self.settings.config.log_segment_bytes };
+        let parts = parts.into_values().collect();
+        let job = TidyJob { pack: self.tidying.newest, parts, spare_bytes };
+        ::log::debug!("tidying {} segments into pack {}", chosen.len(), job.pack);
+        self.tidying.running = Some(chosen);
+        self.effects.push_back(Effect::Tidy(job));
+    }
+
+    /// The tidier has done its job, or could not.
+    pub fn tidy_done(&mut self, now: Now, done: TidyDone) {
+        let sources = self.tidying.running.take().unwrap_or_default();
+        match done.result {
+            Ok(tidied) => self.switch(now, done.pack, &tidied),
+            Err(error) => self.tidying_failed(now, &sources, error),
+        }
+        self.tidy_if_due(now);
+    }
+
+    /// Puts a pack in the place of what it covers.
+    fn switch(&mut self, now: Now, number: u64, tidied: &Tidied) {
+        let id = SegmentId::Pack(number);
+        let metrics = self.settings.metrics.clone();
+        metrics.tidy_jobs.add(1);
+        metrics.tidy_read_bytes.add(tidied.read_bytes);
+        metrics.tidy_written_bytes.add(tidied.written_bytes);
+        self.tidying.full = false;
+        self.tidying.last_switched = number;
+        self.tidying.switched.insert(number);
+        let seq = self.append_meta(pack_entry(number, true));
+        self.segments.present(id, tidied.file_bytes);
+        self.segments.restore_runs(id, tidied.runs);
+        for coverage in &tidied.coverage {
+            let Some(partition) = self.topics.partition_mut(coverage.id) else { continue };
+            let with = range_of(id, coverage).filter(|range| range.last_offset >= partition.log.start_offset);
+            for gone in partition.log.replace(coverage.from_offset, coverage.to_offset, with) {
+                self.segments.remove_live(&gone, seq);
+            }
+            if let Some(range) = with {
+                self.segments.add_live(&range, coverage.id);
+            }
+        }
+        self.segments.is_dead(id, seq);
+        self.count_storage();
+        self.give_space_back(now);
+    }
+
+    fn tidying_failed(&mut self, now: Now, sources: &[SegmentId], error: TidyError) {
+        if error == TidyError::Stopped {
+            return;
+        }
+        self.settings.metrics.tidy_failures.add(1);
+        match error {
+            TidyError::Damaged(segment, what) => {
+                ::log::error!("{segment} is left as it is, because it is damaged: {what}. Restore the data directory from a backup");
+                self.tidying.avoided.insert(segment);
+                return;
+            }
+            TidyError::Full(what) => {
+                if !std::mem::replace(&mut self.tidying.full, true) {
+                    ::log::warn!("no space to tidy {} segments of the log; tried again later: {what}", sources.len());
+                }
+            }
+            TidyError::Io(what) => ::log::error!("cannot tidy {} segments of the log: {what}", sources.len()),
+            TidyError::Stopped => {}
+        }
+        self.set_timer(now.mono_us + limits::TIDY_RETRY_US, Timer::Tidy);
+    }
+
+    /// Something was deleted: sees to it that its space comes back.
+    pub(super) fn give_space_back(&mut self, now: Now) {
+        if self.segments.wants_checkpoint() {
+            self.checkpoint_for_space(now);
+        }
+        let unsealed = self.segments.unsealed();
+        if self.segments.unsealed_is_due() && !self.timers.iter().any(|(_, timer)| *timer == Timer::Seal(unsealed)) {
+            self.set_timer(now.mono_us + limits::TIDY_SEAL_US, Timer::Seal(unsealed));
+        }
+        self.tidy_if_due(now);
+    }
+
+    /// Times a checkpoint that lets dead segments go. Not often, unless the disk is full.
+    fn checkpoint_for_space(&mut self, now: Now) {
+        let earliest = self.tidying.checkpoint.0.saturating_add(limits::SPACE_CHECKPOINT_US);
+        let at = if self.out_of_space { now.mono_us } else { earliest.max(now.mono_us) };
+        if !self.timers.iter().any(|(timed, timer)| *timer == Timer::Checkpoint && *timed <= at) {
+            self.set_timer(at, Timer::Checkpoint);
+        }
+    }
+
+    /// The timer of a checkpoint is due.
+    pub(super) fn checkpoint_is_due(&mut self) {
+        // A checkpoint is named by its last group. Where nothing happens, the same state gets a new name, because both of
+        // those that are kept have to know what is dead.
+        if self.durable == self.tidying.checkpoint.1 && self.gather.is_empty() && self.in_flight.is_none() {
+            self.gather.probe();
+        }
+        self.checkpoint.want();
+    }
+
+    /// A checkpoint is being taken.
+    pub(super) fn checkpoint_taken(&mut self, now: Now) {
+        self.tidying.checkpoint = (now.mono_us, self.durable);
+    }
+
+    /// Removes segments that nobody needs any more.
+    pub(super) fn remove_segments(&mut self) {
+        for id in self.segments.take_removable() {
+            self.tidying.leaving.push_back((self.next_job, id));
+        }
+        self.let_segments_go();
+        self.count_storage();
+    }
+
+    fn let_segments_go(&mut self) {
+        let oldest = self.tidying.reads.first().copied().unwrap_or(u64::MAX);
+        while self.tidying.leaving.front().is_some_and(|(job, _)| *job < oldest) {
+            let Some((_, id)) = self.tidying.leaving.pop_front() else { break };
+            self.tidying.avoided.remove(&id);
+            if let SegmentId::Pack(number) = id {
+                // Only metadata files would keep the entry; in the log it is of no use once checkpoints know the pack.
+                if self.tidying.switched.remove(&number) && !self.settings.metadata_in_log {
+                    self.append_meta(pack_entry(number, false));
+                }
+            }
+            self.effects.push_back(Effect::Remove(id));
+        }
+    }
+
+    pub(super) fn count_storage(&self) {
+        let metrics = &self.settings.metrics;
+        let (bytes, live) = (self.segments.bytes(), self.segments.live_bytes());
+        let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        metrics.storage_usage_bytes.set(gauge(bytes));
+        metrics.storage_live_bytes.set(gauge(live));
+        metrics.storage_dead_bytes.set(gauge(bytes.saturating_sub(live)));
+    }
+}
+
+fn source(range: &SegmentRange) -> TidySource {
+    let SegmentRange { segment, base_offset, last_offset, bytes, .. } = *range;
+    TidySource { segment, base_offset, last_offset, bytes }
+}
+
+/// What a pack holds of a partition.
+pub fn range_of(pack: SegmentId, coverage: &Coverage) -> Option<SegmentRange> {
+    coverage.kept.map(|kept| SegmentRange {
+        segment: pack,
+        base_offset: kept.base_offset,
+        last_offset: kept.last_offset,
+        max_timestamp: kept.max_timestamp,
+        bytes: kept.bytes,
+    })
+}
