@@ -7,11 +7,11 @@ use md5::Md5;
 use sha2::{Digest, Sha256};
 
 use super::http::Response;
-use super::local::sink_failed;
+use super::local::{exists, sink_failed};
 use super::retry::Retry;
 use super::source::SourceReader;
 use super::text::base64;
-use super::{ETag, Kind, ObjectInfo, Source, StoreError, Surroundings};
+use super::{ETag, Kind, ObjectInfo, PutMode, Source, StoreError, Surroundings};
 use crate::limits::{STORE_COPY_BYTES, STORE_PREFIX_BYTES_MAX, STORE_PROGRESS_BYTES};
 
 /// A checksum that a store gives for a whole object, in Base64.
@@ -180,9 +180,9 @@ pub(super) fn digests(source: &dyn Source, from: u64, to: u64, which: Which) -> 
     let mut buffer = vec![0; STORE_COPY_BYTES];
     let (mut sha256, mut md5, mut crc32c) = (Sha256::new(), Md5::new(), 0);
     loop {
-        let count = reader.read(&mut buffer).map_err(|e| {
-            StoreError::new(Kind::Source, format!("What should be uploaded can't be read: {e}."))
-        })?;
+        let count = reader
+            .read(&mut buffer)
+            .map_err(|e| StoreError::new(Kind::Source, format!("What should be uploaded can't be read: {e}.")))?;
         if count == 0 {
             break;
         }
@@ -198,6 +198,38 @@ pub(super) fn digests(source: &dyn Source, from: u64, to: u64, which: Which) -> 
         }
     }
     Ok(Digests { sha256: sha256.finalize().into(), crc32c, md5: md5.finalize().into() })
+}
+
+/// Looks at an object: what is known, and the mark of the upload that wrote it.
+pub(super) type Look<'a> = &'a dyn Fn() -> Result<(ObjectInfo, String), StoreError>;
+
+/// Finds out what became of an upload whose answer isn't a success: an answer may have been lost, so that a later try met
+/// the object that an earlier one had made.
+pub(super) fn settled(
+    retry: &Retry,
+    key: &str,
+    nonce: &str,
+    mode: PutMode<'_>,
+    result: Result<ETag, StoreError>,
+    store: &str,
+    look: Look<'_>,
+) -> Result<ETag, StoreError> {
+    let error = match result {
+        Ok(etag) => return Ok(etag),
+        Err(error) => error,
+    };
+    let seen = match error.kind {
+        Kind::Exists | Kind::NotFound => retry.run(look),
+        // The store is in trouble; one look must do.
+        Kind::Timeout | Kind::Unavailable => look(),
+        _ => return Err(error),
+    };
+    match seen {
+        Ok((info, mark)) if mark == nonce => Ok(info.etag),
+        // Only a put that has a state to match misses an object.
+        _ if error.kind == Kind::NotFound && matches!(mode, PutMode::IfMatch(_)) => Err(exists(key, store)),
+        _ => Err(error),
+    }
 }
 
 /// Marks an upload, so that its writer can find out whether it was the one that took effect.

@@ -183,7 +183,12 @@ impl Http {
         }
     }
 
-    fn run_reader(&self, request: &Request<'_>, peer: &Arc<str>, reader: &mut dyn Read) -> Result<Response, StoreError> {
+    fn run_reader(
+        &self,
+        request: &Request<'_>,
+        peer: &Arc<str>,
+        reader: &mut dyn Read,
+    ) -> Result<Response, StoreError> {
         self.run(request, peer, SendBody::from_reader(reader))
     }
 

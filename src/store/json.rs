@@ -201,12 +201,27 @@ mod tests {
 
     #[test]
     fn documents_are_read_and_others_refused() {
-        let json = Json::read(r#" {"a":[1,"x\u00e9\ud83d\ude00\n",{"b":null}],"n":"18446744073709551615","e":{},"l":[]} "#).unwrap();
+        let json =
+            Json::read(r#" {"a":[1,"x\u00e9\ud83d\ude00\n",{"b":null}],"n":"18446744073709551615","e":{},"l":[]} "#)
+                .unwrap();
         assert_eq!(json.list("a")[1], Json::Text("xé😀\n".into()));
         assert_eq!(json.text("n"), Some("18446744073709551615"));
         assert_eq!(json.list("l"), &[]);
         assert_eq!(json.list("a")[0], Json::Number("1".into()));
-        for bad in ["", "{", "[1", "[1 2]", "{\"a\"}", "{\"a\":1,}", "\"\\ud83d\"", "\"\\ud83d\\u0041\"", "tru", "1 2", "\"\n\"", "nul"] {
+        for bad in [
+            "",
+            "{",
+            "[1",
+            "[1 2]",
+            "{\"a\"}",
+            "{\"a\":1,}",
+            "\"\\ud83d\"",
+            "\"\\ud83d\\u0041\"",
+            "tru",
+            "1 2",
+            "\"\n\"",
+            "nul",
+        ] {
             assert_eq!(Json::read(bad), None, "{bad}");
         }
         assert_eq!(Json::read(&"[".repeat(100_000)), None);

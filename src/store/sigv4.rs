@@ -46,8 +46,7 @@ impl Signer<'_> {
         let names = headers.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
         let lines: String = headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
         let query = canonical_query(request.query);
-        let canonical =
-            format!("{}\n{}\n{query}\n{lines}\n{names}\n{}", request.method, request.path, request.payload);
+        let canonical = format!("{}\n{}\n{query}\n{lines}\n{names}\n{}", request.method, request.path, request.payload);
         let day = &date[..8];
         let scope = format!("{day}/{}/{}/aws4_request", self.region, self.service);
         let to_sign = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hex(&Sha256::digest(canonical.as_bytes())));
@@ -93,7 +92,9 @@ mod tests {
             fixed.iter().chain(headers).map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         let request = Signed { method, path, query: &query, headers: &headers, payload };
         let value = signer.authorization(&request, 1_369_353_600_000);
-        assert!(value.starts_with("AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request,"));
+        assert!(
+            value.starts_with("AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request,")
+        );
         value.split_once("Signature=").unwrap().1.to_owned()
     }
 

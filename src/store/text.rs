@@ -160,7 +160,8 @@ mod tests {
             assert_eq!(from_http_date(&http_date(ms)), Some(ms), "{}", http_date(ms));
         }
         assert_eq!(from_iso_date("1994-11-06T08:49:37.000Z"), Some(784_111_777_000));
-        for bad in ["", "x", "Sun, 06 Now 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49", "Sun, 99 Nov 1994 08:49:37 GMT"] {
+        for bad in ["", "x", "Sun, 06 Now 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49", "Sun, 99 Nov 1994 08:49:37 GMT"]
+        {
             assert_eq!(from_http_date(bad), None, "{bad}");
         }
         assert_eq!(from_iso_date("1994-11"), None);

@@ -127,7 +127,9 @@ impl Credentials {
         held.asked_ms = self.retry.around.wall_ms();
         let keys = Arc::new(self.retry.run(|| match &self.origin {
             Origin::Given => Err(denied("The keys for S3 can't be renewed.")),
-            Origin::Container { url, token, token_file } => self.ask_container(url, token.as_ref(), token_file.as_ref()),
+            Origin::Container { url, token, token_file } => {
+                self.ask_container(url, token.as_ref(), token_file.as_ref())
+            }
             Origin::Instance { origin } => self.ask_instance(origin),
         })?);
         held.keys = Some(Arc::clone(&keys));

@@ -66,7 +66,10 @@ impl Fault {
             "PreconditionFailed" => Kind::Exists,
             "InvalidRange" => Kind::OutOfRange,
             "RequestTimeTooSkewed" => Kind::ClockSkew,
-            "PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException"
+            "PermanentRedirect"
+            | "TemporaryRedirect"
+            | "AuthorizationHeaderMalformed"
+            | "IllegalLocationConstraintException"
                 if self.region.as_deref() != Some(asked.region) =>
             {
                 Kind::WrongRegion(self.region.clone())
@@ -74,11 +77,17 @@ impl Fault {
             "SlowDown" | "RequestLimitExceeded" | "TooManyRequests" | "Throttling" => Kind::Throttled,
             "RequestTimeout" => Kind::Timeout,
             // Two conditional writes met; the outcome is open, and asking again tells it.
-            "ConditionalRequestConflict" | "OperationAborted" | "InternalError" | "ServiceUnavailable" => Kind::Unavailable,
-            "BadDigest" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch" | "IncompleteBody" => Kind::Corrupt,
-            "AccessDenied" | "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "AccountProblem" | "AllAccessDisabled" => {
-                Kind::Denied
+            "ConditionalRequestConflict" | "OperationAborted" | "InternalError" | "ServiceUnavailable" => {
+                Kind::Unavailable
             }
+            "BadDigest" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch" | "IncompleteBody" => {
+                Kind::Corrupt
+            }
+            "AccessDenied"
+            | "InvalidAccessKeyId"
+            | "SignatureDoesNotMatch"
+            | "AccountProblem"
+            | "AllAccessDisabled" => Kind::Denied,
             _ if self.is_expiry() => Kind::Denied,
             _ => self.kind_of_status(asked),
         }
@@ -109,11 +118,17 @@ impl Fault {
         let sentence = match &kind {
             Kind::NotFound => format!("There is no object {} in {store}.", asked.key.unwrap_or("of that key")),
             Kind::NoBucket => format!("There is no bucket {}.", asked.bucket),
-            Kind::Exists => format!("The object {} in {store} is not in the state that the upload asked for.", asked.key.unwrap_or("")),
+            Kind::Exists => format!(
+                "The object {} in {store} is not in the state that the upload asked for.",
+                asked.key.unwrap_or("")
+            ),
             Kind::OutOfRange => format!("No byte of {what} is in the range that was asked for."),
             Kind::Denied => self.denied(&what),
             Kind::WrongRegion(Some(right)) => {
-                format!("The bucket {} is in the region {right} and not in {}: set S3_REGION={right}.", asked.bucket, asked.region)
+                format!(
+                    "The bucket {} is in the region {right} and not in {}: set S3_REGION={right}.",
+                    asked.bucket, asked.region
+                )
             }
             Kind::WrongRegion(None) => format!("The bucket {} is not in the region {}.", asked.bucket, asked.region),
             Kind::ClockSkew => skewed(store, self.store_ms.map(|ms| asked.now_ms - ms)),
@@ -126,7 +141,9 @@ impl Fault {
 
     fn denied(&self, what: &str) -> String {
         match self.code.as_str() {
-            "InvalidAccessKeyId" => format!("Access to {what} is denied: AWS_ACCESS_KEY_ID names no key that S3 knows."),
+            "InvalidAccessKeyId" => {
+                format!("Access to {what} is denied: AWS_ACCESS_KEY_ID names no key that S3 knows.")
+            }
             "SignatureDoesNotMatch" => {
                 format!("Access to {what} is denied: AWS_SECRET_ACCESS_KEY is not the secret of that access key.")
             }

@@ -21,8 +21,8 @@ use super::retry::Retry;
 use super::sigv4::{canonical_query, Signed, Signer};
 use super::text::{amz_date, from_http_date, from_iso_date, percent};
 use super::{
-    check_key, check_prefix, joined, xml, ETag, Kind, Listed, ObjectInfo, ObjectStore, Page, PutMode, Source, StoreError,
-    Surroundings, Tuning,
+    check_key, check_prefix, joined, xml, ETag, Kind, Listed, ObjectInfo, ObjectStore, Page, PutMode, Source,
+    StoreError, Surroundings, Tuning,
 };
 use crate::config::storage::S3Config;
 use crate::limits::STORE_LIST_PAGE;
@@ -173,7 +173,9 @@ impl S3Store {
     fn look(&self, key: &str) -> Result<(ObjectInfo, String)> {
         let response = match self.send("HEAD", Some(key), &Extra::default(), &Body::None) {
             // Answers to HEAD have no body that would say why, but a listing's has.
-            Err(error) if matches!(error.kind, Kind::NotFound | Kind::Denied | Kind::WrongRegion(None) | Kind::Other) => {
+            Err(error)
+                if matches!(error.kind, Kind::NotFound | Kind::Denied | Kind::WrongRegion(None) | Kind::Other) =>
+            {
                 self.list_once("", None, 1).map_or_else(Err, |_| Err(error))?
             }
             other => other?,
@@ -187,8 +189,7 @@ impl S3Store {
             "" => prefix.to_owned(),
             folder => format!("{folder}/{prefix}"),
         };
-        let mut query =
-            vec![("list-type", "2".to_owned()), ("max-keys", count.to_string()), ("prefix", whole)];
+        let mut query = vec![("list-type", "2".to_owned()), ("max-keys", count.to_string()), ("prefix", whole)];
         if let Some(token) = from {
             query.push(("continuation-token", token.to_owned()));
         }
@@ -197,7 +198,8 @@ impl S3Store {
     }
 
     fn read_page(&self, text: &str) -> Result<Page> {
-        let strange = || StoreError::new(Kind::Other, format!("{} answered with a listing that can't be read.", self.describe()));
+        let strange =
+            || StoreError::new(Kind::Other, format!("{} answered with a listing that can't be read.", self.describe()));
         xml::element(text, "ListBucketResult").ok_or_else(strange)?;
         let mut page = Page::default();
         for object in xml::elements(text, "Contents") {
@@ -233,7 +235,8 @@ impl S3Store {
         if let Some(etag) = only {
             extra.headers.push(("if-match".to_owned(), format!("\"{etag}\"")));
         }
-        extra.expected = range.and_then(|(from, to)| Some(to? - from)).unwrap_or(crate::limits::STORE_SINGLE_PUT_BYTES_MAX);
+        extra.expected =
+            range.and_then(|(from, to)| Some(to? - from)).unwrap_or(crate::limits::STORE_SINGLE_PUT_BYTES_MAX);
         let response = self.send("GET", Some(key), &extra, &Body::None)?;
         if range.is_some_and(|(from, _)| from > 0) && response.status() != 206 {
             let what = format!("{} does not know ranges.", self.describe());

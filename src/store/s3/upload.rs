@@ -4,8 +4,9 @@ use sha2::{Digest, Sha256};
 
 use super::super::cloud::{self, digests, etag, Digests, Which};
 use super::super::http::Body;
+use super::super::local::exists;
 use super::super::text::{base64, hex};
-use super::super::{xml, ETag, Kind, PutMode, Source, StoreError};
+use super::super::{xml, ETag, Kind, ObjectStore, PutMode, Source, StoreError};
 use super::error::Fault;
 use super::{Extra, Result, S3Store};
 
@@ -22,24 +23,7 @@ impl S3Store {
             true => self.upload_whole(key, source, mode, &nonce),
             false => self.upload_in_parts(key, source, mode, &nonce),
         };
-        let error = match result {
-            Ok(etag) => return Ok(etag),
-            Err(error) => error,
-        };
-        // An answer may have been lost, so that a later try met the object that an earlier one made.
-        let seen = match error.kind {
-            Kind::Exists | Kind::NotFound => self.retry.run(|| self.look(key)),
-            Kind::Timeout | Kind::Unavailable => self.look(key),
-            _ => return Err(error),
-        };
-        match seen {
-            Ok((info, mark)) if mark == nonce => Ok(info.etag),
-            // Only an object that isn't there lacks a state to match.
-            _ if error.kind == Kind::NotFound && matches!(mode, PutMode::IfMatch(_)) => {
-                Err(super::super::local::exists(key, &super::ObjectStore::describe(self)))
-            }
-            _ => Err(error),
-        }
+        cloud::settled(&self.retry, key, &nonce, mode, result, &self.describe(), &|| self.look(key))
     }
 
     fn upload_whole(&self, key: &str, source: &dyn Source, mode: PutMode<'_>, nonce: &str) -> Result<ETag> {
@@ -58,7 +42,7 @@ impl S3Store {
     fn upload_in_parts(&self, key: &str, source: &dyn Source, mode: PutMode<'_>, nonce: &str) -> Result<ETag> {
         // Spares the bytes if the answer is clear already; what counts is the condition at the end.
         match (mode, self.retry.run(|| self.look(key))) {
-            (PutMode::IfAbsent, Ok(_)) => return Err(super::super::local::exists(key, &super::ObjectStore::describe(self))),
+            (PutMode::IfAbsent, Ok(_)) => return Err(exists(key, &self.describe())),
             (_, Err(error)) if error.kind != Kind::NotFound => return Err(error),
             _ => (),
         }
