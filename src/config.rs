@@ -5,10 +5,14 @@
 //! table of options states. Fields end in their unit; times are `i64` milliseconds, as in
 //! Kafka's protocol, and `-1` means "no limit" only where the field says so.
 
+pub mod storage;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use log::LevelFilter;
+
+use storage::StorageConfig;
 
 /// When the log is forced to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +148,8 @@ pub struct Config {
     pub metrics_port: Port,
     /// Folder that holds everything the server keeps.
     pub data_dir: PathBuf,
+    /// Where objects are kept.
+    pub storage: StorageConfig,
     /// Where metadata lives.
     pub metadata_store: MetadataStore,
     /// Convert the data directory to `metadata_store` and exit, instead of serving.
@@ -261,6 +267,7 @@ impl Default for Config {
             metrics_bind_host: "127.0.0.1".into(),
             metrics_port: Port::Fixed(9090),
             data_dir: PathBuf::from("./data"),
+            storage: StorageConfig::default(),
             metadata_store: MetadataStore::Log,
             convert_metadata: false,
             log_level: LevelFilter::Info,

@@ -2,21 +2,39 @@
 //!
 //! A store keeps immutable-looking objects under keys. Every method blocks its thread, tries again by itself as far as
 //! that makes sense, and ends within a bounded time. `local` is a folder; `s3`, `gcs` and `azure` speak to the clouds
-//! and to what speaks like them; `http` and `retry` are what these three share. [`settings`] says which store is meant.
+//! and to what speaks like them; `http`, `retry` and `cloud` are what these three share. `open` finds the one that is meant.
 
+mod azure;
+mod cloud;
 mod error;
+mod gcs;
+mod http;
+mod json;
 mod key;
 mod local;
+mod open;
+mod retry;
+mod s3;
+mod sigv4;
 mod source;
+mod surroundings;
+mod text;
+mod xml;
 
 use std::fmt;
 use std::io::Write;
 use std::ops::Range;
 
+pub use azure::AzureStore;
 pub use error::{Kind, StoreError};
+pub use gcs::GcsStore;
 pub use key::{check_key, check_prefix, joined};
 pub use local::LocalStore;
+pub use open::{open, open_url};
+pub use retry::Tuning;
+pub use s3::S3Store;
 pub use source::{FileRange, Source};
+pub use surroundings::{Machine, Surroundings};
 
 /// Names one state of an object: as long as it is the same, so are the bytes. Only the store that made it can read it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
