@@ -20,7 +20,7 @@ use std::io::Write;
 
 use getopts::Fail;
 
-use crate::config::{Config, Port, ShareConfig};
+use crate::config::{MetadataStore, Config, Port, ShareConfig};
 use table::{Action, Draft, Kind};
 use value::Refusal;
 
@@ -318,8 +318,22 @@ fn settle(draft: &mut Draft, settings: &mut [Setting]) -> Result<(), UsageError>
     if let Some(ms) = draft.log_retention_ms {
         config.log_retention_ms = ms;
     }
+    check_backup(config)?;
     check_sizes(config)?;
     check_ports(config)
+}
+
+fn check_backup(config: &Config) -> Result<(), UsageError> {
+    let refused = |sentence: &str| Err(UsageError::config(sentence.to_owned()));
+    match (config.backup.enabled, &config.backup.url) {
+        (true, None) => refused("--enable-backup needs --backup-url, which says where backups go."),
+        (false, Some(_)) => refused("--backup-url does nothing without --enable-backup; give both or none."),
+        (true, _) if config.metadata_store == MetadataStore::File => refused(
+            "--enable-backup and --file-metadata don't go together, because metadata in files can't be copied at one \
+             moment with the log; stop the server and run 'chronik backup create' instead.",
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// Takes the port of a `host:port` unless the port's own option was given at least as strongly.

@@ -203,7 +203,6 @@ fn unbuilt_features_are_refused_in_one_sentence() {
         &["--storage", "azure"],
         &["--enable-search"],
         &["--enable-search=true"],
-        &["--enable-backup"],
     ];
     for args in cases {
         let error = error(args);
@@ -217,6 +216,25 @@ fn unbuilt_features_are_refused_in_one_sentence() {
         let error = error_with(&[], &[(name, value)]);
         assert!(error.sentence.starts_with(name), "{error}");
         assert!(error.sentence.contains("not available in this version"), "{error}");
+        assert!(is_one_sentence(&error.sentence), "{error}");
+    }
+}
+
+#[test]
+fn backups_need_a_place_and_metadata_in_the_log() {
+    let given = ["--enable-backup", "--backup-url", "file:///srv/backups", "--backup-interval", "6h"];
+    let backup = config(&given).backup;
+    assert!(backup.enabled && backup.interval_ms == 6 * 3_600_000 && backup.keep == 0);
+    assert_eq!(backup.url.as_deref(), Some("file:///srv/backups"));
+    for (args, part) in [
+        (&["--enable-backup"][..], "needs --backup-url"),
+        (&["--backup-url", "s3://b/p"], "without --enable-backup"),
+        (&["--enable-backup", "--backup-url", "s3://b", "--file-metadata"], "--file-metadata don't go together"),
+        (&["--enable-backup", "--backup-url", "http://b"], "give s3://BUCKET/PREFIX"),
+        (&["--enable-backup", "--backup-url", "s3://key:secret@b"], "without keys"),
+    ] {
+        let error = error(args);
+        assert!(error.sentence.contains(part), "{args:?}: {error}");
         assert!(is_one_sentence(&error.sentence), "{error}");
     }
 }

@@ -78,6 +78,19 @@ impl Origin {
     }
 }
 
+/// Removes what a backup left in a data directory when its process was killed; nothing while another process makes one.
+pub fn clear_leftovers(disk: &dyn Disk, root: &std::path::Path) {
+    if !root.join(frozen::DIR).is_dir() {
+        return;
+    }
+    // What can't be removed now takes space only, and the next backup tries again.
+    if let Ok(_lock) = copy_lock(root) {
+        if let Err(error) = frozen::clear(disk) {
+            log::warn!("cannot remove what an interrupted backup left: {error}");
+        }
+    }
+}
+
 /// Keeps a second copy from being made of a directory at the same time.
 fn copy_lock(root: &std::path::Path) -> Result<FileLock, Failure> {
     let path = root.join(frozen::DIR).join(frozen::LOCK);

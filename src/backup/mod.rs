@@ -19,7 +19,7 @@ mod verify;
 mod view;
 pub mod when;
 
-pub use create::{create, Created, Origin};
+pub use create::{clear_leftovers, create, Created, Origin};
 pub use failure::{Failure, Kind};
 pub use find::{directories, find, list, Found, State, Wanted};
 pub use manifest::{Manifest, Object, Role, TopicTotal};

@@ -37,6 +37,8 @@ pub enum Group {
     Listeners,
     /// Data directory and durability.
     Storage,
+    /// Copies of the data directory.
+    Backup,
     /// Topics and records.
     Topics,
     /// Consumer groups and producers.
@@ -49,8 +51,16 @@ pub enum Group {
 
 impl Group {
     /// Every group, in the order of the sections.
-    pub const ALL: [Group; 7] =
-        [Group::General, Group::Listeners, Group::Storage, Group::Topics, Group::Groups, Group::Limits, Group::Later];
+    pub const ALL: [Group; 8] = [
+        Group::General,
+        Group::Listeners,
+        Group::Storage,
+        Group::Backup,
+        Group::Topics,
+        Group::Groups,
+        Group::Limits,
+        Group::Later,
+    ];
 
     /// The section's heading.
     pub fn title(self) -> &'static str {
@@ -58,6 +68,7 @@ impl Group {
             Group::General => "General",
             Group::Listeners => "Listeners and addresses",
             Group::Storage => "Data directory and durability",
+            Group::Backup => "Backup",
             Group::Topics => "Topics and records",
             Group::Groups => "Consumer groups and producers",
             Group::Limits => "Connections and requests",
@@ -98,6 +109,8 @@ pub(super) enum Kind {
     Fsync(Set<Fsync>),
     /// A path.
     Path(Set<PathBuf>),
+    /// The URL of an object store; what it names is looked at when the store is opened.
+    StoreUrl(Set<String>),
     /// A cluster id.
     ClusterId(Set<String>),
     /// Known and refused, whatever the value.

@@ -287,6 +287,46 @@ pub static OPTIONS: &[Opt] = &[
     )
     .kafka(),
     opt(
+        Group::Backup,
+        "enable-backup",
+        "",
+        "false",
+        "Make backups of the data directory while serving. The tool chronik lists, verifies and restores them.",
+        Kind::Flag(|d, v| d.config.backup.enabled = v),
+    ),
+    opt(
+        Group::Backup,
+        "backup-url",
+        "URL",
+        "",
+        "Where backups go: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, azure://CONTAINER/PREFIX or file:///PATH.",
+        Kind::StoreUrl(|d, v| d.config.backup.url = Some(v)),
+    ),
+    opt(
+        Group::Backup,
+        "backup-interval",
+        "TIME",
+        "1d",
+        "Time from the beginning of one backup to that of the next; restarts don't change it.",
+        millis(1000, CENTURY_MS, |d, v| d.config.backup.interval_ms = v),
+    ),
+    opt(
+        Group::Backup,
+        "backup-keep",
+        "NUMBER",
+        "0",
+        "Backups to keep; older ones are deleted after each new one. 0 keeps all.",
+        int(0, 1_000_000, |d, v| d.config.backup.keep = v as u64),
+    ),
+    opt(
+        Group::Backup,
+        "backup-keep-time",
+        "TIME",
+        "0",
+        "How long backups are kept; the newest always stays. 0 keeps them for ever.",
+        millis(0, CENTURY_MS, |d, v| d.config.backup.keep_ms = v),
+    ),
+    opt(
         Group::Topics,
         "num-partitions",
         "NUMBER",
@@ -720,8 +760,6 @@ pub static OPTIONS: &[Opt] = &[
         Kind::Refused { takes_value: false },
     )
     .missing("full-text search"),
-    opt(Group::Later, "enable-backup", "", "false", "Scheduled backups.", Kind::Refused { takes_value: false })
-        .missing("backup"),
     opt(
         Group::Later,
         "controller-url",

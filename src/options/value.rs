@@ -44,6 +44,7 @@ pub(super) fn apply(opt: &Opt, raw: &str, draft: &mut Draft) -> Read<()> {
         Kind::Level(set) => set(draft, read_level(raw)?),
         Kind::Fsync(set) => set(draft, read_fsync(raw)?),
         Kind::Path(set) => set(draft, PathBuf::from(raw)),
+        Kind::StoreUrl(set) => set(draft, read_store_url(raw)?),
         Kind::ClusterId(set) => set(draft, read_cluster_id(raw)?),
         Kind::Refused { takes_value } => {
             // Saying no to what is not there is not asking for it.
@@ -88,6 +89,16 @@ fn read_number(raw: &str, units: &Units, min: i64, max: i64, minus_one: bool) ->
             units.of,
             if minus_one { ", or -1 for no limit" } else { "" }
         ))),
+    }
+}
+
+fn read_store_url(raw: &str) -> Read<String> {
+    let known = ["s3://", "gs://", "azure://", "az://", "file:///"];
+    match known.iter().any(|scheme| raw.len() > scheme.len() && raw.starts_with(scheme)) && !raw.contains('@') {
+        true => Ok(raw.to_owned()),
+        false => Err(Refusal::Expected(
+            "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, azure://CONTAINER/PREFIX or file:///PATH, without keys in it".into(),
+        )),
     }
 }
 
