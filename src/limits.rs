@@ -265,6 +265,12 @@ pub const TRANSACTIONAL_IDS_BYTES_MAX: usize = 128 << 20;
 /// Transactions that are aborted, and ids that are forgotten, in one turn; the others come with the next.
 pub const TRANSACTIONAL_IDS_PER_TURN_MAX: usize = 100;
 
+/// Logical segments of all partitions together, and the least and the most that one partition may have; beyond its share of
+/// the whole a partition's older ones are joined in pairs, so that retention looks at them more coarsely.
+pub const LOGICAL_SEGMENTS_MAX: usize = 1 << 20;
+pub const LOGICAL_SEGMENTS_PER_PARTITION_MIN: usize = 32;
+pub const LOGICAL_SEGMENTS_PER_PARTITION_MAX: usize = 4096;
+
 /// Groups and client-metrics subscriptions that may have configurations; POLICY_VIOLATION beyond it.
 pub const CONFIG_RESOURCES_MAX: usize = 10_000;
 

@@ -5,6 +5,7 @@
 //! that are on their way.
 
 use super::log::{PartitionLog, SegmentRange};
+use super::logical::LogicalSegment;
 use super::metalog;
 use super::producers::{AppendedBatch, ProducerState};
 use super::topics;
@@ -14,7 +15,8 @@ use crate::wal::{MetaEntry, PartitionId, SegmentId};
 use crate::wire::macros::message;
 use crate::wire::{Reader, Uuid, Wire, Writer};
 
-/// Version of the layout below; older ones are read. 1 added transactions, 2 packs.
+/// Version of the layout below; older ones are read. 1 added transactions, 2 packs, logical segments and how far partitions
+/// are compacted.
 const VERSION: i16 = 2;
 
 /// Where checkpointing stands.
@@ -74,6 +76,8 @@ message! {
         ranges: Vec<RangeState> [0..],
         producers: Vec<ProducerEntry> [0..],
         aborted: Vec<AbortedState> [1..],
+        segments: Vec<LogicalState> [2..],
+        first_dirty: i64 [2..],
     }
     struct EpochState {
         epoch: i32 [0..],
@@ -85,6 +89,13 @@ message! {
         last_offset: i64 [0..],
         max_timestamp: i64 [0..],
         bytes: i64 [0..],
+    }
+    struct LogicalState {
+        base_offset: i64 [2..],
+        bytes: i64 [2..],
+        first_timestamp: i64 [2..],
+        max_timestamp: i64 [2..],
+        modified_ms: i64 [2..],
     }
     struct ProducerEntry {
         producer_id: i64 [0..],
@@ -191,6 +202,18 @@ fn partition_state(log: &PartitionLog) -> PartitionState {
         ranges: log.ranges().map(range_state).collect(),
         producers: log.producers.iter().map(|(id, state)| producer_entry(*id, state)).collect(),
         aborted: log.txns.aborted().map(aborted_state).collect(),
+        segments: log.logical.iter().map(logical_state).collect(),
+        first_dirty: log.first_dirty,
+    }
+}
+
+fn logical_state(segment: &LogicalSegment) -> LogicalState {
+    LogicalState {
+        base_offset: segment.base_offset,
+        bytes: segment.bytes as i64,
+        first_timestamp: segment.first_timestamp,
+        max_timestamp: segment.max_timestamp,
+        modified_ms: segment.modified_ms,
     }
 }
 
@@ -262,13 +285,13 @@ pub fn read(bytes: &[u8]) -> Result<Snapshot, String> {
     let runs = checkpoint.segments.iter();
     Ok(Snapshot {
         entries: entries.collect(),
-        logs: checkpoint.partitions.iter().map(log_of).collect(),
+        logs: checkpoint.partitions.iter().map(|state| log_of(state, version)).collect(),
         last_pack: checkpoint.last_pack as u64,
         runs: runs.map(|state| (SegmentId::from_raw(state.segment as u64), state.runs as u64)).collect(),
     })
 }
 
-fn log_of(state: &PartitionState) -> PartitionLog {
+fn log_of(state: &PartitionState, version: i16) -> PartitionLog {
     let mut log = PartitionLog::new(PartitionId { topic: state.topic, partition: state.partition });
     log.next_offset = state.next_offset;
     log.high_watermark = state.next_offset;
@@ -285,6 +308,7 @@ fn log_of(state: &PartitionState) -> PartitionLog {
             bytes: range.bytes as u64,
         });
     }
+    restore_logical(&mut log, state, version);
     for producer in &state.producers {
         let batches = producer.batches.iter().map(|batch| AppendedBatch {
             first_sequence: batch.first_sequence,
@@ -313,4 +337,20 @@ fn log_of(state: &PartitionState) -> PartitionLog {
         });
     }
     log
+}
+
+/// Puts back the logical segments. Before version 2 there were none: what lay in one segment of the log is one.
+fn restore_logical(log: &mut PartitionLog, state: &PartitionState, version: i16) {
+    log.first_dirty = state.first_dirty;
+    if version < 2 {
+        for range in &state.ranges {
+            let timestamps = (range.max_timestamp, range.max_timestamp);
+            log.logical.restore(LogicalSegment::restored(range.base_offset, range.bytes as u64, timestamps, i64::MAX));
+        }
+    }
+    for segment in &state.segments {
+        let timestamps = (segment.first_timestamp, segment.max_timestamp);
+        let (base_offset, bytes) = (segment.base_offset, segment.bytes as u64);
+        log.logical.restore(LogicalSegment::restored(base_offset, bytes, timestamps, segment.modified_ms));
+    }
 }

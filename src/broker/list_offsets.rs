@@ -7,7 +7,7 @@ use super::fetch::{check_epoch, read_error_code};
 use super::log::PartitionLog;
 use super::reply::ReplyTo;
 use super::topics;
-use super::{Broker, Effect, Now};
+use super::{Broker, Now};
 use crate::limits;
 use crate::wal::{PartitionId, ReadDone, ReadFound, ReadJob, ReadKind};
 use crate::wire::msg::{

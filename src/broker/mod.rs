@@ -11,8 +11,10 @@
 //! - Replies of one connection leave in the order of its requests.
 
 mod admin;
+mod agenda;
 pub mod apis;
 pub mod checkpoint;
+pub mod cleaning;
 pub mod configs;
 mod coordinator;
 mod dispatch;
@@ -24,6 +26,7 @@ pub mod gather;
 pub mod groups;
 mod list_offsets;
 pub mod log;
+pub mod logical;
 mod metadata;
 pub mod metalog;
 mod produce;
@@ -64,6 +67,8 @@ enum Timer {
     Fetch(u64),
     /// Something may have expired.
     Retention,
+    /// Something may be due for compaction.
+    Cleaning,
     /// The unsealed segment has been open for `log.roll.ms`.
     Roll(SegmentId),
     /// Ask the log whether there is space again.
@@ -118,6 +123,8 @@ pub struct Broker {
     resource_configs: configs::ResourceConfigs,
     scram: scram::Scram,
     timers: BTreeSet<(u64, Timer)>,
+    retention: retention::Retention,
+    cleanings: cleaning::Cleanings,
     /// The segment for which a roll is timed.
     rolling: Option<SegmentId>,
     next_job: u64,
@@ -166,22 +173,28 @@ impl Broker {
         self.count_written(&written);
         let mut partitions = Vec::with_capacity(written.runs.len());
         for run in &written.runs {
-            if let Some(partition) = self.topics.partition_mut(run.id) {
+            if let Some((partition, settings)) = self.topics.partition_and_settings_mut(run.id) {
                 let log = &mut partition.log;
                 let stable_before = log.last_stable_offset();
                 let first_in_segment = log.durable(*run);
-                let stable_moved = log.last_stable_offset() > stable_before;
                 self.segments.add_run(run, first_in_segment);
-                if first_in_segment {
-                    self.schedule_retention_of(now, run.id);
-                }
+                let stable_moved = log.last_stable_offset() > stable_before;
                 partitions.push((run.id, run.len, stable_moved));
+                let due_ms = retention::due_ms(log, settings, now.wall_ms);
+                let rolled = settings.compact && log.logical.begins_within(run.base_offset, run.last_offset);
+                self.schedule_retention_after(now, run.id, due_ms);
+                if rolled {
+                    self.schedule_cleaning_of(now, run.id);
+                }
             }
         }
         self.keep_in_ring(&written, partitions.iter().map(|(id, ..)| *id).collect());
         self.follow_segments(now, &written);
         self.conns.durable(self.durable, &mut self.effects);
         for (id, len, stable_moved) in partitions {
+            if stable_moved {
+                self.stable_offset_moved(now, id);
+            }
             self.wake_fetches(now, id, len, stable_moved);
             self.wake_share_fetches(now, id, None);
         }
@@ -222,7 +235,7 @@ impl Broker {
                 ::log::error!("cannot write a checkpoint, so old segments stay for now: {why}");
                 // Nothing is held back meanwhile: the timer asks for it again.
                 self.checkpoint = checkpoint::Progress::default();
-                self.set_timer(now.mono_us + limits::CHECKPOINT_RETRY_US, Timer::Checkpoint);
+                self.time_checkpoint(now.mono_us + limits::CHECKPOINT_RETRY_US);
                 return;
             }
         }
@@ -241,11 +254,15 @@ impl Broker {
             match timer {
                 Timer::Fetch(id) => self.fetch_timed_out(now, id),
                 Timer::Retention => self.retain(now),
+                Timer::Cleaning => {
+                    self.look_at_cleaning(now);
+                    self.tidy_if_due(now);
+                }
                 Timer::Roll(segment) if segment == self.segments.unsealed() => self.gather.seal(),
                 Timer::Roll(_) => {}
                 Timer::Probe => self.gather.probe(),
                 Timer::Checkpoint => self.checkpoint_is_due(),
-                Timer::Tidy => self.tidy_if_due(now),
+                Timer::Tidy => self.tidy_again(now),
                 Timer::Seal(segment) if segment == self.segments.unsealed() => self.gather.seal(),
                 Timer::Seal(_) => {}
                 Timer::Txns => self.finish_txns(now),
@@ -434,7 +451,6 @@ impl Broker {
                 }
             }
             self.checkpoint.want();
-            self.schedule_retention(now);
         }
         // A segment's age counts from its first group, also when it was opened by a start; an empty one never rolls.
         let segment = written.handle.segment;

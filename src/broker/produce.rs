@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::dispatch::Request;
 use super::gather::Gather;
 use super::log::PartitionLog;
+use super::logical::Growth;
 use super::producers::Verdict;
 use super::reply::ReplyTo;
 use super::topics::Topic;
@@ -261,7 +262,7 @@ impl Broker {
         bytes: Bytes,
         header: &BatchHeader,
     ) -> Result<Appended, Refusal> {
-        let partition = self.topics.partition_mut(id).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+        let (partition, roll) = self.topics.appending(id).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
         let log = &mut partition.log;
         match log.producers.check(header) {
             Verdict::Append => {}
@@ -290,6 +291,13 @@ impl Broker {
         self.settings.metrics.messages_received.add(header.records_count as u64);
         log.next_offset = next_offset;
         log.batch_appended(header, base_offset, log_append_time_ms, now.wall_ms);
+        let grown = Growth {
+            base_offset,
+            last_offset: next_offset - 1,
+            bytes: bytes.len() as u64,
+            max_timestamp: header.max_timestamp,
+        };
+        log.grown(&grown, &roll, now.wall_ms);
         let planned = PlannedBatch { bytes, base_offset, leader_epoch: log.leader_epoch };
         partition.last_seq = self.gather.batch(id, planned, next_offset - 1, header.max_timestamp);
         Ok(Appended {

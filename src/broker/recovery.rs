@@ -12,6 +12,7 @@ use super::coordinator::group_settings;
 use super::gather::Gather;
 use super::groups::Groups;
 use super::log::PartitionLog;
+use super::logical::Growth;
 use super::metalog;
 use super::settings::{Rng, Settings};
 use super::share::settings::ShareSettings;
@@ -93,6 +94,8 @@ impl Recovering {
             resource_configs: Default::default(),
             scram: Default::default(),
             timers: Default::default(),
+            retention: Default::default(),
+            cleanings: Default::default(),
             rolling: None,
             next_job: 0,
             rng: Rng::new(seed),
@@ -185,7 +188,7 @@ impl Recovering {
 
     /// A run of batches. Runs of deleted topics are passed over.
     pub fn run(&mut self, run: RunRef, bytes: &[u8]) -> Result<(), String> {
-        let Some(partition) = self.broker.topics.partition_mut(run.id) else { return Ok(()) };
+        let Some((partition, roll)) = self.broker.topics.appending(run.id) else { return Ok(()) };
         let log = &mut partition.log;
         if run.base_offset < log.next_offset {
             return Err(format!(
@@ -210,6 +213,13 @@ impl Recovering {
                 None if header.is_control() => {}
                 None => log.batch_appended(header, header.base_offset, append_time, i64::MAX),
             }
+            let grown = Growth {
+                base_offset: header.base_offset,
+                last_offset: header.last_offset(),
+                bytes: batch.bytes.len() as u64,
+                max_timestamp: header.max_timestamp,
+            };
+            log.grown(&grown, &roll, i64::MAX);
             self.records += header.records_count as u64;
         }
         *self.runs.entry(run.segment).or_default() += 1;
@@ -219,13 +229,17 @@ impl Recovering {
     }
 
     /// What a pack stands for that has taken the place of other segments since the checkpoint.
-    pub fn pack(&mut self, number: u64, coverage: &[Coverage]) {
+    pub fn pack(&mut self, number: u64, coverage: &[Coverage]) -> Result<(), String> {
         for coverage in coverage {
-            if let Some(partition) = self.broker.topics.partition_mut(coverage.id) {
-                let with = tidying::range_of(SegmentId::Pack(number), coverage);
-                partition.log.replace(coverage.from_offset, coverage.to_offset, with);
+            let outcome = tidying::outcome_of(coverage)?;
+            let Some(partition) = self.broker.topics.partition_mut(coverage.id) else { continue };
+            let with = tidying::range_of(SegmentId::Pack(number), coverage);
+            partition.log.replace(coverage.from_offset, coverage.to_offset, with);
+            if let Some(outcome) = outcome {
+                partition.log.cleaned(&outcome);
             }
         }
+        Ok(())
     }
 
     /// Records that were found after the checkpoint.
@@ -288,9 +302,11 @@ impl Recovering {
         let broker = &mut self.broker;
         broker.segments.find_dead(broker.durable);
         broker.segments.set_floor(state.floor);
+        broker.forget_gone_packs();
         broker.remove_segments();
         broker.give_space_back(now);
         broker.schedule_retention(now);
+        broker.schedule_cleaning(now);
         broker.groups.recovered(now);
         broker.group_configs_recovered(now);
         broker.share_recovered(now);
@@ -316,6 +332,7 @@ fn take_stock(broker: &mut Broker, now: Now, raise_epochs: bool) -> Result<(), S
             }
         }
         log.producers.cap_last_append(now.wall_ms);
+        log.logical.cap_times(now.wall_ms);
         if raise_epochs {
             log.raise_epoch();
         }
@@ -359,8 +376,7 @@ impl Replay for Recovering {
     }
 
     fn pack(&mut self, number: u64, coverage: Vec<Coverage>) -> Result<(), String> {
-        Recovering::pack(self, number, &coverage);
-        Ok(())
+        Recovering::pack(self, number, &coverage)
     }
 
     fn segment(&mut self, id: SegmentId, bytes: u64, _sealed: bool) {

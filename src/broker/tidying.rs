@@ -14,6 +14,7 @@ use self::policy::Candidate;
 use super::log::SegmentRange;
 use super::{metalog, Broker, Effect, Now, Timer};
 use crate::limits;
+use crate::wal::compact::Outcome;
 use crate::wal::pack::Coverage;
 use crate::wal::tidy::{Tidied, TidyDone, TidyError, TidyJob, TidyMode, TidyPart, TidySource};
 use crate::wal::{GroupSeq, MetaEntry, PartitionId, ReadJob, SegmentId};
@@ -23,6 +24,10 @@ use crate::wal::{GroupSeq, MetaEntry, PartitionId, ReadJob, SegmentId};
 pub struct Tidying {
     /// The sources of the job under way.
     running: Option<Vec<SegmentId>>,
+    /// The partition that it compacts.
+    cleaning: Option<PartitionId>,
+    /// The last job was a compaction.
+    cleaned_last: bool,
     /// The highest number that a pack ever had.
     newest: u64,
     /// The last pack that took the place of others, and what is known of those since the last checkpoint that was read.
@@ -38,6 +43,12 @@ pub struct Tidying {
     leaving: VecDeque<(u64, SegmentId)>,
     /// When a checkpoint was last taken, in monotonic µs, and of which group.
     checkpoint: (u64, GroupSeq),
+    /// When the next one is timed.
+    next_checkpoint_us: Option<u64>,
+    /// A job has failed, and the timer for the next one is set.
+    waits: bool,
+    /// The unsealed segment that is timed to be sealed.
+    sealing: Option<SegmentId>,
 }
 
 /// The entry that says that a pack has taken the place of what it covers; `None` forgets it, when the pack is gone.
@@ -111,20 +122,56 @@ impl Broker {
 
     /// Begins a job if there is something to tidy and none is under way.
     pub(super) fn tidy_if_due(&mut self, now: Now) {
-        if self.tidying.running.is_some() || self.stopping || self.waits_to_tidy() || !self.has_space_for_metadata() {
+        let is_busy = self.tidying.running.is_some() || self.tidying.waits;
+        if is_busy || self.stopping || !self.has_space_for_metadata() {
+            return;
+        }
+        // Compactions and other tidyings take turns, if there are both.
+        if !std::mem::take(&mut self.tidying.cleaned_last) && self.begin_cleaning(now) {
             return;
         }
         let avoided = &self.tidying.avoided;
         let alive = self.segments.sealed_alive().filter(|(id, _)| !avoided.contains(id));
         let candidates: Vec<Candidate> = alive.map(|(id, segment)| Candidate { id, segment: *segment }).collect();
         let chosen = policy::choose(&candidates);
-        if !chosen.is_empty() {
+        if chosen.is_empty() {
+            self.begin_cleaning(now);
+        } else {
             self.begin_tidying(now, chosen);
         }
     }
 
-    fn waits_to_tidy(&self) -> bool {
-        self.timers.iter().any(|(_, timer)| *timer == Timer::Tidy)
+    /// The time after a failure is over.
+    pub(super) fn tidy_again(&mut self, now: Now) {
+        self.tidying.waits = false;
+        self.tidy_if_due(now);
+    }
+
+    /// Begins the compaction of a partition that is due for it, if there is one that can be begun.
+    fn begin_cleaning(&mut self, now: Now) -> bool {
+        if !self.wants_cleaning() {
+            return false;
+        }
+        let Some(plan) = self.next_cleaning(now) else { return false };
+        let ranges = self.topics.partition(plan.id).map(|partition| partition.log.ranges_below(plan.clean.end));
+        let ranges = ranges.unwrap_or_default();
+        let damaged = ranges.iter().find(|range| self.tidying.avoided.contains(&range.segment));
+        if let Some(range) = damaged {
+            let why = format!("{} is damaged", range.segment);
+            self.cleaning_failed(plan.id, &why);
+            return false;
+        }
+        let Some(partition) = self.topics.partition(plan.id).filter(|_| !ranges.is_empty()) else {
+            self.cleaning_failed(plan.id, "nothing of it is there");
+            return false;
+        };
+        self.tidying.cleaned_last = true;
+        let live_from = partition.log.start_offset;
+        let mode = TidyMode::Clean(Box::new(plan.clean));
+        let part = TidyPart { id: plan.id, sources: ranges.iter().map(source).collect(), live_from, mode };
+        self.tidying.cleaning = Some(plan.id);
+        self.begin(ranges.iter().map(|range| range.segment).collect(), vec![part]);
+        true
     }
 
     fn begin_tidying(&mut self, now: Now, chosen: Vec<SegmentId>) {
@@ -149,24 +196,51 @@ impl Broker {
             self.tidying.avoided.extend(wanted);
             return self.tidy_if_due(now);
         }
+        self.begin(chosen, parts.into_values().collect());
+    }
+
+    fn begin(&mut self, sources: Vec<SegmentId>, parts: Vec<TidyPart>) {
         self.tidying.newest = self.tidying.newest.max(self.segments.newest_pack()) + 1;
         // What is written meanwhile must find its space, unless there is none anyway.
         let spare_bytes = if self.out_of_space { 0 } else { self.settings.config.log_segment_bytes };
-        let parts = parts.into_values().collect();
         let job = TidyJob { pack: self.tidying.newest, parts, spare_bytes };
-        ::log::debug!("tidying {} segments into pack {}", chosen.len(), job.pack);
-        self.tidying.running = Some(chosen);
+        ::log::debug!("tidying {} segments into {}", sources.len(), SegmentId::Pack(job.pack));
+        self.tidying.running = Some(sources);
         self.effects.push_back(Effect::Tidy(job));
     }
 
     /// The tidier has done its job, or could not.
     pub fn tidy_done(&mut self, now: Now, done: TidyDone) {
         let sources = self.tidying.running.take().unwrap_or_default();
-        match done.result {
-            Ok(tidied) => self.switch(now, done.pack, &tidied),
-            Err(error) => self.tidying_failed(now, &sources, error),
+        let cleaning = self.tidying.cleaning.take();
+        match (done.result, cleaning) {
+            (Ok(tidied), _) => self.switch(now, done.pack, &tidied),
+            (Err(error), cleaning) => {
+                match (&error, cleaning) {
+                    (TidyError::Damaged(_, why), Some(id)) => self.cleaning_failed(id, why),
+                    (_, Some(id)) => self.cleaning_put_off(now, id),
+                    (_, None) => {}
+                }
+                self.tidying_failed(now, &sources, error);
+            }
         }
         self.tidy_if_due(now);
+    }
+
+    /// After a start: entries of packs that are gone need not be kept in metadata files.
+    pub(super) fn forget_gone_packs(&mut self) {
+        let is_gone = |number: &u64| !self.segments.contains(SegmentId::Pack(*number));
+        let gone: Vec<u64> = self.tidying.switched.iter().copied().filter(is_gone).collect();
+        for number in gone {
+            self.forget_pack(number);
+        }
+    }
+
+    /// A pack is gone. Only metadata files would keep its entry; in the log it is of no use once checkpoints know the pack.
+    fn forget_pack(&mut self, number: u64) {
+        if self.tidying.switched.remove(&number) && !self.settings.metadata_in_log {
+            self.append_meta(pack_entry(number, false));
+        }
     }
 
     /// Puts a pack in the place of what it covers.
@@ -183,13 +257,22 @@ impl Broker {
         self.segments.present(id, tidied.file_bytes);
         self.segments.restore_runs(id, tidied.runs);
         for coverage in &tidied.coverage {
-            let Some(partition) = self.topics.partition_mut(coverage.id) else { continue };
+            let outcome = outcome_of(coverage).unwrap_or_default();
+            let Some(partition) = self.topics.partition_mut(coverage.id) else {
+                if outcome.is_some() {
+                    self.cleaning_put_off(now, coverage.id);
+                }
+                continue;
+            };
             let with = range_of(id, coverage).filter(|range| range.last_offset >= partition.log.start_offset);
             for gone in partition.log.replace(coverage.from_offset, coverage.to_offset, with) {
                 self.segments.remove_live(&gone, seq);
             }
             if let Some(range) = with {
                 self.segments.add_live(&range, coverage.id);
+            }
+            if let Some(outcome) = outcome {
+                self.cleaned(now, coverage.id, &outcome);
             }
         }
         self.segments.is_dead(id, seq);
@@ -204,7 +287,9 @@ impl Broker {
         self.settings.metrics.tidy_failures.add(1);
         match error {
             TidyError::Damaged(segment, what) => {
-                ::log::error!("{segment} is left as it is, because it is damaged: {what}. Restore the data directory from a backup");
+                ::log::error!(
+                    "{segment} is damaged and left as it is: {what}. Restore the data directory from a backup"
+                );
                 self.tidying.avoided.insert(segment);
                 return;
             }
@@ -216,6 +301,7 @@ impl Broker {
             TidyError::Io(what) => ::log::error!("cannot tidy {} segments of the log: {what}", sources.len()),
             TidyError::Stopped => {}
         }
+        self.tidying.waits = true;
         self.set_timer(now.mono_us + limits::TIDY_RETRY_US, Timer::Tidy);
     }
 
@@ -225,7 +311,8 @@ impl Broker {
             self.checkpoint_for_space(now);
         }
         let unsealed = self.segments.unsealed();
-        if self.segments.unsealed_is_due() && !self.timers.iter().any(|(_, timer)| *timer == Timer::Seal(unsealed)) {
+        if self.segments.unsealed_is_due() && self.tidying.sealing != Some(unsealed) {
+            self.tidying.sealing = Some(unsealed);
             self.set_timer(now.mono_us + limits::TIDY_SEAL_US, Timer::Seal(unsealed));
         }
         self.tidy_if_due(now);
@@ -235,13 +322,23 @@ impl Broker {
     fn checkpoint_for_space(&mut self, now: Now) {
         let earliest = self.tidying.checkpoint.0.saturating_add(limits::SPACE_CHECKPOINT_US);
         let at = if self.out_of_space { now.mono_us } else { earliest.max(now.mono_us) };
-        if !self.timers.iter().any(|(timed, timer)| *timer == Timer::Checkpoint && *timed <= at) {
-            self.set_timer(at, Timer::Checkpoint);
-        }
+        self.time_checkpoint(at);
+    }
+
+    /// Asks for a checkpoint at this time, in monotonic µs, if none is timed earlier.
+    pub(super) fn time_checkpoint(&mut self, at_us: u64) {
+        match self.tidying.next_checkpoint_us {
+            Some(timed) if timed <= at_us => return,
+            Some(timed) => self.timers.remove(&(timed, Timer::Checkpoint)),
+            None => false,
+        };
+        self.tidying.next_checkpoint_us = Some(at_us);
+        self.set_timer(at_us, Timer::Checkpoint);
     }
 
     /// The timer of a checkpoint is due.
     pub(super) fn checkpoint_is_due(&mut self) {
+        self.tidying.next_checkpoint_us = None;
         // A checkpoint is named by its last group. Where nothing happens, the same state gets a new name, because both of
         // those that are kept have to know what is dead.
         if self.durable == self.tidying.checkpoint.1 && self.gather.is_empty() && self.in_flight.is_none() {
@@ -270,10 +367,7 @@ impl Broker {
             let Some((_, id)) = self.tidying.leaving.pop_front() else { break };
             self.tidying.avoided.remove(&id);
             if let SegmentId::Pack(number) = id {
-                // Only metadata files would keep the entry; in the log it is of no use once checkpoints know the pack.
-                if self.tidying.switched.remove(&number) && !self.settings.metadata_in_log {
-                    self.append_meta(pack_entry(number, false));
-                }
+                self.forget_pack(number);
             }
             self.effects.push_back(Effect::Remove(id));
         }
@@ -292,6 +386,14 @@ impl Broker {
 fn source(range: &SegmentRange) -> TidySource {
     let SegmentRange { segment, base_offset, last_offset, bytes, .. } = *range;
     TidySource { segment, base_offset, last_offset, bytes }
+}
+
+/// What the compaction of a partition came to; `None` when it was only copied. The error says what cannot be read.
+pub fn outcome_of(coverage: &Coverage) -> Result<Option<Outcome>, String> {
+    match coverage.outcome.is_empty() {
+        true => Ok(None),
+        false => Outcome::decode(&coverage.outcome).map(Some),
+    }
 }
 
 /// What a pack holds of a partition.

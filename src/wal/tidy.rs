@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::compact::{Clean, Indexing, Verdict};
 use super::pack::{self, Coverage, Kept, PackWriter};
 use super::read_cache::{OpenSegment, ReadCache};
 use super::segment;
@@ -17,7 +18,7 @@ use super::{PartitionId, PlannedBatch, ReadError, RunRef, SegmentId};
 use crate::limits;
 use crate::sys::aligned::AlignedBuf;
 use crate::sys::disk::{Disk, DiskFile, OpenMode, BLOCK_BYTES};
-use crate::wire::batch::{self, Batch};
+use crate::wire::batch::{self, Batch, BatchError, BatchHeader};
 use crate::wire::Uuid;
 
 /// One pack to be made.
@@ -57,6 +58,8 @@ pub struct TidySource {
 pub enum TidyMode {
     /// Every live batch as it is.
     Copy,
+    /// Compacted. The sources reach from the partition's first batch to the end of what is cleaned, at least.
+    Clean(Box<Clean>),
 }
 
 /// What became of a job.
@@ -146,21 +149,23 @@ impl Tidier {
             window: Window::default(),
             writer: writer.map_err(failed)?,
             kept: vec![None; job.parts.len()],
+            outcomes: vec![Bytes::new(); job.parts.len()],
             read_bytes: 0,
             told_bytes: 0,
             pace,
         };
-        work.copy_all(job)?;
-        let Work { writer, kept, read_bytes, .. } = work;
-        let coverage: Vec<Coverage> = job.parts.iter().zip(kept).map(|(part, kept)| coverage(part, kept)).collect();
+        work.rewrite_all(job)?;
+        let Work { writer, kept, outcomes, read_bytes, .. } = work;
+        let results = job.parts.iter().zip(kept).zip(outcomes);
+        let coverage: Vec<Coverage> = results.map(|((part, kept), outcome)| coverage(part, kept, outcome)).collect();
         let (file_bytes, runs) = writer.finish(&coverage).map_err(failed)?;
         Ok(Tidied { coverage, file_bytes, runs, read_bytes, written_bytes: file_bytes })
     }
 }
 
-fn coverage(part: &TidyPart, kept: Option<Kept>) -> Coverage {
+fn coverage(part: &TidyPart, kept: Option<Kept>, outcome: Bytes) -> Coverage {
     let (from_offset, to_offset) = part.range();
-    Coverage { id: part.id, from_offset, to_offset, kept, outcome: Bytes::new() }
+    Coverage { id: part.id, from_offset, to_offset, kept, outcome }
 }
 
 fn failed(error: io::Error) -> TidyError {
@@ -180,6 +185,8 @@ struct Work<'a> {
     writer: PackWriter<'a>,
     /// What was written of each part.
     kept: Vec<Option<Kept>>,
+    /// What the cleaning of each part came to.
+    outcomes: Vec<Bytes>,
     read_bytes: u64,
     told_bytes: u64,
     pace: Pace<'a>,
@@ -193,10 +200,16 @@ struct Unit<'a> {
 }
 
 impl Work<'_> {
-    /// Copies every part, as many of them at once as fit the memory for that.
-    fn copy_all(&mut self, job: &TidyJob) -> Result<(), TidyError> {
+    /// Does all parts in their order, copying as many of them at once as fit the memory for that.
+    fn rewrite_all(&mut self, job: &TidyJob) -> Result<(), TidyError> {
         let (mut units, mut bytes) = (Vec::new(), 0);
         for (index, part) in job.parts.iter().enumerate() {
+            if let TidyMode::Clean(clean) = &part.mode {
+                self.pass(&std::mem::take(&mut units))?;
+                bytes = 0;
+                self.clean(index, part, clean)?;
+                continue;
+            }
             for source in &part.sources {
                 if bytes + source.bytes > limits::TIDY_PASS_BYTES && !units.is_empty() {
                     self.pass(&units)?;
@@ -225,14 +238,58 @@ impl Work<'_> {
             let (at, run) = runs[next];
             let bytes = self.read(run, ahead(&runs[next..]))?;
             match units.len() {
-                1 => self.write(&units[at], run, &bytes)?,
+                1 => self.copy(&units[at], run, &bytes)?,
                 _ => held.push((at, run, bytes)),
             }
         }
         held.sort_unstable_by_key(|(at, run, _)| (*at, run.base_offset));
         for (at, run, bytes) in held {
-            self.write(&units[at], run, &bytes)?;
+            self.copy(&units[at], run, &bytes)?;
         }
+        Ok(())
+    }
+
+    /// Compacts a partition: one walk over what is dirty, and one over everything.
+    fn clean(&mut self, index: usize, part: &TidyPart, clean: &Clean) -> Result<(), TidyError> {
+        let units = part.sources.iter().map(|source| Unit { index, part, source: *source });
+        let units: Vec<Unit<'_>> = units.collect();
+        let mut indexing = Indexing::new(clean);
+        'indexing: for unit in &units {
+            let runs: Vec<_> = self.runs_of(unit)?.into_iter().map(|run| (0, run)).collect();
+            let dirty = runs.partition_point(|(_, run)| run.last_offset < clean.first_dirty);
+            for next in dirty..runs.len() {
+                let (run, bytes) = (runs[next].1, self.read(runs[next].1, ahead(&runs[next..]))?);
+                for item in Checked::new(run, part.live_from, &bytes) {
+                    let (position, batch) = item?;
+                    let goes_on = indexing.batch(&batch).map_err(|error| damaged(run, position, &error.to_string()))?;
+                    if !goes_on {
+                        break 'indexing;
+                    }
+                }
+                self.keep_pace()?;
+            }
+        }
+        let mut cleaning = indexing.finish();
+        for unit in &units {
+            let runs: Vec<_> = self.runs_of(unit)?.into_iter().map(|run| (0, run)).collect();
+            for next in 0..runs.len() {
+                let (run, bytes) = (runs[next].1, self.read(runs[next].1, ahead(&runs[next..]))?);
+                for item in Checked::new(run, part.live_from, &bytes) {
+                    let (position, batch) = item?;
+                    let wrong = |error: BatchError| damaged(run, position, &error.to_string());
+                    match cleaning.batch(&batch).map_err(wrong)? {
+                        Verdict::Gone => {}
+                        Verdict::Unchanged => self.keep(unit, &batch.header, bytes.slice_ref(batch.bytes))?,
+                        Verdict::Rewritten(shorter) => {
+                            let header = BatchHeader::parse(shorter).map_err(wrong)?;
+                            self.keep(unit, &header, Bytes::copy_from_slice(shorter))?;
+                        }
+                    }
+                }
+                self.keep_pace()?;
+            }
+        }
+        self.outcomes[index] = cleaning.finish().encode().into();
         Ok(())
     }
 
@@ -288,29 +345,15 @@ impl Work<'_> {
     }
 
     /// Writes what lives of a run.
-    fn write(&mut self, unit: &Unit<'_>, run: RunRef, bytes: &Bytes) -> Result<(), TidyError> {
-        let mut next = run.base_offset;
-        let mut position = run.position;
-        for item in batch::batches(bytes) {
-            let batch = item.map_err(|error| damaged(run, position, &error.to_string()))?;
-            let header = &batch.header;
-            if !batch::verify_crc(batch.bytes) {
-                return Err(damaged(run, position, "the checksum of the batch is wrong"));
-            }
-            if header.base_offset < next || header.last_offset() > run.last_offset {
-                return Err(damaged(run, position, "the batch does not fit the run that holds it"));
-            }
-            next = header.last_offset() + 1;
-            position += batch.bytes.len() as u64;
-            if header.last_offset() >= unit.part.live_from {
-                self.keep(unit, &batch, bytes.slice_ref(batch.bytes))?;
-            }
+    fn copy(&mut self, unit: &Unit<'_>, run: RunRef, bytes: &Bytes) -> Result<(), TidyError> {
+        for item in Checked::new(run, unit.part.live_from, bytes) {
+            let (_, batch) = item?;
+            self.keep(unit, &batch.header, bytes.slice_ref(batch.bytes))?;
         }
         self.keep_pace()
     }
 
-    fn keep(&mut self, unit: &Unit<'_>, batch: &Batch<'_>, bytes: Bytes) -> Result<(), TidyError> {
-        let header = &batch.header;
+    fn keep(&mut self, unit: &Unit<'_>, header: &BatchHeader, bytes: Bytes) -> Result<(), TidyError> {
         let len = bytes.len() as u64;
         let planned = PlannedBatch { bytes, base_offset: header.base_offset, leader_epoch: header.leader_epoch };
         let last_offset = header.last_offset();
@@ -336,6 +379,52 @@ impl Work<'_> {
         match (self.pace)(moved) {
             true => Ok(()),
             false => Err(TidyError::Stopped),
+        }
+    }
+}
+
+/// The live batches of a run with their positions in the file, each after its checksum was looked at.
+struct Checked<'a> {
+    run: RunRef,
+    live_from: i64,
+    batches: batch::Batches<'a>,
+    position: u64,
+    next_offset: i64,
+}
+
+impl<'a> Checked<'a> {
+    fn new(run: RunRef, live_from: i64, bytes: &'a [u8]) -> Checked<'a> {
+        let batches = batch::batches(bytes);
+        Checked { run, live_from, batches, position: run.position, next_offset: run.base_offset }
+    }
+
+    fn check(&mut self, item: Result<Batch<'a>, BatchError>) -> Result<(u64, Batch<'a>), TidyError> {
+        let position = self.position;
+        let wrong = |what: &str| damaged(self.run, position, what);
+        let batch = item.map_err(|error| wrong(&error.to_string()))?;
+        let header = &batch.header;
+        if !batch::verify_crc(batch.bytes) {
+            return Err(wrong("the checksum of the batch is wrong"));
+        }
+        if header.base_offset < self.next_offset || header.last_offset() > self.run.last_offset {
+            return Err(wrong("the batch does not fit the run that holds it"));
+        }
+        self.next_offset = header.last_offset() + 1;
+        self.position += batch.bytes.len() as u64;
+        Ok((position, batch))
+    }
+}
+
+impl<'a> Iterator for Checked<'a> {
+    type Item = Result<(u64, Batch<'a>), TidyError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let item = self.batches.next()?;
+            let checked = self.check(item);
+            if !matches!(&checked, Ok((_, batch)) if batch.header.last_offset() < self.live_from) {
+                return Some(checked);
+            }
         }
     }
 }

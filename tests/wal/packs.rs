@@ -26,11 +26,15 @@ struct Log {
 const PARTITIONS: i32 = 5;
 
 fn log(seed: u64, faults: Faults) -> Log {
+    log_of(seed, faults, 60)
+}
+
+fn log_of(seed: u64, faults: Faults, groups: u64) -> Log {
     let disk = SimDisk::new(seed, faults);
     let (mut recovered, _) = open(Arc::new(disk.clone()), options(seed)).unwrap();
     let mut planner = Planner::default();
     let mut runs = Vec::new();
-    for seq in 1..=60 {
+    for seq in 1..=groups {
         let planned = (0..PARTITIONS).map(|p| planner.run(partition(p as u8 % 2, p), 2, 3, 300)).collect();
         runs.extend(recovered.writer.step(group(seq, vec![], planned)).unwrap().runs);
     }
@@ -196,11 +200,11 @@ fn without_space_nothing_is_begun_and_nothing_stays() {
 
 #[test]
 fn whoever_sets_the_pace_can_end_it() {
-    let log = log(1, Faults::NONE);
+    let log = log_of(1, Faults::NONE, 600);
     let disk: Arc<dyn Disk> = Arc::new(log.disk.clone());
     let cache = Reader::new(disk.clone()).cache().clone();
     let mut tidier = Tidier::new(disk, log.directory, cache, Entropy::Seeded(9));
-    let large = TidyJob { spare_bytes: 0, ..log.job(1, 1..=8, 0) };
+    let large = log.job(1, 1..=1000, 0);
     let mut told = 0;
     let done = tidier.run(&large, &mut |bytes| {
         told += bytes;

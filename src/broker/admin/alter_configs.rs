@@ -151,12 +151,12 @@ impl Broker {
         if validate_only || configs == topic.configs {
             return Ok(());
         }
-        let (id, partitions, compact) = (topic.id, topic.partitions.len(), topic.settings.compact);
+        let (id, partitions) = (topic.id, topic.partitions.len());
         self.check_space(now, 0)?;
         self.append_meta(topics::topic_entry(id, name, partitions, &configs));
         self.put_configs(id, configs);
-        self.warn_of_compaction(id, compact);
         self.schedule_retention(now);
+        self.schedule_cleaning(now);
         Ok(())
     }
 
@@ -256,6 +256,7 @@ impl Broker {
         }
         self.apply_broker_configs();
         self.schedule_retention(now);
+        self.schedule_cleaning(now);
         Ok(())
     }
 

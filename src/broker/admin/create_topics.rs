@@ -77,9 +77,7 @@ impl Broker {
     }
 
     fn create_planned(&mut self, name: &str, plan: Plan) -> Uuid {
-        let id = self.create_topic(name, plan.partitions, plan.configs);
-        self.warn_of_compaction(id, false);
-        id
+        self.create_topic(name, plan.partitions, plan.configs)
     }
 
     /// Everything that Kafka checks before it creates a topic, in its order.
@@ -194,15 +192,6 @@ impl Broker {
         }
         let most = limits::PARTITIONS_MAX;
         Err(Refused::new(ErrorCode::POLICY_VIOLATION, format!("This broker holds at most {most} partitions.")))
-    }
-
-    /// Tells the operator, once per topic, that compaction is not carried out.
-    pub(super) fn warn_of_compaction(&self, id: Uuid, before: bool) {
-        let Some(topic) = self.topics.by_id(id) else { return };
-        if topic.settings.compact && !before {
-            let name = &topic.name;
-            ::log::warn!("topic {name} has cleanup.policy=compact: this version keeps every record of such topics");
-        }
     }
 }
 

@@ -284,6 +284,15 @@ pub static BROKER_CONFIGS: &[BrokerConfig] = &[
         "There is neither encryption nor authentication in this version.",
     ),
     fact("listeners", Kind::Texts, Never, listener, "Where Kafka clients are listened for."),
+    option("log.cleaner.backoff.ms", long(0), Live(|c, v| c.log_cleaner_backoff_ms = number(v)), |c| {
+        c.log_cleaner_backoff_ms.to_string()
+    }),
+    option(
+        "log.cleaner.dedupe.buffer.size",
+        long(1 << 20),
+        Live(|c, v| c.log_cleaner_dedupe_buffer_size = usize::try_from(number(v)).unwrap_or(0)),
+        |c| c.log_cleaner_dedupe_buffer_size.to_string(),
+    ),
     default("log.cleaner.delete.retention.ms", long(0), |_| "86400000".into()),
     default("log.cleaner.max.compaction.lag.ms", long(1), |_| i64::MAX.to_string()),
     default("log.cleaner.min.cleanable.ratio", Kind::Double { min: 0.0, max: 1.0 }, |_| "0.5".into()),

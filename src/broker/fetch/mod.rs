@@ -20,7 +20,7 @@ use super::dispatch::Request;
 use super::log::PartitionLog;
 use super::reply::ReplyTo;
 use super::topics::StableMap;
-use super::{Broker, ConnId, Effect, Now, Timer};
+use super::{Broker, ConnId, Now, Timer};
 use crate::limits;
 use crate::wal::{Convert, PartitionId, Place, ReadDone, ReadError, ReadFound, ReadJob, ReadKind, Splice};
 use crate::wire::batch;

@@ -11,7 +11,7 @@ use crate::broker::configs::group_table::ShareOffsetReset;
 use crate::broker::fetch::read_error_code;
 use crate::broker::log::PartitionLog;
 use crate::broker::txn::partition::AbortedTxn;
-use crate::broker::{Broker, Effect, Now};
+use crate::broker::{Broker, Now};
 use crate::limits;
 use crate::wal::{BatchPlace, PartitionId, ReadDone, ReadError, ReadFound, ReadJob, ReadKind, Splice};
 use crate::wire::batch;
