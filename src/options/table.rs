@@ -54,7 +54,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "all",
         help: "Serve with search and backup.",
-        missing: Some("running search and backup beside the broker"),
+        missing: Some("full-text search"),
     },
     Command {
         name: "ingest",

@@ -71,7 +71,7 @@ impl Client {
             let answer = &response.responses[0].partitions[0];
             assert_eq!(answer.error_code, ErrorCode::NONE);
             let aborted: Vec<(i64, i64)> =
-                answer.aborted_transactions.iter().flatten().map(|a| (a.producer_id.0, a.first_offset)).collect();
+                answer.aborted_transactions.iter().flatten().map(|a| (a.producer_id, a.first_offset)).collect();
             assert!(aborted.is_empty(), "nothing was aborted");
             let RecordSet::Bytes(bytes) = answer.records else { return values };
             let before = offset;
@@ -123,7 +123,7 @@ impl Load {
         let body = client.call(4, &request).unwrap();
         let response: InitProducerIdResponse = wire::decode(&body, 4).unwrap();
         assert_eq!(response.error_code, ErrorCode::NONE);
-        Load { client, producer_id: response.producer_id.0, epoch: response.producer_epoch, sequence: 0 }
+        Load { client, producer_id: response.producer_id, epoch: response.producer_epoch, sequence: 0 }
     }
 
     /// An error when the server is gone.
@@ -131,7 +131,7 @@ impl Load {
         let topics = ["left", "right"].map(|name| AddPartitionsToTxnTopic { name, partitions: vec![0] }).to_vec();
         let request = AddPartitionsToTxnRequest {
             v3_and_below_transactional_id: "pairs",
-            v3_and_below_producer_id: self.producer_id.into(),
+            v3_and_below_producer_id: self.producer_id,
             v3_and_below_producer_epoch: self.epoch,
             v3_and_below_topics: topics,
             ..Default::default()
@@ -158,7 +158,7 @@ impl Load {
         self.commit_offset(number)?;
         let request = EndTxnRequest {
             transactional_id: "pairs",
-            producer_id: self.producer_id.into(),
+            producer_id: self.producer_id,
             producer_epoch: self.epoch,
             committed: true,
         };
@@ -171,7 +171,7 @@ impl Load {
     fn commit_offset(&mut self, number: i64) -> std::io::Result<()> {
         let request = AddOffsetsToTxnRequest {
             transactional_id: "pairs",
-            producer_id: self.producer_id.into(),
+            producer_id: self.producer_id,
             producer_epoch: self.epoch,
             group_id: "readers",
         };
@@ -185,7 +185,7 @@ impl Load {
         let request = TxnOffsetCommitRequest {
             transactional_id: "pairs",
             group_id: "readers",
-            producer_id: self.producer_id.into(),
+            producer_id: self.producer_id,
             producer_epoch: self.epoch,
             generation_id: -1,
             topics: vec![TxnOffsetCommitRequestTopic { name: "left", partitions }],
