@@ -212,7 +212,7 @@ struct Sending<'a> {
     created: Created,
 }
 
-impl Sending<'_> {
+impl<'a> Sending<'a> {
     fn run(mut self) -> Result<Created, Failure> {
         let count = self.frozen.files().count() as u64;
         self.watch.planned(count, self.frozen.files().map(|file| file.bytes).sum());
@@ -235,7 +235,7 @@ impl Sending<'_> {
         self.finish()
     }
 
-    fn source(&self, file: &FrozenFile) -> Result<FileSource<'_>, Failure> {
+    fn source(&self, file: &FrozenFile) -> Result<FileSource<'a>, Failure> {
         let opened: io::Result<Arc<dyn DiskFile>> = self.frozen.open(file);
         Ok(FileSource::new(opened.map_err(disk_failed)?, file.bytes, self.watch))
     }
@@ -245,8 +245,8 @@ impl Sending<'_> {
         let identity = file.identity.as_ref().ok_or_else(|| Failure::new(Kind::Disk, "a segment without identity"))?;
         let key = layout::segment(&self.directory, &file.path, identity, file.bytes);
         let incarnation = identity.incarnation;
-        let crc = match (self.there.get(&key), self.known.get(&key)) {
-            (Some(bytes), Some(crc)) if *bytes == file.bytes => *crc,
+        let crc = match (self.there.get(&key).copied(), self.known.get(&key).copied()) {
+            (Some(bytes), Some(crc)) if bytes == file.bytes => crc,
             (Some(_), _) => self.check(file, &key)?,
             (None, _) => {
                 let source = self.source(file)?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{layout, Failure, Kind, Manifest};
 use crate::limits;
-use crate::store::{for_each, get_bytes, ObjectStore};
+use crate::store::{self, for_each, get_bytes, ObjectStore};
 
 /// Whether a backup can be used, as far as can be told without reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,18 +44,15 @@ pub struct Wanted {
 
 /// The folders of data directories in a store.
 pub fn directories(store: &dyn ObjectStore) -> Result<Vec<String>, Failure> {
-    let mut found = BTreeSet::new();
-    // A folder is skipped once it is known, so that it costs one page and not all of its objects.
-    let mut from = None;
-    loop {
-        let page = store.list("", from.as_deref())?;
-        let names = page.objects.iter().filter_map(|listed| listed.key.split_once('/'));
-        found.extend(names.map(|(dir, _)| dir.to_owned()).filter(|dir| layout::directory_id(dir).is_some()));
-        match page.next {
-            None => return Ok(found.into_iter().collect()),
-            next => from = next,
+    let mut found: BTreeSet<String> = BTreeSet::new();
+    for_each(store, "", |listed| {
+        let dir = listed.key.split_once('/').map(|(dir, _)| dir).filter(|dir| layout::directory_id(dir).is_some());
+        if let Some(dir) = dir.filter(|dir| !found.contains(*dir)) {
+            found.insert(dir.to_owned());
         }
-    }
+        Ok(())
+    })?;
+    Ok(found.into_iter().collect())
 }
 
 /// Keys below a prefix, with their sizes.
@@ -76,10 +73,14 @@ pub(super) fn names(store: &dyn ObjectStore, directory: &str) -> Result<Vec<Stri
     Ok(names.filter(|name| layout::is_backup(name)).map(str::to_owned).collect())
 }
 
-/// Reads a manifest.
+/// Reads a manifest. [`Kind::NotFound`] if it was deleted.
 pub(super) fn load(store: &dyn ObjectStore, directory: &str, backup: &str) -> Result<Manifest, Failure> {
     let key = layout::manifest(directory, backup);
-    let (bytes, _) = get_bytes(store, &key, None, limits::BACKUP_MANIFEST_BYTES_MAX)?;
+    let got = get_bytes(store, &key, None, limits::BACKUP_MANIFEST_BYTES_MAX);
+    let (bytes, _) = got.map_err(|error| match error.kind {
+        store::Kind::NotFound => Failure::new(Kind::NotFound, format!("there is no backup {backup}")),
+        _ => error.into(),
+    })?;
     Manifest::parse(&bytes, directory, backup)
 }
 
@@ -106,6 +107,7 @@ pub fn list(store: &dyn ObjectStore) -> Result<Vec<Found>, Failure> {
             let (state, manifest) = match load(store, &directory, &backup) {
                 Ok(manifest) => (state_of(&manifest, &there), Some(manifest)),
                 Err(failure) if failure.kind == Kind::Store => return Err(failure),
+                Err(failure) if failure.kind == Kind::NotFound => continue,
                 Err(failure) => (State::Unreadable(failure.sentence), None),
             };
             found.push(Found { directory: directory.clone(), backup, state, manifest });
@@ -176,7 +178,11 @@ pub(super) fn newest(
     let mut best: Option<Manifest> = None;
     // Names begin with the time, so the last one that can be read and fits is it, but for a clock that went back.
     for backup in names(store, directory)?.iter().rev() {
-        let manifest = load(store, directory, backup)?;
+        let manifest = match load(store, directory, backup) {
+            // Deleted since it was listed.
+            Err(failure) if failure.kind == Kind::NotFound => continue,
+            other => other?,
+        };
         if to_time_ms.is_some_and(|ms| manifest.time_ms > ms) {
             continue;
         }

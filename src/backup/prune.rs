@@ -55,7 +55,15 @@ fn all(store: &dyn ObjectStore, directory: &str) -> Result<Vec<Manifest>, Failur
             Failure::new(kind, what)
         }
     };
-    names(store, directory)?.iter().map(|backup| load(store, directory, backup).map_err(unsure)).collect()
+    let mut manifests = Vec::new();
+    for backup in names(store, directory)? {
+        match load(store, directory, &backup) {
+            // Deleted since it was listed.
+            Err(failure) if failure.kind == Kind::NotFound => {}
+            other => manifests.push(other.map_err(unsure)?),
+        }
+    }
+    Ok(manifests)
 }
 
 /// Removes the objects of a directory that no manifest names.

@@ -165,8 +165,7 @@ pub fn restore(
     let objects: Vec<&Object> = manifest.objects.iter().filter(is_wanted).collect();
     let total: u64 = objects.iter().map(|object| object.bytes).sum();
     watch.planned(objects.len() as u64, total);
-    let (topics, objects_count) = (Vec::new(), 0);
-    let restored = Restored { topics, objects: objects_count, bytes: 0, kept_bytes: 0 };
+    let restored = Restored { topics: Vec::new(), objects: 0, bytes: 0, kept_bytes: 0 };
     let mut fetching = Fetching { disk, store: &**store, watch, restored };
     disk.replace(RESTORING, statement(manifest, selection).as_bytes()).map_err(failed)?;
     for dir in [segment::DIR, checkpoint::DIR] {
@@ -347,6 +346,7 @@ impl Fetching<'_> {
         let got = self.store.get(&object.key, None, &mut sink);
         let written = match (got, sink.failed.take()) {
             (_, Some(error)) if self.watch.is_stopped() => Err(Failure::new(Kind::Stopped, error.to_string())),
+            (_, Some(error)) if error.kind() == io::ErrorKind::InvalidData => Err(not_as_it_was(object)),
             (_, Some(error)) => Err(failed(error)),
             (Err(error), None) => Err(lost(object, error)),
             (Ok(_), None) => sink.finish().map_err(failed).and_then(|crc| match crc == Some(object.crc) {

