@@ -154,6 +154,14 @@ struct Freezing<'a> {
     linked: BTreeMap<String, u64>,
 }
 
+/// The newest sound checkpoint.
+enum Newest {
+    There(checkpoint::Header, FrozenFile),
+    None,
+    /// It went away while it was looked at.
+    Gone,
+}
+
 /// What naming the files of some folders came to.
 #[derive(Default)]
 struct Round {
@@ -164,10 +172,10 @@ impl Freezing<'_> {
     /// `None` when the directory has changed too much meanwhile.
     fn run(&mut self) -> Result<Option<Frozen>, RecoverError> {
         let naming = || RecoverError::io("naming the files of the data directory");
-        let Ok(checkpoint) = self.checkpoint()? else { return Ok(None) };
-        let (start, seq) = match &checkpoint {
-            Some((header, _)) => (header.position.segment, header.seq),
-            None => (SegmentId::FIRST, 0),
+        let (start, seq, checkpoint) = match self.checkpoint()? {
+            Newest::There(header, file) => (header.position.segment, header.seq, Some(file)),
+            Newest::None => (SegmentId::FIRST, 0, None),
+            Newest::Gone => return Ok(None),
         };
         let mut rounds = 0;
         while self.link_segments().map_err(naming())?.vanished {
@@ -187,17 +195,16 @@ impl Freezing<'_> {
         if self.marker.metadata == MetadataStore::Files {
             self.link_folder(files::DIR, |name| !name.ends_with(".tmp")).map_err(naming())?;
         }
-        self.frozen(checkpoint.map(|(_, file)| file), cut).map(Some)
+        self.frozen(checkpoint, cut).map(Some)
     }
 
-    /// The newest sound checkpoint; `Err(())` when it went away while it was looked at.
-    fn checkpoint(&mut self) -> Result<Result<Option<(checkpoint::Header, FrozenFile)>, ()>, RecoverError> {
+    fn checkpoint(&mut self) -> Result<Newest, RecoverError> {
         let reading = || RecoverError::io("reading a checkpoint");
         let seqs = checkpoint::list(&**self.disk).map_err(RecoverError::io("listing checkpoints"))?;
         for seq in seqs.into_iter().rev() {
             let path = checkpoint::path(seq);
             match self.disk.link(&path, &link_name(&path)) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Err(())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Newest::Gone),
                 other => other.map_err(RecoverError::io("naming a checkpoint"))?,
             }
             match checkpoint::load_from(&**self.disk, &link_name(&path), seq).map_err(reading())? {
@@ -206,7 +213,7 @@ impl Freezing<'_> {
                 }
                 Ok((header, content)) => {
                     let bytes = (checkpoint::HEADER_BYTES + content.len()) as u64;
-                    return Ok(Ok(Some((header, FrozenFile { path, bytes, identity: None }))));
+                    return Ok(Newest::There(header, FrozenFile { path, bytes, identity: None }));
                 }
                 Err(Unusable::Newer(version)) => {
                     return Err(RecoverError::Newer { file: path, version, supported: checkpoint::VERSION });
@@ -216,7 +223,7 @@ impl Freezing<'_> {
                 }
             }
         }
-        Ok(Ok(None))
+        Ok(Newest::None)
     }
 
     fn link_segments(&mut self) -> io::Result<Round> {
