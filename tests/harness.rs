@@ -259,7 +259,10 @@ impl Harness {
                 }
                 Effect::Work(job) => self.broker.work_done(self.now, work::run(job)),
                 Effect::Checkpoint(job) => {
-                    let done = CheckpointDone { seq: job.seq, result: Ok(Floor { segment: job.position.segment, seq: job.seq }) };
+                    let done = CheckpointDone {
+                        seq: job.seq,
+                        result: Ok(Floor { segment: job.position.segment, seq: job.seq }),
+                    };
                     self.checkpoint = Some((job.seq, job.position, job.bytes));
                     self.broker.checkpoint_done(self.now, done);
                 }
@@ -386,13 +389,11 @@ impl MemLog {
         let mut coverage = Vec::new();
         let mut runs = Vec::new();
         for part in &job.parts {
-            let is_source = |run: &&RunRef| {
-                run.id == part.id && part.sources.iter().any(|source| source.segment == run.segment)
-            };
+            let is_source =
+                |run: &&RunRef| run.id == part.id && part.sources.iter().any(|source| source.segment == run.segment);
             let mut sources: Vec<&RunRef> = self.runs().filter(is_source).collect();
             sources.sort_by_key(|run| run.base_offset);
-            let data: Vec<u8> =
-                sources.iter().flat_map(|run| self.read(run.segment, run.position, run.len)).collect();
+            let data: Vec<u8> = sources.iter().flat_map(|run| self.read(run.segment, run.position, run.len)).collect();
             let (kept, outcome) = rewritten(part, &data);
             let headers: Vec<_> = chronik::wire::batch::batches(&kept).map(|batch| batch.unwrap().header).collect();
             let run = headers.first().zip(headers.last()).map(|(first, last)| RunRef {

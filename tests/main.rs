@@ -2,6 +2,7 @@
 
 mod admin;
 mod backup;
+mod cleaning;
 mod cli;
 mod codec;
 mod compact;

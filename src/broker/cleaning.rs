@@ -35,6 +35,8 @@ pub struct Cleanings {
     busy: Option<PartitionId>,
     /// The segment that was asked to be sealed.
     sealing: Option<SegmentId>,
+    /// The last job that readers could have got when a cleaning last replaced what they read.
+    replaced_at_job: u64,
     armed_us: Option<u64>,
     /// When partitions were last looked at, monotonic µs.
     looked_us: Option<u64>,
@@ -221,21 +223,40 @@ impl Broker {
         if !self.wants_cleaning() || self.cleanings.sealing == Some(unsealed) {
             return None;
         }
+        // Readers are told of aborted transactions when they are answered. One that still reads what the last cleaning has
+        // replaced must be told of those that the next one would find emptied.
+        if self.tidying.oldest_read().is_some_and(|job| job <= self.cleanings.replaced_at_job) {
+            self.rest_cleaning(now);
+            return None;
+        }
+        let (mut plan, mut wants_seal) = (None, false);
         let ids: Vec<PartitionId> = self.cleanings.by_dirt.iter().rev().map(|(_, id)| *id).collect();
         for id in ids {
             let Some(look) = self.look_at_cleaning_of(now, id) else { continue };
             let Some(log) = self.topics.partition(id).map(|partition| &partition.log) else { continue };
             if log.reaches_into(unsealed, look.end) {
-                self.cleanings.sealing = Some(unsealed);
+                wants_seal = true;
                 continue;
             }
-            self.cleanings.busy = Some(id);
-            return Some(Plan { id, clean: self.clean_of(now, id, &look)? });
+            plan = self.clean_of(now, id, &look).map(|clean| Plan { id, clean });
+            break;
         }
-        if self.cleanings.sealing == Some(unsealed) {
+        if wants_seal {
+            self.cleanings.sealing = Some(unsealed);
             self.gather.seal();
         }
-        None
+        self.cleanings.busy = plan.as_ref().map(|plan| plan.id);
+        plan
+    }
+
+    /// Looks again after a while.
+    fn rest_cleaning(&mut self, now: Now) {
+        if self.cleanings.armed_us.is_none() {
+            let backoff_ms = u64::try_from(self.settings.config.log_cleaner_backoff_ms).unwrap_or(0).max(1);
+            let at_us = now.mono_us.saturating_add(backoff_ms.saturating_mul(1000));
+            self.set_timer(at_us, Timer::Cleaning);
+            self.cleanings.armed_us = Some(at_us);
+        }
     }
 
     fn clean_of(&self, now: Now, id: PartitionId, look: &Dirty) -> Option<Clean> {
@@ -256,6 +277,7 @@ impl Broker {
         if let Some(partition) = self.topics.partition_mut(id) {
             partition.log.cleaned(outcome);
         }
+        self.cleanings.replaced_at_job = self.next_job;
         self.cleaning_put_off(now, id);
     }
 
@@ -404,7 +426,7 @@ mod tests {
     #[test]
     fn a_producers_last_offset_counts_over_the_wrap_of_sequences() {
         let mut producers = crate::broker::producers::Producers::default();
-        let mut header = crate::wire::batch::BatchHeader {
+        let header = crate::wire::batch::BatchHeader {
             base_offset: 0,
             batch_length: 0,
             leader_epoch: 0,
@@ -421,7 +443,6 @@ mod tests {
         };
         producers.appended(&header, 100, -1, 0);
         assert_eq!(last_batch(producers.get(9).unwrap()), LastBatch { last_offset: Some(102), epoch: 4 });
-        header.producer_epoch = 5;
         let marker = crate::wire::control::EndMarker {
             producer_id: 9,
             producer_epoch: 5,

@@ -85,6 +85,11 @@ impl Tidying {
         Ok(())
     }
 
+    /// The oldest look-up that readers work on.
+    pub fn oldest_read(&self) -> Option<u64> {
+        self.reads.first().copied()
+    }
+
     /// Packs that took the place of others after the checkpoint, in order.
     pub fn unknown(&self) -> Vec<u64> {
         self.switched.range(self.last_switched + 1..).copied().collect()
@@ -162,7 +167,9 @@ impl Broker {
             return false;
         }
         let Some(partition) = self.topics.partition(plan.id).filter(|_| !ranges.is_empty()) else {
-            self.cleaning_failed(plan.id, "nothing of it is there");
+            // Deletion was faster, and has left nothing there.
+            let end = plan.clean.end;
+            self.cleaned(now, plan.id, &Outcome { cleaned_to: end, end, ..Outcome::default() });
             return false;
         };
         self.tidying.cleaned_last = true;

@@ -22,9 +22,9 @@ use crate::sys::disk::Disk;
 use crate::sys::lock::DirLock;
 use crate::sys::real_disk::{RealDisk, Writing};
 use crate::wal::marker::Marker;
+use crate::wal::pack::Coverage;
 use crate::wal::recovery::{recover, Recovered, Replay, NEW_DIRECTORY};
 use crate::wal::settings::{Entropy, FsyncMode, LogOptions, MetadataStore};
-use crate::wal::pack::Coverage;
 use crate::wal::{convert, MetaEntry, RecoverError, RunRef, SegmentId};
 
 /// Opens the data directory and takes its lock.

@@ -16,13 +16,13 @@ use crate::broker::{Broker, CheckpointDone, CheckpointJob};
 use crate::sys::aligned::AlignedBuf;
 use crate::sys::disk::Disk;
 use crate::sys::mailbox::{mailbox, Receiver, TrySendError, Worker};
+use crate::wal::checkpoint::Floor;
 use crate::wal::pool::BufferPool;
 use crate::wal::readers::Readers;
 use crate::wal::settings::{Entropy, FsyncMode};
 use crate::wal::thread::WalThread;
 use crate::wal::tidy::{Tidier, TidyJob};
 use crate::wal::writer::Writer;
-use crate::wal::checkpoint::Floor;
 use crate::wal::{self, checkpoint, Fatal, ReadDone, ReadError, SegmentId, Written};
 use crate::wire::Uuid;
 

@@ -10,9 +10,7 @@ use bytes::Bytes;
 
 use super::encode::{self, Place};
 use super::footer::footer_bytes_max;
-use super::format::{
-    parse_entries, round_up, Identity, SegmentHeader, GROUP_HEADER_BYTES, RUN_HEADER_BYTES, RUN_META,
-};
+use super::format::{parse_entries, round_up, Identity, SegmentHeader, GROUP_HEADER_BYTES, RUN_HEADER_BYTES, RUN_META};
 use super::scan::{Scan, Step};
 use super::segment::{self, Segment, PACKS_DIR};
 use super::{Group, MetaEntry, PartitionId, PlannedBatch, PlannedRun, RecoverError, RunRef, SegmentId};
@@ -98,12 +96,8 @@ impl Coverage {
         let mut topic = [0; 16];
         topic.copy_from_slice(&entry.key[..16]);
         let number = |at: usize| BigEndian::read_i64(&value[2 + at * 8..]);
-        let kept = Kept {
-            base_offset: number(2),
-            last_offset: number(3),
-            max_timestamp: number(4),
-            bytes: number(5) as u64,
-        };
+        let kept =
+            Kept { base_offset: number(2), last_offset: number(3), max_timestamp: number(4), bytes: number(5) as u64 };
         Ok(Coverage {
             id: PartitionId { topic: Uuid(topic), partition: BigEndian::read_i32(&entry.key[16..]) },
             from_offset: number(0),
@@ -179,7 +173,13 @@ impl<'a> PackWriter<'a> {
     }
 
     /// Appends a batch; those of a partition come together and in offset order. It is copied to the disk as it is.
-    pub fn push(&mut self, id: PartitionId, batch: PlannedBatch, last_offset: i64, max_timestamp: i64) -> io::Result<()> {
+    pub fn push(
+        &mut self,
+        id: PartitionId,
+        batch: PlannedBatch,
+        last_offset: i64,
+        max_timestamp: i64,
+    ) -> io::Result<()> {
         let bytes = batch.bytes.len();
         if self.group_bytes > 0 && self.group_bytes + bytes > limits::TIDY_GROUP_BYTES {
             self.flush()?;
@@ -309,9 +309,7 @@ fn entries_at(pack: &Segment, position: u64) -> Result<Vec<MetaEntry>, RecoverEr
     let end = pack.file.len().map_err(RecoverError::io("reading a pack"))?;
     match Scan::new(pack, position, end).next().map_err(RecoverError::io("reading a pack"))? {
         Step::Group(group) => match group.runs.first() {
-            Some(run) if run.header.kind == RUN_META => {
-                parse_entries(run.content, run.header.count).map_err(lost)
-            }
+            Some(run) if run.header.kind == RUN_META => parse_entries(run.content, run.header.count).map_err(lost),
             _ => Err(lost("the group holds no metadata")),
         },
         Step::End => Err(lost("the pack ends before this group")),

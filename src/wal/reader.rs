@@ -8,7 +8,8 @@ use bytes::Bytes;
 use super::batch_cursor::{BatchCursor, Found};
 use super::read_cache::{OpenSegment, ReadCache, Runs};
 use super::{
-    BatchPlace, Convert, PartitionId, Place, ReadDone, ReadError, ReadFound, ReadJob, ReadKind, RunRef, SegmentId, Splice,
+    BatchPlace, Convert, PartitionId, Place, ReadDone, ReadError, ReadFound, ReadJob, ReadKind, RunRef, SegmentId,
+    Splice,
 };
 use crate::limits;
 use crate::sys::disk::Disk;

@@ -205,7 +205,15 @@ fn initialise(disk: Arc<dyn Disk>, options: LogOptions, replay: &mut dyn Replay)
     let seqs = Seqs { last: 0, logged: 0, durable: 0 };
     let options = LogOptions { entropy, ..options };
     let notes = vec![NEW_DIRECTORY.to_string()];
-    let end = End { unused: Some(segment), unused_data_end: 0, last, next_segment: SegmentId::FIRST.next(), seqs, notes, clean: true };
+    let end = End {
+        unused: Some(segment),
+        unused_data_end: 0,
+        last,
+        next_segment: SegmentId::FIRST.next(),
+        seqs,
+        notes,
+        clean: true,
+    };
     let recovered = open_writer(disk.clone(), options, marker, end)?;
     report_segments(&*disk, SegmentId::FIRST, true, replay)?;
     Ok(recovered)
@@ -264,7 +272,9 @@ fn starting_point(disk: &dyn Disk, marker: &Marker, newest: Option<&Header>) -> 
     let last = segments.last().map_or(SegmentId::default(), |(id, _)| *id);
     if expected <= last || expected == start.position.segment {
         let what = match newest {
-            None if expected == SegmentId::FIRST => "the segment is missing, and there is no sound checkpoint to start from",
+            None if expected == SegmentId::FIRST => {
+                "the segment is missing, and there is no sound checkpoint to start from"
+            }
             _ => "the segment is missing",
         };
         return Err(RecoverError::lost(segment::path(expected), 0, what));

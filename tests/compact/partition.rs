@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chronik::wal::compact::{AbortedTxn, Clean, LastBatch, Outcome};
-use chronik::wire::batch::{set_base_offset, stamp_log_append_time, BatchBuilder, BatchHeader, Compression};
+use chronik::wire::batch::{
+    set_base_offset, stamp_log_append_time, BatchBuilder, BatchHeader, Compression, RecordHeader,
+};
 use chronik::wire::control::EndMarker;
 
 use crate::sim::rng::Rng;
@@ -124,7 +126,7 @@ impl Partition {
         for delta in 0..count {
             let key = (!self.keyless || !rng.one_in(9)).then(|| format!("k{}", rng.below(self.keys)).into_bytes());
             let value = (!rng.one_in(4)).then(|| vec![rng.below(256) as u8; rng.index(40)]);
-            let headers: &[_] = if rng.one_in(3) { &[(b"h", Some(b"1")), (b"", None)] } else { &[] };
+            let headers: &[RecordHeader<'_>] = if rng.one_in(3) { &[(b"h", Some(b"1")), (b"", None)] } else { &[] };
             let timestamp = self.now_ms - rng.below(10_000) as i64;
             builder.push(timestamp, key.as_deref(), value.as_deref(), headers);
             let timestamp = if log_append_time { self.now_ms } else { timestamp };

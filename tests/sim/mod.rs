@@ -55,6 +55,7 @@ fn no_seed_finds_a_broken_promise() {
         Ok(stats) => {
             assert!(stats.commits > 0 || stats.events < 50_000, "no transaction was ever committed");
             assert!(stats.moves > 0 || stats.events < 50_000, "no backup was ever made");
+            assert!(stats.packs > 0 || stats.events < 50_000, "nothing was ever tidied");
         }
     }
 }

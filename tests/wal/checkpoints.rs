@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use chronik::sys::disk::Disk;
-use chronik::wal::recovery::Recovered;
 use chronik::wal::checkpoint::Floor;
+use chronik::wal::recovery::Recovered;
 use chronik::wal::{checkpoint, remove_segment, LogPosition, RecoverError, SegmentId};
 
 use super::support::{entry, group, open, options, partition, Planner};

@@ -96,8 +96,9 @@ fn the_first_batch_comes_whole_however_long_and_the_end_offset_is_kept() {
     let (written, _) = log(&disk, 3, 200);
     let (id, mut reader) = (partition(0, 0), Reader::new(Arc::new(disk)));
     let runs: Vec<RunRef> = written.iter().flat_map(|w| &w.runs).filter(|run| run.id == id).copied().collect();
-    let mut ask =
-        |offset, end, max| bytes_of(read(&mut reader, id, fetch(SegmentId::Wal(1), Some(runs.clone()), offset, end, max)).unwrap());
+    let mut ask = |offset, end, max| {
+        bytes_of(read(&mut reader, id, fetch(SegmentId::Wal(1), Some(runs.clone()), offset, end, max)).unwrap())
+    };
     assert_eq!(offsets(&ask(4, i64::MAX, 1)), [(3, 5)]);
     assert_eq!(offsets(&ask(4, 9, 1 << 20)), [(3, 5), (6, 8)]);
     assert!(ask(4, 3, 1 << 20).is_empty());
@@ -114,7 +115,9 @@ fn a_batch_with_a_wrong_checksum_is_corrupt_and_the_others_are_served() {
     let mut reader = Reader::new(Arc::new(disk));
     let error = read(&mut reader, run.id, fetch(SegmentId::Wal(1), None, 0, i64::MAX, 1 << 20)).unwrap_err();
     assert!(matches!(&error, ReadError::Corrupt(what) if what.contains("position")), "{error:?}");
-    assert!(!bytes_of(read(&mut reader, run.id, fetch(SegmentId::Wal(1), None, 6, i64::MAX, 1 << 20)).unwrap()).is_empty());
+    assert!(
+        !bytes_of(read(&mut reader, run.id, fetch(SegmentId::Wal(1), None, 6, i64::MAX, 1 << 20)).unwrap()).is_empty()
+    );
 }
 
 #[test]
@@ -127,7 +130,8 @@ fn a_damaged_footer_is_replaced_by_a_walk_over_the_groups() {
         disk.rot(path, len - from_end, 1).unwrap();
         let mut reader = Reader::new(Arc::new(disk));
         let run = written[3].runs[2];
-        let found = read(&mut reader, run.id, fetch(SegmentId::Wal(1), None, run.base_offset, run.last_offset + 1, 1 << 20));
+        let found =
+            read(&mut reader, run.id, fetch(SegmentId::Wal(1), None, run.base_offset, run.last_offset + 1, 1 << 20));
         assert_eq!(offsets(&bytes_of(found.unwrap())).len(), 2, "{from_end}");
     }
 }
@@ -147,8 +151,9 @@ fn a_flip_in_any_block_of_the_index_hides_nothing() {
         let mut reader = Reader::new(Arc::new(disk.clone()));
         for run in written[0].runs.iter().chain(&written[7].runs) {
             let all = in_first.clone().filter(|other| other.id == run.id && other.base_offset >= run.base_offset);
-            let found =
-                bytes_of(read(&mut reader, run.id, fetch(SegmentId::Wal(1), None, run.base_offset, i64::MAX, 1 << 20)).unwrap());
+            let found = bytes_of(
+                read(&mut reader, run.id, fetch(SegmentId::Wal(1), None, run.base_offset, i64::MAX, 1 << 20)).unwrap(),
+            );
             assert_eq!(offsets(&found).len(), 2 * all.count(), "block at {block}");
         }
         disk.rot(path, block + 100, 1).unwrap();

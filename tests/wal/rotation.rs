@@ -19,7 +19,11 @@ fn a_segment_is_sealed_on_request_once_and_only_if_it_holds_a_group() {
     let mut planned = group(1, vec![], vec![planner.run(partition(1, 0), 1, 1, 10)]);
     planned.seal_after = true;
     let written = recovered.writer.step(planned).unwrap();
-    assert_eq!(written.sealed, Some((SegmentId::FIRST, 4096 + 4096 + 4096 + 4096)), "header, group, index page, trailer");
+    assert_eq!(
+        written.sealed,
+        Some((SegmentId::FIRST, 4096 + 4096 + 4096 + 4096)),
+        "header, group, index page, trailer"
+    );
     assert_eq!((written.handle.segment, written.next.segment), (SegmentId::FIRST, SegmentId::Wal(2)));
     assert_eq!(recovered.writer.step(seal()).unwrap().sealed, None);
     let planned = group(2, vec![], vec![planner.run(partition(1, 0), 1, 1, 10)]);

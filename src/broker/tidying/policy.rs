@@ -175,7 +175,8 @@ mod tests {
                 if chosen.is_empty() {
                     break;
                 }
-                let live = packs.iter().filter(|pack| chosen.contains(&pack.id)).map(|pack| pack.segment.live_bytes).sum();
+                let live =
+                    packs.iter().filter(|pack| chosen.contains(&pack.id)).map(|pack| pack.segment.live_bytes).sum();
                 packs.retain(|pack| !chosen.contains(&pack.id));
                 number += 1;
                 packs.push(pack(number, live, 800));

@@ -243,3 +243,137 @@ fn stays(clean: &Clean, map: &OffsetMap, cleaned_to: i64, header: &BatchHeader, 
     let is_last = map.get(key).is_none_or(|last| offset >= last);
     is_last && (record.value.is_some() || header.delete_horizon_ms().is_none_or(|horizon| clean.now_ms < horizon))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{AbortedTxn, Indexing};
+    use super::*;
+    use crate::wire::batch::BatchBuilder;
+    use crate::wire::control::EndMarker;
+
+    /// A batch with these keys; upper case ones have no value.
+    fn batch(base_offset: i64, keys: &str) -> Vec<u8> {
+        let mut builder = BatchBuilder::new().base_offset(base_offset);
+        for key in keys.bytes() {
+            let value: Option<&[u8]> = if key.is_ascii_uppercase() { None } else { Some(b"v") };
+            builder.push(1_000, Some(&[key.to_ascii_lowercase()]), value, &[]);
+        }
+        builder.build().unwrap()
+    }
+
+    fn params(end: i64) -> Clean {
+        Clean {
+            end,
+            now_ms: 5_000,
+            delete_retention_ms: 100,
+            map_bytes_max: 1 << 16,
+            batch_bytes_max: 1 << 20,
+            segments: vec![0],
+            ..Clean::default()
+        }
+    }
+
+    fn clean(params: &Clean, log: &[Vec<u8>]) -> (Vec<Vec<u8>>, Outcome) {
+        let mut indexing = Indexing::new(params);
+        for bytes in log {
+            if !indexing.batch(&Batch::parse(bytes).unwrap()).unwrap() {
+                break;
+            }
+        }
+        let (mut cleaning, mut left) = (indexing.finish(), Vec::new());
+        for bytes in log {
+            match cleaning.batch(&Batch::parse(bytes).unwrap()).unwrap() {
+                Verdict::Gone => {}
+                Verdict::Unchanged => left.push(bytes.clone()),
+                Verdict::Rewritten(bytes) => left.push(bytes.to_vec()),
+            }
+        }
+        (left, cleaning.finish())
+    }
+
+    fn head(bytes: &[u8]) -> BatchHeader {
+        BatchHeader::parse(bytes).unwrap()
+    }
+
+    #[test]
+    fn what_is_complete_and_has_no_tombstones_stays_byte_for_byte() {
+        let log = [batch(0, "ab"), batch(2, "cd")];
+        let (left, outcome) = clean(&params(4), &log);
+        assert_eq!(left, log);
+        assert_eq!((outcome.cleaned_to, outcome.end), (4, 4));
+    }
+
+    #[test]
+    fn a_tombstone_gets_a_horizon_first_and_goes_when_that_is_over() {
+        let log = [batch(0, "a"), batch(1, "Ab"), batch(3, "c")];
+        let (left, _) = clean(&params(4), &log);
+        assert_eq!(left.len(), 2);
+        assert_eq!((head(&left[0]).delete_horizon_ms(), head(&left[0]).records_count), (Some(5_100), 2));
+        let again = |now_ms, log: &[Vec<u8>]| clean(&Clean { now_ms, first_dirty: 4, ..params(4) }, log).0;
+        assert_eq!(again(5_099, &left), left);
+        let left = again(5_100, &left);
+        // A horizon that was set stays, although there is nothing left that it is about.
+        assert_eq!((head(&left[0]).delete_horizon_ms(), head(&left[0]).records_count), (Some(5_100), 1));
+        assert_eq!(again(9_999, &left), left);
+    }
+
+    #[test]
+    fn a_full_map_cleans_up_to_where_it_reaches() {
+        let log = [batch(0, "aab"), batch(3, "abc"), batch(6, "abc")];
+        let params = Clean { map_bytes_max: 48, segments: vec![0, 3, 6], ..params(9) };
+        let (left, outcome) = clean(&params, &log);
+        // One key fits: all that is known is that offset 0 is the last a below offset 1.
+        assert_eq!((outcome.cleaned_to, outcome.end), (1, 3));
+        assert_eq!(left, log);
+        let next = Clean { first_dirty: 1, ..params };
+        let (left, outcome) = clean(&next, &left);
+        assert_eq!((outcome.cleaned_to, head(&left[0]).records_count), (2, 2));
+    }
+
+    #[test]
+    fn a_batch_does_not_grow_beyond_its_bound() {
+        let log = [batch(0, "A"), batch(1, "b")];
+        let (left, _) = clean(&params(2), &log);
+        assert!(left[0].len() > log[0].len());
+        // Then the tombstone has no horizon, and stays.
+        let (left, _) = clean(&Clean { batch_bytes_max: 10, ..params(2) }, &log);
+        assert_eq!(left, log);
+    }
+
+    #[test]
+    fn an_aborted_batch_of_an_active_producer_is_kept_without_records() {
+        let mut builder = BatchBuilder::new().producer(7, 0, 40).transactional();
+        builder.push(1_000, Some(b"k"), Some(b"v"), &[]);
+        let marker = EndMarker { producer_id: 7, producer_epoch: 0, coordinator_epoch: 0, committed: false };
+        let mut marker = marker.batch(1_000).unwrap();
+        batch::set_base_offset(&mut marker, 1);
+        let log = [builder.build().unwrap(), marker, batch(2, "a")];
+        let aborted = vec![AbortedTxn { producer_id: 7, first_offset: 0, last_offset: 1 }];
+        let last = super::super::LastBatch { last_offset: Some(0), epoch: 0 };
+        let params = Clean { aborted, producers: [(7, last)].into(), ..params(3) };
+        let (left, outcome) = clean(&params, &log);
+        assert_eq!((head(&left[0]).records_count, head(&left[0]).last_sequence()), (0, 40));
+        assert_eq!((&left[1..], outcome.aborted_gone.len()), (&log[1..], 0));
+        // When the producer is forgotten, the batch goes at once, and the marker in its time.
+        let params = Clean { producers: Default::default(), ..params };
+        let (left, outcome) = clean(&params, &left);
+        assert_eq!((left.len(), head(&left[0]).delete_horizon_ms()), (2, None));
+        assert!(outcome.aborted_gone.is_empty());
+        let params = Clean { aborted: Vec::new(), ..params };
+        let (left, _) = clean(&params, &left);
+        assert_eq!(head(&left[0]).delete_horizon_ms(), Some(5_100));
+        let (left, _) = clean(&Clean { now_ms: 5_100, ..params }, &left);
+        assert_eq!(left, log[2..]);
+    }
+
+    #[test]
+    fn records_that_cannot_be_read_are_an_error() {
+        let mut broken = batch(0, "abc");
+        let end = broken.len() - 3;
+        broken[end] = 0x7f;
+        let batch = Batch::parse(&broken).unwrap();
+        let params = params(3);
+        assert!(Indexing::new(&params).batch(&batch).is_err());
+        assert!(Indexing::new(&params).finish().batch(&batch).is_err());
+    }
+}

@@ -98,7 +98,8 @@ impl<'a> Indexing<'a> {
             for record in batch::records(batch, &mut self.scratch, DECOMPRESSED_BYTES_MAX)? {
                 let record = record?;
                 let offset = record.offset(header);
-                let Some(key) = record.key.filter(|_| offset >= self.clean.first_dirty) else { continue };
+                let is_dirty = (self.clean.first_dirty..self.clean.end).contains(&offset);
+                let Some(key) = record.key.filter(|_| is_dirty) else { continue };
                 if !self.map.put(key, offset) {
                     self.full = true;
                     return Ok(false);
