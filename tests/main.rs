@@ -13,6 +13,7 @@ mod net;
 mod records;
 mod share;
 mod sim;
+mod store;
 mod tidy;
 mod txn;
 mod wal;

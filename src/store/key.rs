@@ -56,8 +56,8 @@ mod tests {
         {
             assert_eq!(check_key(bad).unwrap_err().kind, Kind::Other, "{bad:?}");
         }
-        assert!(check_key(&["y".repeat(199); 3].join("/")).is_ok());
-        assert!(check_key(&["y".repeat(200); 3].join("/")).is_err());
+        assert!(check_key(&vec!["y".repeat(199); 3].join("/")).is_ok());
+        assert!(check_key(&vec!["y".repeat(200); 3].join("/")).is_err());
     }
 
     #[test]
