@@ -344,6 +344,9 @@ pub const STORE_ANSWER_BYTES_MAX: u64 = 8 << 20;
 /// Bytes from which on a store is asked whether it would take them before they are sent.
 pub const STORE_ASK_FIRST_BYTES: u64 = 1 << 20;
 
+/// Bytes of an answer for which more time is given at most.
+pub const STORE_EXPECTED_BYTES_MAX: u64 = 1 << 40;
+
 /// The slowest transfer that isn't given up, in bytes a second over the whole request.
 pub const STORE_BYTES_PER_SECOND_MIN: u64 = 128 << 10;
 

@@ -16,6 +16,7 @@ mod net;
 mod records;
 mod share;
 mod sim;
+mod store;
 mod tidy;
 mod tidying;
 mod txn;

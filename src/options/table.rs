@@ -7,6 +7,7 @@
 use super::row::{act, bytes, int, millis, opt};
 pub(super) use super::row::{Action, Draft, Kind};
 pub use super::row::{Group, Opt};
+use super::storage;
 use crate::config::{MetadataStore, TimestampType};
 use crate::limits;
 
@@ -207,9 +208,12 @@ pub static OPTIONS: &[Opt] = &[
         "storage",
         "BACKEND",
         "local",
-        "Where data lives: local, in the data directory. s3, gcs and azure are not available in \
-         this version.",
-        Kind::Choice { names: &["local"], refused: &["s3", "gcs", "azure"], set: |_, _| () },
+        storage::BACKEND_HELP,
+        Kind::Choice {
+            names: storage::BACKENDS,
+            refused: storage::BACKENDS_REFUSED,
+            set: storage::set_backend,
+        },
     )
     .env_named("STORAGE_BACKEND"),
     opt(
@@ -287,6 +291,34 @@ pub static OPTIONS: &[Opt] = &[
         millis(1, DAY_MS, |d, v| d.config.log_retention_check_interval_ms = v),
     )
     .kafka(),
+    storage::LOCAL_PATH,
+    storage::CA_FILE,
+    storage::S3_BUCKET,
+    storage::S3_PREFIX,
+    storage::S3_REGION,
+    storage::AWS_REGION,
+    storage::S3_ENDPOINT,
+    storage::S3_PATH_STYLE,
+    storage::AWS_KEY_ID,
+    storage::AWS_SECRET,
+    storage::AWS_TOKEN,
+    storage::AWS_CONTAINER_PATH,
+    storage::AWS_CONTAINER_URL,
+    storage::AWS_CONTAINER_TOKEN,
+    storage::AWS_CONTAINER_TOKEN_FILE,
+    storage::AWS_METADATA_DISABLED,
+    storage::AWS_METADATA_URL,
+    storage::GCS_BUCKET,
+    storage::GCS_PREFIX,
+    storage::GCS_KEY_FILE,
+    storage::GCS_ENDPOINT,
+    storage::GCS_METADATA_HOST,
+    storage::AZURE_ACCOUNT,
+    storage::AZURE_KEY,
+    storage::AZURE_SAS,
+    storage::AZURE_CONTAINER,
+    storage::AZURE_PREFIX,
+    storage::AZURE_ENDPOINT,
     opt(
         Group::Storage,
         "log-cleaner-dedupe-buffer-size",

@@ -240,9 +240,12 @@ pub(super) fn nonce(around: &dyn Surroundings) -> String {
 /// Name of the metadata that holds it.
 pub(super) const NONCE: &str = "chronik_nonce";
 
+/// Not every server reads numbers of 64 bits.
+const NUMBER_MAX: u64 = 1 << 53;
+
 /// The value of a header `Range`; the end isn't in it.
 pub(super) fn range_header((from, to): (u64, Option<u64>)) -> String {
-    match to {
+    match to.filter(|to| *to < NUMBER_MAX) {
         None => format!("bytes={from}-"),
         Some(to) => format!("bytes={from}-{}", to - 1),
     }

@@ -205,7 +205,8 @@ impl Http {
             // Who refuses says so before the bytes are sent.
             builder = builder.header("expect", "100-continue");
         }
-        let slowest = (size + request.expected) / limits::STORE_BYTES_PER_SECOND_MIN;
+        let slowest =
+            (size + request.expected.min(limits::STORE_EXPECTED_BYTES_MAX)) / limits::STORE_BYTES_PER_SECOND_MIN;
         let longest = self.tuning.connect + 2 * self.tuning.idle + Duration::from_secs(slowest);
         let request = builder.body(body).map_err(|e| failure(peer, ureq::Error::from(e)))?;
         let request = self.agent.configure_request(request).timeout_global(Some(longest)).build();

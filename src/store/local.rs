@@ -14,12 +14,14 @@ use std::time::SystemTime;
 
 use super::source::SourceReader;
 use super::{check_key, check_prefix, ETag, Kind, Listed, ObjectInfo, ObjectStore, Page, PutMode, Source, StoreError};
-use crate::limits::{STORE_COPY_BYTES, STORE_LIST_PAGE};
+use crate::limits::{STORE_COPY_BYTES, STORE_KEY_BYTES_MAX, STORE_LIST_PAGE};
 use crate::sys::lock::FileLock;
 
 /// Holds uploads and the lock. No key begins with it.
 const TEMP_FOLDER: &str = ".chronik-tmp";
 const LOCK_NAME: &str = "lock";
+/// How often a file for an upload is made if others sweep it away.
+const TEMP_TRIES: u32 = 10;
 
 /// A folder as a store. It is made by the first put; before that there is no bucket.
 #[derive(Debug)]
@@ -99,13 +101,10 @@ impl LocalStore {
     /// Writes the upload's file, all of it and durably.
     fn write_temp(&self, key: &str, source: &dyn Source) -> Result<(PathBuf, FileLock)> {
         let folder = self.root.join(TEMP_FOLDER);
-        let number = self.uploads.fetch_add(1, Ordering::Relaxed);
-        let unique = getrandom::u64().map_err(|e| StoreError::new(Kind::Other, format!("No random number: {e}.")))?;
-        let path = folder.join(format!("{}-{number}-{unique:016x}", std::process::id()));
-        let made = make_folder(&folder)
-            .and_then(|()| OpenOptions::new().write(true).create_new(true).open(&path))
-            .and_then(|file| FileLock::of(file, false)?.ok_or_else(|| ErrorKind::WouldBlock.into()));
-        let lock = made.map_err(|e| self.failed("written", key, &e))?;
+        let (path, lock) = (0..TEMP_TRIES)
+            .find_map(|_| self.make_temp(&folder).transpose())
+            .unwrap_or_else(|| Err(ErrorKind::WouldBlock.into()))
+            .map_err(|e| self.failed("written", key, &e))?;
         match self.fill(key, source, lock.file()) {
             Ok(()) => Ok((path, lock)),
             Err(error) => {
@@ -113,6 +112,20 @@ impl LocalStore {
                 Err(error)
             }
         }
+    }
+
+    /// Makes an empty file and locks it; `None` if a process that sweeps took it away in between.
+    fn make_temp(&self, folder: &Path) -> io::Result<Option<(PathBuf, FileLock)>> {
+        let number = self.uploads.fetch_add(1, Ordering::Relaxed);
+        let unique = getrandom::u64().map_err(|e| io::Error::other(e.to_string()))?;
+        let path = folder.join(format!("{}-{number}-{unique:016x}", std::process::id()));
+        make_folder(folder)?;
+        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        let Some(lock) = FileLock::of(file, false)? else {
+            return Ok(None);
+        };
+        let is_there = lock.file().metadata()?.nlink() > 0;
+        Ok(is_there.then_some((path, lock)))
     }
 
     fn fill(&self, key: &str, source: &dyn Source, mut file: &File) -> Result<()> {
@@ -187,7 +200,8 @@ impl LocalStore {
             let key = format!("{name}{own}");
             // A folder sorts as its keys do: with the slash.
             match kind.is_dir() {
-                true if key != TEMP_FOLDER => children.push(format!("{key}/")),
+                // No key leads deeper.
+                true if key != TEMP_FOLDER && key.len() < STORE_KEY_BYTES_MAX => children.push(format!("{key}/")),
                 false if kind.is_file() => children.push(key),
                 _ => (),
             }

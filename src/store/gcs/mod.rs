@@ -189,7 +189,7 @@ impl GcsStore {
     fn send_chunks(&self, key: &str, source: &dyn Source, session: &str) -> Result<ETag> {
         let size = source.size();
         let chunk = self.retry.tuning.part_size(size, CHUNK_UNIT);
-        let (mut at, mut unsure) = (0, false);
+        let (mut at, mut reached, mut unsure) = (0, 0, false);
         let mut tries = self.retry.begin();
         loop {
             let to = size.min(at + chunk);
@@ -202,14 +202,16 @@ impl GcsStore {
             });
             match sent {
                 Ok(response) if response.status() == INCOMPLETE => {
-                    let arrived = arrived(&response);
-                    if arrived > size || (arrived <= at && !unsure) {
-                        let what = format!("{} took nothing of a chunk of the object {key}.", self.describe());
-                        tries.failed(StoreError::new(Kind::Unavailable, what))?;
-                    } else if arrived > at {
+                    (at, unsure) = (arrived(&response).min(size), false);
+                    if at > reached && at < size {
+                        reached = at;
                         tries.progressed();
+                    } else {
+                        // Nothing new, or all of it and still not an object.
+                        let what = format!("{} does not go on with the object {key}.", self.describe());
+                        tries.failed(StoreError::new(Kind::Unavailable, what))?;
+                        unsure = at == size;
                     }
-                    (at, unsure) = (arrived, false);
                 }
                 Ok(response) => return self.written(response),
                 Err(error) => {

@@ -176,7 +176,11 @@ impl S3Store {
             Err(error)
                 if matches!(error.kind, Kind::NotFound | Kind::Denied | Kind::WrongRegion(None) | Kind::Other) =>
             {
-                self.list_once("", None, 1).map_or_else(Err, |_| Err(error))?
+                match self.list_once("", None, 1) {
+                    // Not everybody who may read objects may list them.
+                    Err(why) if error.kind != Kind::NotFound || why.kind != Kind::Denied => return Err(why),
+                    _ => return Err(error),
+                }
             }
             other => other?,
         };
