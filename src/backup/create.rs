@@ -285,7 +285,8 @@ impl<'a> Sending<'a> {
 
     /// Sends what belongs to this backup alone.
     fn own(&mut self, role: Role, file: &FrozenFile) -> Result<(), Failure> {
-        let key = layout::own_object(&self.directory, &self.created.manifest.backup, self.created.manifest.objects.len());
+        let key =
+            layout::own_object(&self.directory, &self.created.manifest.backup, self.created.manifest.objects.len());
         let source = self.source(file)?;
         self.store.put(&key, &source, PutMode::IfAbsent).map_err(|error| self.failed(error))?;
         let crc = source.crc().map_err(disk_failed)?;

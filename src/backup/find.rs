@@ -156,7 +156,10 @@ pub fn find(store: &dyn ObjectStore, wanted: &Wanted) -> Result<Manifest, Failur
         return match fitting.as_slice() {
             [] => Err(none(format!("there is no backup {name} in {}", store.describe()))),
             [(dir, name)] => load(store, dir, name),
-            _ => Err(Failure::new(Kind::Refused, format!("{} backups have a name that begins with {name}", fitting.len()))),
+            _ => Err(Failure::new(
+                Kind::Refused,
+                format!("{} backups have a name that begins with {name}", fitting.len()),
+            )),
         };
     }
     if dirs.len() > 1 {

@@ -84,7 +84,8 @@ impl<'a> Lease<'a> {
         if self.renewed.elapsed() <= Duration::from_millis(limits::BACKUP_LEASE_MS as u64 / 2) {
             return Ok(());
         }
-        let what = "it took too long since this backup could last say that it is being made; others may have removed what \
+        let what =
+            "it took too long since this backup could last say that it is being made; others may have removed what \
                     it needs";
         Err(Failure::new(Kind::Busy, what))
     }

@@ -100,7 +100,11 @@ impl Selection {
                     Some(new) => match (new.strip_suffix('*'), pattern.ends_with('*')) {
                         (Some(prefix), true) => format!("{prefix}{rest}"),
                         (None, false) => new.clone(),
-                        _ => return Err(refused(format!("'{pattern}={new}': either both names end with * or none does"))),
+                        _ => {
+                            return Err(refused(format!(
+                                "'{pattern}={new}': either both names end with * or none does"
+                            )))
+                        }
                     },
                 };
                 names.insert(name.clone(), new);
@@ -256,7 +260,8 @@ impl Partial {
         now_ms: i64,
     ) -> Result<Partial, Failure> {
         if manifest.marker.metadata == MetadataStore::Files {
-            let what = "single topics can't be taken from a backup whose metadata is in files (--file-metadata): restore \
+            let what =
+                "single topics can't be taken from a backup whose metadata is in files (--file-metadata): restore \
                         all of it";
             return Err(Failure::new(Kind::Refused, what));
         }

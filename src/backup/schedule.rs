@@ -163,11 +163,9 @@ impl Keeper {
         let directory = layout::directory(self.subject.directory_id);
         let since_ms = self.plan.keep_ms.map(|ms| now_ms.saturating_sub(ms));
         match keep(&*self.subject.store, &directory, self.plan.keep, since_ms) {
-            Ok((deleted, swept)) if !deleted.is_empty() || swept.objects > 0 => log::info!(
-                "{} old backups deleted, {} bytes of the store given back",
-                deleted.len(),
-                swept.bytes
-            ),
+            Ok((deleted, swept)) if !deleted.is_empty() || swept.objects > 0 => {
+                log::info!("{} old backups deleted, {} bytes of the store given back", deleted.len(), swept.bytes)
+            }
             Ok(_) => {}
             Err(failure) => log::warn!("old backups were not deleted: {failure}"),
         }

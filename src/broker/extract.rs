@@ -56,7 +56,8 @@ impl Broker {
         }
         let mut groups = Vec::new();
         self.groups.snapshot(&mut groups);
-        entries.extend(groups.iter().filter_map(|entry| offset_of(entry, |topic| names.get(topic).map(String::as_str))));
+        entries
+            .extend(groups.iter().filter_map(|entry| offset_of(entry, |topic| names.get(topic).map(String::as_str))));
         let logs = || chosen.iter().flat_map(|(topic, _)| &topic.partitions).map(|partition| &partition.log);
         let used: BTreeSet<SegmentId> = logs().flat_map(|log| log.ranges().map(|range| range.segment)).collect();
         entries.extend(self.tidying.entries_of(|number| used.contains(&SegmentId::Pack(number))));

@@ -98,7 +98,8 @@ fn read_store_url(raw: &str) -> Read<String> {
     match known.iter().any(|scheme| raw.len() > scheme.len() && raw.starts_with(scheme)) && !raw.contains('@') {
         true => Ok(raw.to_owned()),
         false => Err(Refusal::Expected(
-            "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, azure://CONTAINER/PREFIX or file:///PATH, without keys in it".into(),
+            "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, azure://CONTAINER/PREFIX or file:///PATH, without keys in it"
+                .into(),
         )),
     }
 }

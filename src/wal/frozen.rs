@@ -93,14 +93,14 @@ impl From<RecoverError> for FreezeError {
 /// # Errors
 /// Metadata in files that a server may be changing is refused: those files and the log can't be caught at one moment.
 pub fn freeze(disk: &Arc<dyn Disk>, at_rest: bool) -> Result<Frozen, FreezeError> {
-    let marker = Marker::load(&**disk)?.ok_or_else(|| {
-        FreezeError::Refused("the folder is no data directory: it has no chronik.dir".to_string())
-    })?;
+    let marker = Marker::load(&**disk)?
+        .ok_or_else(|| FreezeError::Refused("the folder is no data directory: it has no chronik.dir".to_string()))?;
     if disk.read(marker::RESTORING, marker::BYTES_MAX).is_ok() {
         return Err(RecoverError::HalfRestored.into());
     }
     if marker.metadata == MetadataStore::Files && !at_rest {
-        let what = "the data directory keeps its metadata in files (--file-metadata), which can't be copied at one moment \
+        let what =
+            "the data directory keeps its metadata in files (--file-metadata), which can't be copied at one moment \
                     with the log while a server runs. Stop the server for the time of the backup, or convert the \
                     directory with --convert-metadata";
         return Err(FreezeError::Refused(what.to_string()));
@@ -118,7 +118,8 @@ pub fn freeze(disk: &Arc<dyn Disk>, at_rest: bool) -> Result<Frozen, FreezeError
             }
         }
     }
-    let what = "the data directory changes faster than its files can be held, or its log lacks a segment (a start would say \
+    let what =
+        "the data directory changes faster than its files can be held, or its log lacks a segment (a start would say \
                 which)";
     Err(FreezeError::Refused(what.to_string()))
 }

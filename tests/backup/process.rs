@@ -138,8 +138,7 @@ impl Load {
         };
         self.client.call(3, &request)?;
         for topic in ["left", "right"] {
-            let mut builder =
-                BatchBuilder::new().producer(self.producer_id, self.epoch, self.sequence).transactional();
+            let mut builder = BatchBuilder::new().producer(self.producer_id, self.epoch, self.sequence).transactional();
             builder.push(1_700_000_000_000, None, Some(&number.to_be_bytes()), &[]);
             let batch = builder.build().unwrap();
             let data = PartitionProduceData { index: 0, records: RecordSet::Bytes(&batch) };
@@ -258,7 +257,8 @@ fn a_backup_under_load_holds_whole_transactions_and_everything_acknowledged() {
 
 #[test]
 fn a_server_backs_itself_up_and_keeps_as_many_as_it_should() {
-    let (dir, away, copy) = (TempDir::new("backup-own"), TempDir::new("backup-own-store"), TempDir::new("backup-own-copy"));
+    let (dir, away, copy) =
+        (TempDir::new("backup-own"), TempDir::new("backup-own-store"), TempDir::new("backup-own-copy"));
     let url = format!("file://{}", away.0.display());
     let args = ["--enable-backup", "--backup-url", &url, "--backup-interval", "1s", "--backup-keep", "1"];
     let server = Server::start(&dir.0, &args);
@@ -268,7 +268,8 @@ fn a_server_backs_itself_up_and_keeps_as_many_as_it_should() {
     Client::of(&server).make_topic("orders");
     server.line("1 old backups deleted");
     let metrics = scrape(&server);
-    for name in ["chronik_backups_total", "chronik_backup_last_success_timestamp_seconds", "chronik_backup_last_bytes"] {
+    for name in ["chronik_backups_total", "chronik_backup_last_success_timestamp_seconds", "chronik_backup_last_bytes"]
+    {
         let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         assert!(value.is_some_and(|value| value != "0"), "{name}: {value:?}");
     }
@@ -329,7 +330,8 @@ fn a_half_restored_directory_does_not_start_and_what_a_kill_left_is_cleared() {
 
 #[test]
 fn a_folder_with_something_in_it_is_refused_and_left_alone() {
-    let (dir, away, target) = (TempDir::new("backup-full"), TempDir::new("backup-full-store"), TempDir::new("backup-full-to"));
+    let (dir, away, target) =
+        (TempDir::new("backup-full"), TempDir::new("backup-full-store"), TempDir::new("backup-full-to"));
     assert!(Server::start(&dir.0, &[]).stop().0.success());
     let store = local(&away.0);
     let origin = Origin::open(&dir.0).unwrap();

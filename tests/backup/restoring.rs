@@ -88,7 +88,9 @@ fn a_restore_that_is_cut_off_anywhere_does_not_start_and_goes_on() {
                 let refused = House::start_with(&target, 98, chronik::wal::settings::MetadataStore::Log).err().unwrap();
                 assert!(refused.contains("interrupted"), "{trouble:?} {nth}: {refused}");
             }
-            if result.is_err() && target.contents(marker::PATH).is_none() || target.contents(marker::RESTORING).is_some() {
+            if result.is_err() && target.contents(marker::PATH).is_none()
+                || target.contents(marker::RESTORING).is_some()
+            {
                 restore_into(&target, &store, &created.manifest, &selection)
                     .unwrap_or_else(|error| panic!("{trouble:?} {nth}: {error}"));
             }
@@ -148,7 +150,8 @@ fn a_changed_object_is_not_restored() {
             if is_gone {
                 assert!(error.sentence.contains(&object.key), "{error}");
                 let source = bytes.clone();
-                chronik::store::ObjectStore::put(&*store, &object.key, &source, chronik::store::PutMode::Overwrite).unwrap();
+                chronik::store::ObjectStore::put(&*store, &object.key, &source, chronik::store::PutMode::Overwrite)
+                    .unwrap();
             } else {
                 store.tamper(&object.key, Some(bytes.clone()));
             }
@@ -188,7 +191,8 @@ fn the_newest_backup_up_to_a_time_is_found() {
     assert_eq!(find(made[1].time_ms + 59_999).unwrap(), made[1]);
     assert_eq!(find(i64::MAX).unwrap(), made[3]);
     assert_eq!(find(made[0].time_ms - 1).unwrap_err().kind, Kind::NotFound);
-    let by_name = |name: &str| chronik::backup::find(&store, &Wanted { backup: Some(name.into()), ..Wanted::default() });
+    let by_name =
+        |name: &str| chronik::backup::find(&store, &Wanted { backup: Some(name.into()), ..Wanted::default() });
     assert_eq!(by_name(&made[2].backup).unwrap(), made[2]);
     assert_eq!(by_name("20").unwrap_err().kind, Kind::Refused);
     assert_eq!(by_name("no-such").unwrap_err().kind, Kind::NotFound);

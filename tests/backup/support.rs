@@ -179,12 +179,8 @@ impl House {
             ..Default::default()
         }];
         let topics = vec![OffsetCommitRequestTopic { name: topic, partitions, ..Default::default() }];
-        let request = OffsetCommitRequest {
-            group_id: group,
-            generation_id_or_member_epoch: -1,
-            topics,
-            ..Default::default()
-        };
+        let request =
+            OffsetCommitRequest { group_id: group, generation_id_or_member_epoch: -1, topics, ..Default::default() };
         let body = self.call(8, &request);
         let response: OffsetCommitResponse<'_> = wire::decode(&body, 8).unwrap();
         assert_eq!(response.topics[0].partitions[0].error_code, ErrorCode::NONE);
@@ -299,7 +295,8 @@ pub fn restore_into(
     manifest: &Manifest,
     selection: &Selection,
 ) -> Result<Restored, Failure> {
-    let (store, target) = (Arc::clone(store) as Arc<dyn ObjectStore>, Target::on(Arc::new(disk.clone()) as Arc<dyn Disk>));
+    let (store, target) =
+        (Arc::clone(store) as Arc<dyn ObjectStore>, Target::on(Arc::new(disk.clone()) as Arc<dyn Disk>));
     restore(&target, &store, manifest, selection, NOW_MS, &Unwatched)
 }
 

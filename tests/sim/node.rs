@@ -13,7 +13,8 @@ use chronik::wal::settings::{FsyncMode, LogOptions};
 use chronik::wal::tidy::{Tidier, TidyDone, TidyJob};
 use chronik::wal::writer::Writer;
 use chronik::wal::{
-    checkpoint, remove_segment, sync_newest, Group, GroupSeq, LogPosition, ReadDone, ReadJob, SegmentId, Splice, Written,
+    checkpoint, remove_segment, sync_newest, Group, GroupSeq, LogPosition, ReadDone, ReadJob, SegmentId, Splice,
+    Written,
 };
 use chronik::wire::Uuid;
 
