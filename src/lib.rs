@@ -14,7 +14,10 @@ pub mod sys;
 pub mod wire;
 // Tier 2: the log on disk.
 pub mod wal;
+// Tier 2 too: objects in a folder or in a cloud.
+pub mod store;
 // Tier 3: the state machine.
 pub mod broker;
-// Tier 4: sockets and threads.
+// Tier 4: copies, and sockets and threads.
+pub mod backup;
 pub mod net;

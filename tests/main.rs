@@ -1,6 +1,7 @@
 //! The one integration binary; each module is a room of tests.
 
 mod admin;
+mod backup;
 mod cleaning;
 mod cli;
 mod clients;
@@ -16,6 +17,7 @@ mod net;
 mod records;
 mod share;
 mod sim;
+mod store;
 mod tidy;
 mod tidying;
 mod txn;

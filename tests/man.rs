@@ -55,7 +55,7 @@ fn names(text: &str, prefix: &str) -> BTreeSet<String> {
 }
 
 fn flags() -> BTreeSet<String> {
-    OPTIONS.iter().map(|o| o.long.to_string()).collect()
+    OPTIONS.iter().filter(|o| o.on_command_line).map(|o| o.long.to_string()).collect()
 }
 
 fn variables() -> BTreeSet<String> {
@@ -103,7 +103,7 @@ fn help_man_and_readme_name_every_variable_and_no_other() {
 #[test]
 fn help_man_and_readme_name_every_default_beside_its_flag() {
     let (help, man, readme) = (options::help(), read(MAN), readme_options());
-    for opt in OPTIONS.iter().filter(|o| !o.default.is_empty()) {
+    for opt in OPTIONS.iter().filter(|o| o.on_command_line && !o.default.is_empty()) {
         let (long, default) = (opt.long, opt.default);
         // In each of the three, an option's text ends where the next one's begins.
         let part = |text: &str, from: &str, next: &str| -> String {

@@ -44,6 +44,8 @@ pub(super) fn apply(opt: &Opt, raw: &str, draft: &mut Draft) -> Read<()> {
         Kind::Level(set) => set(draft, read_level(raw)?),
         Kind::Fsync(set) => set(draft, read_fsync(raw)?),
         Kind::Path(set) => set(draft, PathBuf::from(raw)),
+        Kind::Text(set) => set(draft, read_text(raw)?),
+        Kind::StoreUrl(set) => set(draft, read_store_url(raw)?),
         Kind::ClusterId(set) => set(draft, read_cluster_id(raw)?),
         Kind::Refused { takes_value } => {
             // Saying no to what is not there is not asking for it.
@@ -88,6 +90,17 @@ fn read_number(raw: &str, units: &Units, min: i64, max: i64, minus_one: bool) ->
             units.of,
             if minus_one { ", or -1 for no limit" } else { "" }
         ))),
+    }
+}
+
+fn read_store_url(raw: &str) -> Read<String> {
+    let known = ["s3://", "gs://", "azure://", "az://", "file:///"];
+    match known.iter().any(|scheme| raw.len() > scheme.len() && raw.starts_with(scheme)) && !raw.contains('@') {
+        true => Ok(raw.to_owned()),
+        false => Err(Refusal::Expected(
+            "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, azure://CONTAINER/PREFIX or file:///PATH, without keys in it"
+                .into(),
+        )),
     }
 }
 
@@ -222,6 +235,13 @@ fn read_fsync(raw: &str) -> Read<Fsync> {
     .ok_or_else(|| {
         Refusal::Expected(format!("always, never, or interval=MS with 1 to {FSYNC_INTERVAL_MS_MAX} milliseconds"))
     })
+}
+
+fn read_text(raw: &str) -> Read<String> {
+    match !raw.is_empty() && raw.bytes().all(|b| b.is_ascii_graphic()) {
+        true => Ok(raw.to_owned()),
+        false => Err(Refusal::Expected("visible ASCII characters without spaces".into())),
+    }
 }
 
 fn read_cluster_id(raw: &str) -> Read<String> {

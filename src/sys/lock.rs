@@ -1,4 +1,4 @@
-//! Owns the lock that keeps a second server out of a data directory.
+//! Owns locks between processes: the one that keeps a second server out of a data directory, and short ones on files.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -45,6 +45,37 @@ impl DirLock {
     }
 }
 
+/// An open file that is locked as long as this lives; the kernel gives it back when the process ends, however it ends.
+/// Two of one process keep each other out as well.
+#[derive(Debug)]
+pub struct FileLock {
+    file: File,
+}
+
+impl FileLock {
+    /// Locks the file alone, and waits for that if `wait`; otherwise `None` if somebody else has it.
+    pub fn of(file: File, wait: bool) -> io::Result<Option<FileLock>> {
+        let how = if wait { libc::LOCK_EX } else { libc::LOCK_EX | libc::LOCK_NB };
+        loop {
+            // SAFETY: plain system call on a descriptor that `file` keeps open; no memory is passed.
+            if unsafe { libc::flock(file.as_raw_fd(), how) } == 0 {
+                return Ok(Some(FileLock { file }));
+            }
+            let error = io::Error::last_os_error();
+            match error.kind() {
+                io::ErrorKind::Interrupted => continue,
+                io::ErrorKind::WouldBlock if !wait => return Ok(None),
+                _ => return Err(error),
+            }
+        }
+    }
+
+    /// The file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,5 +91,16 @@ mod tests {
         drop(first);
         DirLock::acquire(&dir).unwrap();
         std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_locked_by_one_at_a_time() {
+        let path = std::env::temp_dir().join(format!("chronik-file-lock-{}", std::process::id()));
+        let open = || File::create(&path).unwrap();
+        let first = FileLock::of(open(), true).unwrap().unwrap();
+        assert!(FileLock::of(open(), false).unwrap().is_none());
+        drop(first);
+        assert!(FileLock::of(open(), false).unwrap().is_some());
+        std::fs::remove_file(&path).unwrap();
     }
 }
