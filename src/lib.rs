@@ -16,5 +16,6 @@ pub mod wire;
 pub mod wal;
 // Tier 3: the state machine.
 pub mod broker;
-// Tier 4: sockets and threads.
+// Tier 4: sockets and threads; the command-line tool.
+pub mod cli;
 pub mod net;

@@ -230,3 +230,9 @@ pub const SCRAM_BYTES_MAX: usize = 4096;
 
 /// Partitions of all topics that one CreateTopics request may make (Kafka's); POLICY_VIOLATION beyond it.
 pub const CREATED_PARTITIONS_MAX: usize = 10_000;
+
+/// Bytes of one answer that the command-line tool takes from a broker.
+pub const TOOL_RESPONSE_BYTES_MAX: usize = 256 << 20;
+
+/// Bytes of metadata entries that the repair of a data directory writes as one group.
+pub const REPAIR_GROUP_BYTES_MAX: usize = 1 << 20;

@@ -11,6 +11,7 @@ mod error;
 pub mod files;
 mod footer;
 pub mod format;
+pub mod inspect;
 pub mod marker;
 pub mod pool;
 pub mod read_cache;
