@@ -25,8 +25,8 @@ use table::{Action, Draft, Kind};
 use value::Refusal;
 
 pub use table::{Command, Group, Opt, COMMANDS, OPTIONS};
-pub(crate) use value::{nearest, quoted};
 pub use text::{help, man_exit_status, man_options, readme_table, version};
+pub(crate) use value::{nearest, quoted};
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]

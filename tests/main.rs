@@ -14,5 +14,6 @@ mod records;
 mod share;
 mod sim;
 mod tidy;
+mod tool;
 mod txn;
 mod wal;

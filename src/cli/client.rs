@@ -241,10 +241,8 @@ impl Cluster {
     /// The brokers and some topics, or all with `None`. Remembers where the brokers are.
     pub fn metadata(&mut self, topics: Option<&[&str]>) -> Result<Reply, Failure> {
         let named = topics.map(|names| {
-            let named = names.iter().map(|name| wire::msg::MetadataRequestTopic {
-                name: Some(name),
-                ..Default::default()
-            });
+            let named =
+                names.iter().map(|name| wire::msg::MetadataRequestTopic { name: Some(name), ..Default::default() });
             named.collect()
         });
         let request = MetadataRequest { topics: named, allow_auto_topic_creation: false, ..Default::default() };
@@ -279,8 +277,7 @@ impl Cluster {
     /// The broker that coordinates a group.
     pub fn coordinator(&mut self, group: &str) -> Result<i32, Failure> {
         loop {
-            let request =
-                FindCoordinatorRequest { key: group, coordinator_keys: vec![group], ..Default::default() };
+            let request = FindCoordinatorRequest { key: group, coordinator_keys: vec![group], ..Default::default() };
             let reply = self.bootstrap.call(&request)?;
             let answer: FindCoordinatorResponse<'_> = reply.decode()?;
             let found = match answer.coordinators.first() {

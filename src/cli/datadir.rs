@@ -40,7 +40,10 @@ pub fn open(session: &Session, args: &Args, live: Live) -> Result<DataDir, Failu
     let shown = path.display().to_string();
     let disk = ReadDisk::open(&path).map_err(|error| Failure::file(&shown, &error))?;
     if !path.join(marker::PATH).exists() && !path.join(wal::segment::DIR).is_dir() {
-        return Err(Failure::new(NOT_FOUND, format!("{shown} is no data directory: it has neither {} nor {}/.", marker::PATH, wal::segment::DIR)));
+        return Err(Failure::new(
+            NOT_FOUND,
+            format!("{shown} is no data directory: it has neither {} nor {}/.", marker::PATH, wal::segment::DIR),
+        ));
     }
     let (lock, is_live) = match DirLock::share(&path) {
         Ok(lock) => (lock, false),

@@ -155,7 +155,8 @@ fn describe_classic(cluster: &mut Cluster, node: i32, name: &str) -> Result<Opti
     let answer: DescribeGroupsResponse<'_> = reply.decode()?;
     let Some(group) = answer.groups.first() else { return Ok(None) };
     // Before version 6 a group that is not there is called dead.
-    if group.error_code == ErrorCode::GROUP_ID_NOT_FOUND || (group.error_code.is_none() && group.group_state == "Dead") {
+    if group.error_code == ErrorCode::GROUP_ID_NOT_FOUND || (group.error_code.is_none() && group.group_state == "Dead")
+    {
         return Ok(None);
     }
     if group.error_code.is_error() {
@@ -309,4 +310,3 @@ impl Described {
 }
 
 type Row<'a> = (&'a (String, i32), (Option<i64>, Option<i64>, Option<i64>, Option<(String, String)>));
-

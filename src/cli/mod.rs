@@ -12,6 +12,7 @@ mod findings;
 mod group;
 mod output;
 pub mod parse;
+mod rebuild;
 mod repair;
 pub mod row;
 mod segments;

@@ -145,7 +145,11 @@ pub fn readable(bytes: &[u8], max: usize) -> String {
         _ => hex(&bytes[..bytes.len().min(max / 2)]),
     };
     let is_cut = std::str::from_utf8(bytes).map_or(bytes.len() > max / 2, |text| text.chars().count() > max);
-    if is_cut { format!("{shown}...") } else { shown }
+    if is_cut {
+        format!("{shown}...")
+    } else {
+        shown
+    }
 }
 
 /// Bytes in hexadecimal.

@@ -61,7 +61,8 @@ pub fn number<T: std::str::FromStr>(who: &str, text: &str, what: &str) -> Result
 
 /// A duration: seconds, or a number with `ms`, `s` or `m`; at least a millisecond, at most a day.
 pub fn duration(who: &str, text: &str) -> Result<Duration, Failure> {
-    let wrong = || Failure::usage(format!("{who}: {} is not valid; give a time such as 500ms, 10s or 2m.", quoted(text)));
+    let wrong =
+        || Failure::usage(format!("{who}: {} is not valid; give a time such as 500ms, 10s or 2m.", quoted(text)));
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let factor = match &text[digits.len()..] {
         "ms" => 1,
@@ -226,7 +227,11 @@ fn check_arguments(path: &[&'static Command], command: &'static Command, free: &
         if let Complete::Words(words) = arg.complete {
             if !words.contains(&text.as_str()) {
                 let list = words.join(", ");
-                return Err(Failure::usage(format!("{}: {} is not valid; give one of {list}.", arg.name, quoted(text))));
+                return Err(Failure::usage(format!(
+                    "{}: {} is not valid; give one of {list}.",
+                    arg.name,
+                    quoted(text)
+                )));
             }
         }
     }

@@ -62,6 +62,7 @@ pub enum Complete {
 }
 
 /// An option.
+#[derive(Debug)]
 pub struct Opt {
     pub long: &'static str,
     pub short: Option<char>,

@@ -17,6 +17,8 @@ use crate::wire::Uuid;
 
 /// Takes what is sound, in the order of the log.
 pub trait Taker {
+    /// The newest sound checkpoint, and what sound metadata files hold. Comes first.
+    fn begin(&mut self, _base: Option<&Base>, _file_entries: &[MetaEntry]) {}
     /// A change of metadata in the log; not called for metadata in files.
     fn meta(&mut self, seq: GroupSeq, entry: MetaEntry) -> Result<(), Failure>;
     /// Whole batches of one partition.
@@ -90,6 +92,7 @@ impl Survey {
         survey.read_checkpoints(disk)?;
         survey.read_files(disk)?;
         survey.find_missing(&listed);
+        taker.begin(survey.base.as_ref(), &survey.file_entries);
         let ahead = look_ahead(disk, &listed, survey.directory);
         for ((id, bytes), ahead) in listed.iter().zip(ahead) {
             survey.read.bytes += bytes;
@@ -210,12 +213,14 @@ impl Survey {
         let there: BTreeSet<SegmentId> = listed.iter().map(|(id, _)| *id).collect();
         let last = there.last().copied().unwrap_or(0);
         let start = self.base.as_ref().map_or(1, |base| base.header.position.segment);
-        let mut missing: BTreeSet<SegmentId> = self.ranges().map(|(id, _)| id).filter(|id| !there.contains(id)).collect();
+        let mut missing: BTreeSet<SegmentId> =
+            self.ranges().map(|(id, _)| id).filter(|id| !there.contains(id)).collect();
         // Of a long stretch only the first are named: a single absurd file name must not make a million findings.
         missing.extend((start..=last.max(start)).filter(|id| !there.contains(id)).take(MISSING_MAX));
         for id in missing {
             let mut finding = Finding::new(Grade::Damage, segment::path(id), 0, "the segment is missing");
-            finding.lost = joined(self.ranges().filter(|(segment, _)| *segment == id).map(|(_, extent)| extent).collect());
+            finding.lost =
+                joined(self.ranges().filter(|(segment, _)| *segment == id).map(|(_, extent)| extent).collect());
             finding.metadata = id >= start;
             self.findings.push(finding);
         }
@@ -225,19 +230,12 @@ impl Survey {
     fn ranges(&self) -> impl Iterator<Item = (SegmentId, Extent)> + '_ {
         let logs = self.base.iter().flat_map(|base| &base.snapshot.logs);
         logs.flat_map(|log| {
-            log.ranges().map(|range| {
-                (range.segment, Extent { id: log.id, first: range.base_offset, last: range.last_offset })
-            })
+            log.ranges()
+                .map(|range| (range.segment, Extent { id: log.id, first: range.base_offset, last: range.last_offset }))
         })
     }
 
-    fn segment(
-        &mut self,
-        disk: &dyn Disk,
-        id: SegmentId,
-        ahead: Ahead,
-        taker: &mut dyn Taker,
-    ) -> Result<(), Failure> {
+    fn segment(&mut self, disk: &dyn Disk, id: SegmentId, ahead: Ahead, taker: &mut dyn Taker) -> Result<(), Failure> {
         let view = match inspect::open(disk, id, self.directory) {
             Ok(view) => view,
             Err(RecoverError::Io { error, .. }) => return Err(error.into()),
@@ -296,7 +294,8 @@ impl Survey {
         let found = runs.iter().map(|run| Extent { id: run.id, first: run.base_offset, last: run.last_offset });
         let told = self.findings[first_finding..].iter().flat_map(|finding| finding.lost.iter().copied());
         let known: Vec<Extent> = found.chain(told).collect();
-        let ranges: Vec<Extent> = self.ranges().filter(|(segment, _)| *segment == id).map(|(_, extent)| extent).collect();
+        let ranges: Vec<Extent> =
+            self.ranges().filter(|(segment, _)| *segment == id).map(|(_, extent)| extent).collect();
         let lost: Vec<Extent> = ranges.into_iter().flat_map(|range| uncovered(range, &known)).collect();
         let finding = &mut self.findings[first_finding + at];
         finding.lost = joined(std::mem::take(&mut finding.lost).into_iter().chain(lost).collect());
@@ -486,7 +485,8 @@ impl Reading<'_> {
         }
         if !bad.was_durable {
             self.is_torn = true;
-            let what = format!("{}: the log ends with a group that was never completed; the next start drops it", bad.what);
+            let what =
+                format!("{}: the log ends with a group that was never completed; the next start drops it", bad.what);
             self.found(Grade::Torn, bad.position, what).bytes = bad.end - bad.position;
             return Ok(());
         }
@@ -575,7 +575,8 @@ impl Reading<'_> {
             self.found(Grade::Damage, end, what);
             return;
         }
-        let of = |runs: &[RunRef]| runs.iter().map(|run| (run.position, run.id, run.base_offset)).collect::<BTreeSet<_>>();
+        let of =
+            |runs: &[RunRef]| runs.iter().map(|run| (run.position, run.id, run.base_offset)).collect::<BTreeSet<_>>();
         let (found, indexed) = (of(&self.runs), of(&self.index.runs));
         let is_complete = self.index.runs.len() == trailer.run_count as usize;
         if is_complete && found != indexed {

@@ -23,7 +23,8 @@ pub static GLOBAL: &[Opt] = &[
     value("color", "WHEN", "Colours: auto, when a terminal reads and NO_COLOR is not set; always; never.")
         .default("auto")
         .complete(Words(&["auto", "always", "never"])),
-    value("timeout", "TIME", "How long to wait for brokers in all: seconds, or a number with ms, s or m.").default("30s"),
+    value("timeout", "TIME", "How long to wait for brokers in all: seconds, or a number with ms, s or m.")
+        .default("30s"),
     flag("dry-run", "Say what would be done, and do nothing."),
     flag("yes", "Do not ask before something is deleted.").short('y'),
     flag("help", "Print help for the command and exit.").short('h'),
@@ -135,7 +136,8 @@ static GROUP: &[Command] = &[
     ),
 ];
 
-static CLUSTER: &[Command] = &[command("info", "Show the brokers, the controller and the features.", &[], &[], cluster::info)];
+static CLUSTER: &[Command] =
+    &[command("info", "Show the brokers, the controller and the features.", &[], &[], cluster::info)];
 
 static WAL: &[Command] = &[
     command(
@@ -161,10 +163,7 @@ static WAL: &[Command] = &[
         "repair",
         "Copy everything readable into a new data directory and say what is lost. The damaged one is only read.",
         &[],
-        &[
-            DATA_DIR,
-            value("into", "PATH", "The new data directory, which must not exist or be empty.").complete(Path),
-        ],
+        &[DATA_DIR, value("into", "PATH", "The new data directory, which must not exist or be empty.").complete(Path)],
         repair::run,
     ),
 ];

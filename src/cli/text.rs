@@ -237,7 +237,9 @@ fn push_man_options(out: &mut String, options: &[Opt]) {
 
 /// mdoc wants each sentence on a line of its own.
 fn push_sentences(out: &mut String, text: &str) {
-    for sentence in text.replace('\\', "\\e").replace("--", "\\-\\-").replace(" -o", " \\-o").replace(". ", ".\n").lines() {
+    for sentence in
+        text.replace('\\', "\\e").replace("--", "\\-\\-").replace(" -o", " \\-o").replace(". ", ".\n").lines()
+    {
         push(out, "", 0, sentence);
     }
 }

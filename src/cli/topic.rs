@@ -198,11 +198,7 @@ fn configs_request<'a>(topics: &[&MetadataResponseTopic<'a>]) -> DescribeConfigs
 /// A setting with its value, and whether it is the topic's own.
 type Setting = (String, Option<String>, bool);
 
-fn settings_of(
-    configs: &DescribeConfigsResponse<'_>,
-    topic: &MetadataResponseTopic<'_>,
-    all: bool,
-) -> Vec<Setting> {
+fn settings_of(configs: &DescribeConfigsResponse<'_>, topic: &MetadataResponseTopic<'_>, all: bool) -> Vec<Setting> {
     let is_ours = |result: &&DescribeConfigsResult<'_>| Some(result.resource_name) == topic.name;
     let Some(result) = configs.results.iter().find(is_ours) else { return Vec::new() };
     let settings = result.configs.iter().map(|config| {
@@ -269,10 +265,7 @@ impl Described {
             let (index, leader) = (partition.partition_index, partition.leader_id);
             let (all, in_sync) = (list(&partition.replica_nodes), list(&partition.isr_nodes));
             let epoch = partition.leader_epoch.to_string();
-            rows.push((
-                index,
-                vec![index.to_string(), leader.to_string(), epoch, all, in_sync, start, end, records],
-            ));
+            rows.push((index, vec![index.to_string(), leader.to_string(), epoch, all, in_sync, start, end, records]));
         }
         rows.sort();
         let rows: Vec<Vec<String>> = rows.into_iter().map(|(_, row)| row).collect();

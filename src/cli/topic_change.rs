@@ -120,7 +120,11 @@ pub fn delete(session: &mut Session, args: &Args) -> Result<u8, Failure> {
         true => would_delete(&mut cluster, &args.free)?,
         false => {
             let request = DeleteTopicsRequest {
-                topics: args.free.iter().map(|name| DeleteTopicState { name: Some(name), ..Default::default() }).collect(),
+                topics: args
+                    .free
+                    .iter()
+                    .map(|name| DeleteTopicState { name: Some(name), ..Default::default() })
+                    .collect(),
                 topic_names: args.free.iter().map(String::as_str).collect(),
                 timeout_ms: cluster.request_timeout_ms(),
             };
@@ -291,4 +295,3 @@ fn leaders_of(cluster: &mut Cluster, topic: &str, wanted: &[i32]) -> Result<BTre
     }
     Ok(leaders)
 }
-

@@ -5,10 +5,10 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::checkpoint::{self, Unusable};
 pub use super::checkpoint::Header as CheckpointHeader;
-use super::footer::{self, PAGE_BYTES};
+use super::checkpoint::{self, Unusable};
 pub use super::footer::Trailer;
+use super::footer::{self, PAGE_BYTES};
 use super::format::{
     crc_from, GroupHeader, HeaderError, Identity, RunHeader, SegmentHeader, GROUP_HEADER_BYTES, GROUP_MAGIC,
     IDENTITY_BYTES, RUN_HEADER_BYTES, SEGMENT_HEADER_BYTES,
@@ -95,7 +95,11 @@ pub fn open_file(file: Arc<dyn DiskFile>, name: &str) -> Result<View, RecoverErr
         Ok(header) => header,
         Err(HeaderError::Bad(what)) => return Err(RecoverError::lost(name, 0, what)),
         Err(HeaderError::Newer(version)) => {
-            return Err(RecoverError::Newer { file: name.to_owned(), version, supported: super::format::FORMAT_VERSION })
+            return Err(RecoverError::Newer {
+                file: name.to_owned(),
+                version,
+                supported: super::format::FORMAT_VERSION,
+            })
         }
     };
     View::new(Segment { header, file }, name.to_owned()).map_err(RecoverError::io("reading a segment"))
@@ -422,7 +426,8 @@ mod tests {
             damaged[at] ^= 0x10;
             for range in readable_batches(10, 15, &damaged).batches {
                 // Leader epochs are outside all checksums of a batch.
-                let same = damaged[range.clone()][..12] == sound[range.clone()][..12] && batch::verify_crc(&damaged[range]);
+                let same =
+                    damaged[range.clone()][..12] == sound[range.clone()][..12] && batch::verify_crc(&damaged[range]);
                 assert!(same, "byte {at}");
             }
         }

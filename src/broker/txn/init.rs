@@ -54,6 +54,12 @@ impl ProducerIds {
         }
     }
 
+    /// Never hands out this id or one below it again.
+    pub fn reserve_through(&mut self, id: i64) {
+        self.next = self.next.max(id.saturating_add(1));
+        self.end = self.end.max(self.next);
+    }
+
     /// Whether the next id begins a new block, which is reserved in the log.
     fn needs_block(&self) -> bool {
         self.next >= self.end
