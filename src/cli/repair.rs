@@ -208,10 +208,8 @@ pub fn run(session: &mut Session, args: &Args) -> Result<u8, Failure> {
 /// The target must be new, so that nothing is ever overwritten.
 fn check_target(dir: &DataDir, into: &Path) -> Result<(), Failure> {
     let shown = into.display();
-    match fs::read_dir(into) {
-        Ok(mut items) if items.next().is_some() => {
-            Err(Failure::error(format!("{shown} is not empty; nothing is overwritten.")))
-        }
+    match fs::read_dir(into).map(|items| items.count()) {
+        Ok(1..) => Err(Failure::error(format!("{shown} is not empty; nothing is overwritten."))),
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Failure::file(&shown.to_string(), &error)),
         _ => {
             let inside = |path: &Path| fs::canonicalize(path).ok();

@@ -91,13 +91,19 @@ impl Survey {
         survey.find_directory(disk, &listed);
         survey.read_checkpoints(disk)?;
         survey.read_files(disk)?;
-        survey.find_missing(&listed);
+        let mut missing = survey.missing(&listed);
         taker.begin(survey.base.as_ref(), &survey.file_entries);
         let ahead = look_ahead(disk, &listed, survey.directory);
         for ((id, bytes), ahead) in listed.iter().zip(ahead) {
             survey.read.bytes += bytes;
+            // In their place, so that gaps in the records that follow are put down to them.
+            while let Some(finding) = missing.first_entry().filter(|entry| entry.key() < id) {
+                survey.findings.push(finding.remove());
+                survey.chain = None;
+            }
             survey.segment(disk, *id, ahead, taker)?;
         }
+        survey.findings.extend(missing.into_values());
         Ok(survey)
     }
 
@@ -209,21 +215,25 @@ impl Survey {
 
     /// Segments that must be there and are not: those that the checkpoint has records in, and each from the one on in
     /// which the replay begins.
-    fn find_missing(&mut self, listed: &[(SegmentId, u64)]) {
+    fn missing(&self, listed: &[(SegmentId, u64)]) -> BTreeMap<SegmentId, Finding> {
         let there: BTreeSet<SegmentId> = listed.iter().map(|(id, _)| *id).collect();
         let last = there.last().copied().unwrap_or(0);
         let start = self.base.as_ref().map_or(1, |base| base.header.position.segment);
-        let mut missing: BTreeSet<SegmentId> =
-            self.ranges().map(|(id, _)| id).filter(|id| !there.contains(id)).collect();
+        let held = self.ranges().map(|(id, _)| id).filter(|id| !there.contains(id));
         // Of a long stretch only the first are named: a single absurd file name must not make a million findings.
-        missing.extend((start..=last.max(start)).filter(|id| !there.contains(id)).take(MISSING_MAX));
-        for id in missing {
+        let replayed = (start..=last.max(start)).filter(|id| !there.contains(id)).take(MISSING_MAX);
+        let finding = |id: SegmentId| {
             let mut finding = Finding::new(Grade::Damage, segment::path(id), 0, "the segment is missing");
-            finding.lost =
-                joined(self.ranges().filter(|(segment, _)| *segment == id).map(|(_, extent)| extent).collect());
+            finding.lost = self.held_by(id);
             finding.metadata = id >= start;
-            self.findings.push(finding);
-        }
+            (id, finding)
+        };
+        held.chain(replayed).map(finding).collect()
+    }
+
+    /// What the checkpoint says lies in a segment.
+    fn held_by(&self, id: SegmentId) -> Vec<Extent> {
+        joined(self.ranges().filter(|(segment, _)| *segment == id).map(|(_, extent)| extent).collect())
     }
 
     /// What the checkpoint says lies in each segment.
@@ -240,21 +250,20 @@ impl Survey {
             Ok(view) => view,
             Err(RecoverError::Io { error, .. }) => return Err(error.into()),
             Err(error) => {
+                let is_newer = matches!(error, RecoverError::Newer { .. });
                 self.refused(error, &segment::path(id));
                 self.chain = None;
                 let directory = self.directory.unwrap_or_default();
-                match inspect::open_by_groups(disk, id, directory, self.block)? {
-                    Some(view) => view,
-                    None => {
-                        let lost = self.ranges().filter(|(segment, _)| *segment == id).map(|(_, extent)| extent);
-                        let lost = joined(lost.collect());
-                        let is_replayed = self.base.as_ref().is_none_or(|base| id >= base.header.position.segment);
-                        if let Some(finding) = self.findings.last_mut() {
-                            (finding.lost, finding.metadata) = (lost, is_replayed);
-                        }
-                        return Ok(());
+                let found = if is_newer { None } else { inspect::open_by_groups(disk, id, directory, self.block)? };
+                let Some(view) = found else {
+                    let lost = self.held_by(id);
+                    let is_replayed = self.base.as_ref().is_none_or(|base| id >= base.header.position.segment);
+                    if let Some(finding) = self.findings.last_mut() {
+                        (finding.lost, finding.metadata) = (lost, is_replayed);
                     }
-                }
+                    return Ok(());
+                };
+                view
             }
         };
         self.view(&view, ahead, taker)
@@ -271,6 +280,7 @@ impl Survey {
             ahead,
             index,
             runs: Vec::new(),
+            salvaged: Vec::new(),
             last_seq: 0,
             end: u64::from(view.header().block_bytes),
             is_broken: false,
@@ -278,7 +288,8 @@ impl Survey {
         };
         view.walk(ahead.is_followed, &mut |item| reading.item(item))?;
         reading.close();
-        let Reading { runs, is_broken, is_torn, last_seq, .. } = reading;
+        let Reading { mut runs, salvaged, is_broken, is_torn, last_seq, .. } = reading;
+        runs.extend(salvaged);
         self.find_uncovered(view.id(), &runs, first_finding);
         if last_seq != 0 || is_broken {
             self.chain = (!is_broken && !is_torn).then_some(last_seq);
@@ -294,11 +305,19 @@ impl Survey {
         let found = runs.iter().map(|run| Extent { id: run.id, first: run.base_offset, last: run.last_offset });
         let told = self.findings[first_finding..].iter().flat_map(|finding| finding.lost.iter().copied());
         let known: Vec<Extent> = found.chain(told).collect();
-        let ranges: Vec<Extent> =
-            self.ranges().filter(|(segment, _)| *segment == id).map(|(_, extent)| extent).collect();
-        let lost: Vec<Extent> = ranges.into_iter().flat_map(|range| uncovered(range, &known)).collect();
+        let lost: Vec<Extent> = self.held_by(id).into_iter().flat_map(|range| uncovered(range, &known)).collect();
         let finding = &mut self.findings[first_finding + at];
         finding.lost = joined(std::mem::take(&mut finding.lost).into_iter().chain(lost).collect());
+    }
+
+    /// All offsets of a damaged run are told, as lost or as salvaged.
+    fn account(&mut self, run: &RunRef) {
+        let findings = self.findings.len();
+        let (next, _) = self.partitions.get(&run.id).copied().unwrap_or((run.base_offset, findings));
+        let is_likely = (run.base_offset..run.base_offset.saturating_add(RUN_OFFSETS_MAX)).contains(&run.last_offset);
+        if run.base_offset == next && is_likely {
+            self.partitions.insert(run.id, (run.last_offset + 1, findings));
+        }
     }
 
     /// A run was found; what lies between it and the one before, with damage in between, is lost.
@@ -317,6 +336,9 @@ impl Survey {
         self.partitions.insert(run.id, (next.max(run.last_offset + 1), findings));
     }
 }
+
+/// Offsets that one damaged run is believed to have had at most; more is what a damaged header says.
+const RUN_OFFSETS_MAX: i64 = 1 << 31;
 
 /// Missing segments that are named one by one.
 const MISSING_MAX: usize = 1000;
@@ -350,6 +372,8 @@ struct Reading<'a> {
     index: Index,
     /// Runs that were found whole.
     runs: Vec<RunRef>,
+    /// Batches that were found in damaged runs.
+    salvaged: Vec<RunRef>,
     last_seq: GroupSeq,
     /// Where the last whole group ends.
     end: u64,
@@ -475,6 +499,7 @@ impl Reading<'_> {
                 ..run
             };
             self.taker.run(seq, place, batch.bytes)?;
+            self.salvaged.push(place);
         }
         Ok(readable.lost.map(|(first, last)| Extent { id: run.id, first, last }))
     }
@@ -528,6 +553,7 @@ impl Reading<'_> {
             len: run.content.len() as u32,
         };
         let place = indexed.iter().find(|one| one.position == run.position).copied().unwrap_or(told);
+        self.survey.account(&place);
         self.salvage(seq, place, &run.content)
     }
 

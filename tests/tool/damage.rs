@@ -9,7 +9,7 @@ use chronik::broker::checkpoint as snapshot;
 use chronik::sys::disk::Disk;
 use chronik::sys::lock::DirLock;
 use chronik::sys::real_disk::{RealDisk, Writing};
-use chronik::wal::settings::{FsyncMode, LogOptions, MetadataStore};
+use chronik::wal::settings::{LogOptions, MetadataStore};
 use chronik::wal::{checkpoint, Written};
 use chronik::wire::Uuid;
 
@@ -36,15 +36,14 @@ impl Drop for Dir {
 
 impl Dir {
     fn new(name: &str, groups: u64) -> Dir {
-        Dir::with(name, groups, MetadataStore::Log)
+        Dir::with(name, groups, MetadataStore::Log, 1)
     }
 
-    fn with(name: &str, groups: u64, metadata: MetadataStore) -> Dir {
+    fn with(name: &str, groups: u64, metadata: MetadataStore, seed: u64) -> Dir {
         let path = std::env::temp_dir().join(format!("chronik-damage-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         let disk = Dir::disk(&path);
-        // Nothing is lost with the process, so the tests need not wait for the device.
-        let tuned = LogOptions { fsync: FsyncMode::Always, metadata, ..options(1) };
+        let tuned = LogOptions { metadata, ..options(seed) };
         let (mut recovered, _) = open(disk, tuned).unwrap();
         let mut planner = Planner::default();
         let one = |seq| {
@@ -253,12 +252,12 @@ fn a_sealed_segment_that_is_cut_short_is_reported_where_it_ends() {
 
 #[test]
 fn segments_that_do_not_belong_there_are_told_apart() {
-    let (dir, other) = (Dir::new("own", 60), Dir::new("other", 60));
+    let (dir, other) = (Dir::new("own", 60), Dir::with("other", 60, MetadataStore::Log, 2));
     let own = dir.bytes(SECOND);
     dir.put(SECOND, &other.bytes(SECOND));
     let found = dir.finding(1);
-    // Two directories that were made with the same seed have the same id, so their incarnations tell.
-    assert_eq!(found.file, SECOND, "{found:?}");
+    assert_eq!(found.place(), ("damage", SECOND, 0));
+    assert!(found.what.contains("another data directory") && !found.lost.is_empty(), "{found:?}");
     dir.put(SECOND, &own);
     assert!(dir.findings(0).is_empty());
     dir.put("wal/00000000000000000003.log", &own);
@@ -339,7 +338,7 @@ fn damaged_checkpoints_are_reported_by_header_content_and_meaning() {
 
 #[test]
 fn a_damaged_metadata_file_is_named() {
-    let dir = Dir::with("files", 3, MetadataStore::Files);
+    let dir = Dir::with("files", 3, MetadataStore::Files, 1);
     assert!(dir.findings(0).is_empty());
     dir.flip("metadata/003-s", 30);
     let found = dir.finding(1);
