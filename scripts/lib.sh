@@ -2,6 +2,7 @@
 # Shared by scripts/test, scripts/smoke-*.sh and scripts/trace-acks: tools, the server under test, clean-up.
 #
 # CHRONIK_SERVER   the server to test; without it the dev build, built first
+# CHRONIK_TOOL     the tool chronik to test; without it the dev build, built first
 # BOOTSTRAP        HOST:PORT of a server that runs already: test that one and start none
 # CHRONIK_PEERS    folder with a harness `kafka/kafka` (install, start, stop): test a real Kafka in place of ours
 # OLD_CLIENTS      no: leave out what speaks protocols from before 2.1, which Kafka 4 has dropped

@@ -18,6 +18,7 @@ pub mod wal;
 pub mod store;
 // Tier 3: the state machine.
 pub mod broker;
-// Tier 4: copies, and sockets and threads.
+// Tier 4: copies; sockets and threads; the command-line tool.
 pub mod backup;
+pub mod cli;
 pub mod net;

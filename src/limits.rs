@@ -356,3 +356,9 @@ pub const STORE_IDLE_CONNECTION_SECONDS: u64 = 4;
 
 /// Bytes after which a download that breaks off counts its tries anew.
 pub const STORE_PROGRESS_BYTES: u64 = 1 << 20;
+
+/// Bytes of one answer that the command-line tool takes from a broker.
+pub const TOOL_RESPONSE_BYTES_MAX: usize = 256 << 20;
+
+/// Bytes of metadata entries that the repair of a data directory writes as one group.
+pub const REPAIR_GROUP_BYTES_MAX: usize = 1 << 20;

@@ -28,6 +28,7 @@ use value::Refusal;
 pub use storage::storage_from_env;
 pub use table::{Command, Group, Opt, COMMANDS, OPTIONS};
 pub use text::{help, man_exit_status, man_options, readme_table, version};
+pub(crate) use value::{nearest, quoted};
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -20,5 +20,6 @@ mod sim;
 mod store;
 mod tidy;
 mod tidying;
+mod tool;
 mod txn;
 mod wal;

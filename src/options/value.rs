@@ -253,7 +253,7 @@ fn read_cluster_id(raw: &str) -> Read<String> {
 }
 
 /// Quotes what a person wrote, safely for a terminal and not at any length.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::from("'");
     for c in text.chars().take(QUOTED_CHARS_MAX) {
         if c.is_control() {
@@ -270,7 +270,7 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// The name closest to `word`, if it is close enough to have been meant.
-pub(super) fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word: Vec<char> = word.chars().take(64).collect();
     let close_enough = (word.len() / 3).max(1);
     names

@@ -14,6 +14,7 @@ pub mod files;
 mod footer;
 pub mod format;
 pub mod frozen;
+pub mod inspect;
 pub mod marker;
 pub mod pack;
 pub mod pool;
