@@ -224,10 +224,11 @@ impl ObjectStore for FaultyStore {
             state.end((object, torn))
         })?;
         let size = object.info.size;
-        let range = range.unwrap_or(0..size);
-        if range.start >= range.end.min(size) && size + range.start > 0 {
+        let is_outside = |r: &Range<u64>| r.start >= r.end.min(size);
+        if range.as_ref().is_some_and(is_outside) {
             return Err(StoreError::new(Kind::OutOfRange, format!("The object {key} has {size} bytes.")));
         }
+        let range = range.unwrap_or(0..size);
         let wanted = &object.bytes[range.start as usize..range.end.min(size) as usize];
         let count = torn.map_or(wanted.len(), |random| (random % (wanted.len() as u64 + 1)) as usize);
         sink.write_all(&wanted[..count])
