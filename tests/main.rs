@@ -4,6 +4,7 @@ mod admin;
 mod backup;
 mod cleaning;
 mod cli;
+mod clients;
 mod codec;
 mod compact;
 mod differential;

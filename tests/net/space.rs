@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use chronik::wire::batch::{batches, verify_crc, BatchBuilder};
@@ -46,7 +46,8 @@ impl Client {
     /// One batch of `count` records of `bytes` bytes each.
     fn produce(&mut self, name: &str, count: usize, bytes: usize) {
         let mut batch = BatchBuilder::new();
-        (0..count).for_each(|n| batch.push(1_700_000_000_000, None, Some(&vec![n as u8; bytes]), &[]));
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
+        (0..count).for_each(|n| batch.push(now_ms, None, Some(&vec![n as u8; bytes]), &[]));
         let batch = batch.build().unwrap();
         let data = PartitionProduceData { index: 0, records: RecordSet::Bytes(&batch) };
         let topic_data = vec![TopicProduceData { name, partition_data: vec![data], ..Default::default() }];

@@ -38,7 +38,7 @@ fn checkpointed(disk: &SimDisk) -> (u64, LogPosition, LogPosition) {
 fn only_what_follows_the_checkpoint_is_replayed_and_older_segments_are_not_opened() {
     let disk = SimDisk::new(1, Faults::NONE);
     let (_, older, newer) = checkpointed(&disk);
-    assert!(older.segment > 2 && newer.segment > older.segment);
+    assert!(older.segment > SegmentId::Wal(2) && newer.segment > older.segment);
     let disk = disk.restart();
     disk.start_trace();
     let (recovered, seen) = open(Arc::new(disk.clone()), options(2)).unwrap();

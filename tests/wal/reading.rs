@@ -142,7 +142,7 @@ fn a_flip_in_any_block_of_the_index_hides_nothing() {
     let (written, _) = log(&disk, 60, 1);
     let path = "wal/00000000000000000001.log";
     let len = disk.contents(path).unwrap().len() as u64;
-    let in_first = written.iter().flat_map(|w| &w.runs).filter(|run| run.segment == 1);
+    let in_first = written.iter().flat_map(|w| &w.runs).filter(|run| run.segment == SegmentId::FIRST);
     let groups_end =
         in_first.clone().map(|run| (run.position + u64::from(run.len)).next_multiple_of(4096)).max().unwrap();
     assert!(len - groups_end >= 2 * 4096, "the index has several blocks");
@@ -168,7 +168,7 @@ fn a_removed_segment_is_empty_and_no_error() {
     let mut reader = Reader::new(Arc::new(disk.clone()));
     let held = read(&mut reader, id, fetch(SegmentId::Wal(1), None, 0, i64::MAX, 1 << 20)).unwrap();
     remove_segment(&disk, SegmentId::FIRST).unwrap();
-    reader.cache().forget(1);
+    reader.cache().forget(SegmentId::FIRST);
     assert!(!bytes_of(held).is_empty(), "what was found stays readable");
     assert!(bytes_of(read(&mut reader, id, fetch(SegmentId::Wal(1), None, 0, i64::MAX, 1 << 20)).unwrap()).is_empty());
     let places = vec![Place { segment: SegmentId::FIRST, runs: None }];
@@ -182,7 +182,7 @@ fn many_short_runs_are_gathered_into_one_piece() {
     let (written, _) = log(&disk, 20, 1);
     let id = written[0].runs[0].id;
     let runs: Vec<RunRef> =
-        written.iter().flat_map(|w| &w.runs).filter(|r| r.id == id && r.segment == 1).copied().collect();
+        written.iter().flat_map(|w| &w.runs).filter(|r| r.id == id && r.segment == SegmentId::FIRST).copied().collect();
     let mut reader = Reader::new(Arc::new(disk));
     let found = read(&mut reader, id, fetch(SegmentId::Wal(1), Some(runs.clone()), 0, i64::MAX, 1 << 20)).unwrap();
     assert!(matches!(found, ReadFound::Converted(..)));

@@ -65,7 +65,7 @@ fn a_segment_with_too_many_runs_is_sealed_before_it_is_full() {
         };
         sealed = recovered.writer.step(group(seq, vec![], (0..per_group as i32).map(run).collect())).unwrap().sealed;
     }
-    assert_eq!(sealed.map(|(id, _)| id), Some(1));
+    assert_eq!(sealed.map(|(id, _)| id), Some(SegmentId::FIRST));
     let (_, seen) = open(Arc::new(disk.power_cut()), wide()).unwrap();
     assert_eq!(seen.runs.len(), limits::SEGMENT_RUNS_MAX);
 }
