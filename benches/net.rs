@@ -23,6 +23,7 @@ use chronik::net::reactor::{EventQueue, Limits, Outlets, Reactor};
 use chronik::sys::clock::Clock;
 use chronik::sys::disk::DiskFile;
 use chronik::sys::socket;
+use chronik::wal::tidy::TidyDone;
 use chronik::wal::{Group, ReadDone, SegmentHandle, Splice, Written};
 
 /// How long each line measures.
@@ -57,6 +58,7 @@ impl Core for Echo {
     fn read_done(&mut self, _now: Now, _done: ReadDone) {}
     fn work_done(&mut self, _now: Now, _done: WorkDone) {}
     fn checkpoint_done(&mut self, _now: Now, _done: CheckpointDone) {}
+    fn tidy_done(&mut self, _now: Now, _done: TidyDone) {}
     fn expire(&mut self, _now: Now) {}
     fn deadline_us(&self) -> Option<u64> {
         None
@@ -118,7 +120,7 @@ fn start(in_memory: bool) -> (SocketAddr, Inbox<Echo>) {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         let memory = if in_memory { Bytes::from(vec![7; ANSWER_BYTES as usize]) } else { Bytes::new() };
-        let file = SegmentHandle { segment: 1, file: Arc::new(PlainFile(file)) };
+        let file = SegmentHandle { segment: chronik::wal::SegmentId::FIRST, file: Arc::new(PlainFile(file)) };
         let core = Echo { effects: VecDeque::new(), file, memory };
         let events = EventQueue::new().expect("an event queue");
         sender.send(events.inbox()).expect("somebody waits");
@@ -127,6 +129,7 @@ fn start(in_memory: bool) -> (SocketAddr, Inbox<Echo>) {
             read: Box::new(|_| {}),
             work: Box::new(|_| {}),
             checkpoint: Box::new(|_| {}),
+            tidy: Box::new(|_| {}),
             remove: Box::new(|_| {}),
             reload: Box::new(|| {}),
             stopping: Box::new(|| {}),

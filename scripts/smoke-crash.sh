@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # kill -9 under load, again and again: every acknowledged record is at its offset, an idempotent producer's exactly
-# once, and a member of a group goes on as if nothing had been.
+# once, and a member of a group goes on as if nothing had been. Small segments and a compacted topic, whose records all have
+# keys of their own, keep tidying and compaction at work meanwhile.
 # shellcheck source=scripts/lib.sh
 . "$(dirname -- "$0")/lib.sh"
 
@@ -10,6 +11,7 @@ per_round=${PER_ROUND:-2000}
 need_python
 needs_own_server "it is killed"
 kafka_port=$(free_port)
+set -- --log-segment-bytes 16MiB --log-roll-ms 1000 --log-cleaner-backoff-ms 100 "$@"
 server_start "$@"
 topic=crash-$$
 
@@ -17,7 +19,8 @@ topic=crash-$$
 import sys
 from confluent_kafka.admin import AdminClient, NewTopic
 client = AdminClient({"bootstrap.servers": sys.argv[1]})
-client.create_topics([NewTopic(sys.argv[2], 3, 1)])[sys.argv[2]].result(30)
+config = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0", "segment.bytes": "1048576", "segment.ms": "500"}
+client.create_topics([NewTopic(sys.argv[2], 3, 1, config=config)])[sys.argv[2]].result(30)
 PYTHON
 
 # background NAME COMMAND...: its pid goes to $pids, its output to $work/NAME.log
@@ -81,6 +84,8 @@ for round in $(seq 1 "$rounds"); do
   server_start "$@"
 done
 eventually 60 grown || fail "after the last restart: no progress"
+tidied() { is_peer || compgen -G "$data_dir/packs/*.seg" >/dev/null; }
+eventually 60 tidied || fail "nothing was tidied or compacted"
 for role in "${roles[@]}"; do finish "$role"; done
 # librdkafka gives up a request on a connection that stays open: the server has swallowed it.
 if [ -s "$work/member.log" ] && grep -E 'Timed out [1-9][0-9]* in-flight' "$work/member.log" >&2; then fail "a request of the member was never answered"; fi

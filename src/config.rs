@@ -194,6 +194,10 @@ pub struct Config {
     pub log_retention_bytes: i64,
     /// How often retention is looked at while there is something to look at, in milliseconds.
     pub log_retention_check_interval_ms: i64,
+    /// Memory in bytes for the keys of a partition that is compacted.
+    pub log_cleaner_dedupe_buffer_size: usize,
+    /// How long compaction rests between two looks for what is due, in milliseconds.
+    pub log_cleaner_backoff_ms: i64,
 
     /// When the log is forced to the disk.
     pub fsync: Fsync,
@@ -287,6 +291,8 @@ impl Default for Config {
             log_retention_ms: 7 * DAY_MS,
             log_retention_bytes: -1,
             log_retention_check_interval_ms: 30_000,
+            log_cleaner_dedupe_buffer_size: 128 << 20,
+            log_cleaner_backoff_ms: 15_000,
 
             fsync: Fsync::Always,
             log_segment_bytes: 128 << 20,

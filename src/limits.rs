@@ -36,6 +36,48 @@ pub const POOL_BYTES_MAX: usize = 8 << 20;
 /// Bytes of a segment that recovery reads at once.
 pub const SCAN_BYTES: usize = 1 << 20;
 
+/// Bytes of a group of a pack. A single larger batch is a group of its own.
+pub const TIDY_GROUP_BYTES: usize = 1 << 20;
+
+/// Bytes that tidying reads at once, and after which it looks at its pace.
+pub const TIDY_PIECE_BYTES: usize = 1 << 20;
+
+/// Runs with at most so many bytes between them are read together.
+pub const TIDY_GAP_BYTES: u64 = 64 << 10;
+
+/// Bytes of batches that tidying holds in memory to sort them by partition.
+pub const TIDY_PASS_BYTES: u64 = 16 << 20;
+
+/// Live bytes that one tidying rewrites, beyond its first segment.
+pub const TIDY_JOB_BYTES: u64 = 256 << 20;
+
+/// Segments that one tidying rewrites, and partitions in it.
+pub const TIDY_SEGMENTS_MAX: usize = 64;
+pub const TIDY_PARTS_MAX: usize = 50_000;
+
+/// Segments of one size that tidying merges when there are so many of them.
+pub const TIDY_MERGE_MIN: usize = 4;
+
+/// Runs of a segment of the log that are shorter than this on average, in bytes, are worth sorting.
+pub const TIDY_SHORT_RUN_BYTES: u64 = 16 << 10;
+
+/// Partitions that have less than this in a pack on average, in bytes, are worth merging with those of other packs.
+pub const TIDY_SHORT_RANGE_BYTES: u64 = 1 << 20;
+
+/// What a pack takes at most beside its batches: header, padding, index; and per partition in it.
+pub const TIDY_PACK_OVERHEAD_BYTES: u64 = 256 << 10;
+pub const TIDY_PART_OVERHEAD_BYTES: u64 = 320;
+
+/// How long the unsealed segment may hold much that is deleted before it is sealed, in µs, and how much at least, in bytes.
+pub const TIDY_SEAL_US: u64 = 10_000_000;
+pub const TIDY_SEAL_BYTES: u64 = 1 << 20;
+
+/// How long after a failed tidying the next is tried, in µs.
+pub const TIDY_RETRY_US: u64 = 30_000_000;
+
+/// How far checkpoints that are written only to give space back are apart, in µs.
+pub const SPACE_CHECKPOINT_US: u64 = 5_000_000;
+
 const _: () = assert!(SEGMENT_BYTES_DEFAULT >= 16 * GROUP_BYTES_MAX as u64);
 
 /// Groups that may wait for the wal thread.
@@ -215,6 +257,12 @@ pub const TRANSACTIONAL_IDS_BYTES_MAX: usize = 128 << 20;
 
 /// Transactions that are aborted, and ids that are forgotten, in one turn; the others come with the next.
 pub const TRANSACTIONAL_IDS_PER_TURN_MAX: usize = 100;
+
+/// Logical segments of all partitions together, and the least and the most that one partition may have; beyond its share of
+/// the whole a partition's older ones are joined in pairs, so that retention looks at them more coarsely.
+pub const LOGICAL_SEGMENTS_MAX: usize = 1 << 20;
+pub const LOGICAL_SEGMENTS_PER_PARTITION_MIN: usize = 32;
+pub const LOGICAL_SEGMENTS_PER_PARTITION_MAX: usize = 4096;
 
 /// Groups and client-metrics subscriptions that may have configurations; POLICY_VIOLATION beyond it.
 pub const CONFIG_RESOURCES_MAX: usize = 10_000;

@@ -145,6 +145,15 @@ pub struct Metrics {
     pub wal_group_bytes: Histogram,
     /// Bytes that the data directory holds.
     pub storage_usage_bytes: Gauge,
+    /// Of these, bytes of batches that live, and the rest: deleted batches, metadata, padding, indexes.
+    pub storage_live_bytes: Gauge,
+    pub storage_dead_bytes: Gauge,
+    /// Packs that tidying made, and how often it failed.
+    pub tidy_jobs: Counter,
+    pub tidy_failures: Counter,
+    /// Bytes that tidying has read and written for them.
+    pub tidy_read_bytes: Counter,
+    pub tidy_written_bytes: Counter,
     /// Fetch sessions, and the partitions that they remember.
     pub fetch_sessions: Gauge,
     pub fetch_session_partitions: Gauge,
@@ -185,6 +194,12 @@ impl Metrics {
             wal_fsync_latency: Histogram::latency(),
             wal_group_bytes: Histogram::new(GROUP_BYTES, 1.0),
             storage_usage_bytes: Gauge::default(),
+            storage_live_bytes: Gauge::default(),
+            storage_dead_bytes: Gauge::default(),
+            tidy_jobs: Counter::default(),
+            tidy_failures: Counter::default(),
+            tidy_read_bytes: Counter::default(),
+            tidy_written_bytes: Counter::default(),
             fetch_sessions: Gauge::default(),
             fetch_session_partitions: Gauge::default(),
             fetch_sessions_evicted: Counter::default(),
@@ -247,6 +262,10 @@ impl Metrics {
         for (name, help, counter) in [
             ("chronik_messages_received_total", "Records that producers sent.", &self.messages_received),
             ("chronik_messages_stored_total", "Records made durable.", &self.messages_stored),
+            ("chronik_tidy_packs_total", "Packs that tidying made of other segments of the log.", &self.tidy_jobs),
+            ("chronik_tidy_failures_total", "Tidyings that failed.", &self.tidy_failures),
+            ("chronik_tidy_read_bytes_total", "Bytes of the log that tidying read.", &self.tidy_read_bytes),
+            ("chronik_tidy_written_bytes_total", "Bytes that tidying wrote.", &self.tidy_written_bytes),
             ("chronik_bytes_received_total", "Bytes read from Kafka clients.", &self.bytes_received),
             ("chronik_bytes_sent_total", "Bytes written to Kafka clients.", &self.bytes_sent),
             ("chronik_connections_accepted_total", "Kafka connections accepted.", &self.connections_accepted),
@@ -268,6 +287,16 @@ impl Metrics {
                 "chronik_storage_usage_bytes",
                 "Bytes written in the log's segments; space reserved ahead is not counted.",
                 &self.storage_usage_bytes,
+            ),
+            (
+                "chronik_storage_live_bytes",
+                "Bytes of record batches in the log's segments that have not been deleted.",
+                &self.storage_live_bytes,
+            ),
+            (
+                "chronik_storage_dead_bytes",
+                "Bytes of the log's segments that are no living batch: deleted ones, metadata, padding, indexes.",
+                &self.storage_dead_bytes,
             ),
             ("chronik_transactions_open", "Transactions that are under way.", &self.transactions_open),
             ("chronik_active_connections", "Open Kafka connections.", &self.active_connections),

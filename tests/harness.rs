@@ -15,6 +15,11 @@ use chronik::config::Config;
 use chronik::metrics::Metrics;
 use chronik::sys::aligned::AlignedBuf;
 use chronik::sys::disk::{DiskFile, BLOCK_BYTES};
+use chronik::wal::checkpoint::Floor;
+use chronik::wal::compact::{Indexing, Verdict};
+use chronik::wal::pack::{Coverage, Kept};
+use chronik::wal::recovery::Replay;
+use chronik::wal::tidy::{Tidied, TidyDone, TidyJob, TidyMode, TidyPart};
 use chronik::wal::{
     BatchPlace, Group, GroupSeq, LogPosition, MetaEntry, PartitionId, Place, PlannedRun, ReadDone, ReadFound, ReadJob,
     ReadKind, RunRef, SegmentHandle, SegmentId, Splice, Written,
@@ -35,6 +40,9 @@ pub struct Harness {
     pub closed: Vec<(ConnId, String)>,
     /// Segments that the broker no longer needs.
     pub removed: Vec<SegmentId>,
+    /// Tidyings are not done by themselves but kept here.
+    pub holds_tidying: bool,
+    pub tidying: Vec<TidyJob>,
     checkpoint: Option<(GroupSeq, LogPosition, Vec<u8>)>,
 }
 
@@ -73,7 +81,7 @@ impl Harness {
         };
         let now = Now { mono_us: 1_000_000, wall_ms: 1_700_000_000_000 };
         let log = MemLog::default();
-        let state = log.state(1, 0, true);
+        let state = log.state(1, Floor::default(), true);
         let broker = Recovering::new(settings.clone()).finish(now, state).unwrap();
         let (apis, answers, closed, removed) = Default::default();
         Harness {
@@ -87,6 +95,8 @@ impl Harness {
             answers,
             closed,
             removed,
+            holds_tidying: false,
+            tidying: Vec::new(),
             checkpoint: None,
         }
     }
@@ -127,8 +137,12 @@ impl Harness {
                 recovering.run(*run, &self.log.read(run.segment, run.position, run.len)).unwrap();
             }
         }
+        for number in Replay::packs(&recovering) {
+            Replay::pack(&mut recovering, number, self.log.packs[&number].clone()).unwrap();
+        }
+        self.tidying.clear();
         let next_seq = self.log.groups.last_key_value().map_or(seq, |(seq, _)| *seq) + 1;
-        let state = self.log.state(next_seq, position.segment, false);
+        let state = self.log.state(next_seq, Floor { segment: position.segment, seq }, false);
         self.broker = recovering.finish(self.now, state).unwrap();
         self.answers.clear();
         self.apis.clear();
@@ -182,6 +196,12 @@ impl Harness {
         assert!(self.broker.ready_for(conn, key), "the connection has a request under way");
         self.broker.request(self.now, conn, frame);
         self.carry_out();
+    }
+
+    /// Reports what became of a tidying that was kept.
+    pub fn tidy_done(&mut self, done: TidyDone) {
+        self.broker.tidy_done(self.now, done);
+        self.settle();
     }
 
     /// Answers that have left the broker since the last call.
@@ -239,11 +259,19 @@ impl Harness {
                 }
                 Effect::Work(job) => self.broker.work_done(self.now, work::run(job)),
                 Effect::Checkpoint(job) => {
-                    let done = CheckpointDone { seq: job.seq, result: Ok(job.position.segment) };
+                    let done = CheckpointDone {
+                        seq: job.seq,
+                        result: Ok(Floor { segment: job.position.segment, seq: job.seq }),
+                    };
                     self.checkpoint = Some((job.seq, job.position, job.bytes));
                     self.broker.checkpoint_done(self.now, done);
                 }
                 Effect::LogLevel(_) => {}
+                Effect::Tidy(job) if self.holds_tidying => self.tidying.push(job),
+                Effect::Tidy(job) => {
+                    let done = self.log.tidy(&job);
+                    self.broker.tidy_done(self.now, done);
+                }
                 Effect::Remove(segment) => self.removed.push(segment),
             }
         }
@@ -273,6 +301,9 @@ impl Harness {
 pub struct MemLog {
     files: BTreeMap<SegmentId, Arc<MemFile>>,
     pub groups: BTreeMap<GroupSeq, WrittenGroup>,
+    /// What packs stand for, by their numbers, and the runs in them.
+    packs: BTreeMap<u64, Vec<Coverage>>,
+    pack_runs: Vec<RunRef>,
     next: LogPosition,
     /// A segment of at least this many bytes is sealed.
     pub segment_bytes: u64,
@@ -289,9 +320,11 @@ pub struct WrittenGroup {
 impl Default for MemLog {
     fn default() -> MemLog {
         MemLog {
-            files: BTreeMap::from([(1, Arc::default())]),
+            files: BTreeMap::from([(SegmentId::FIRST, Arc::default())]),
             groups: BTreeMap::new(),
-            next: LogPosition { segment: 1, position: 0 },
+            packs: BTreeMap::new(),
+            pack_runs: Vec::new(),
+            next: LogPosition { segment: SegmentId::FIRST, position: 0 },
             segment_bytes: 1 << 20,
             space_bytes: 1 << 30,
         }
@@ -299,7 +332,7 @@ impl Default for MemLog {
 }
 
 impl MemLog {
-    fn state(&self, next_seq: GroupSeq, floor: SegmentId, clean: bool) -> LogState {
+    fn state(&self, next_seq: GroupSeq, floor: Floor, clean: bool) -> LogState {
         LogState { next_seq, position: self.next, space_bytes: self.space_bytes, floor, clean }
     }
 
@@ -317,7 +350,7 @@ impl MemLog {
         let mut sealed = None;
         if self.next.position >= self.segment_bytes || (group.seal_after && self.next.position > 0) {
             sealed = Some((at.segment, self.next.position));
-            self.next = LogPosition { segment: at.segment + 1, position: 0 };
+            self.next = LogPosition { segment: at.segment.next(), position: 0 };
             self.files.entry(self.next.segment).or_default();
         }
         self.groups.insert(group.seq, WrittenGroup { meta: group.meta, runs: runs.clone() });
@@ -332,6 +365,73 @@ impl MemLog {
             space_bytes: self.space_bytes,
             sync_micros: 1,
         }
+    }
+
+    /// Bytes of all segments but those that were removed.
+    pub fn held_bytes(&self, removed: &[SegmentId]) -> usize {
+        let held = self.files.iter().filter(|(id, _)| !removed.contains(id));
+        held.map(|(_, file)| file.bytes().len()).sum()
+    }
+
+    /// Whether there are packs.
+    pub fn holds_packs(&self) -> bool {
+        self.files.keys().any(|id| id.is_pack())
+    }
+
+    fn runs(&self) -> impl Iterator<Item = &RunRef> {
+        self.groups.values().flat_map(|group| &group.runs).chain(&self.pack_runs)
+    }
+
+    /// Does the tidier's work: the same batches, without files.
+    pub fn tidy(&mut self, job: &TidyJob) -> TidyDone {
+        let segment = SegmentId::Pack(job.pack);
+        let mut file = Vec::new();
+        let mut coverage = Vec::new();
+        let mut runs = Vec::new();
+        for part in &job.parts {
+            let is_source =
+                |run: &&RunRef| run.id == part.id && part.sources.iter().any(|source| source.segment == run.segment);
+            let mut sources: Vec<&RunRef> = self.runs().filter(is_source).collect();
+            sources.sort_by_key(|run| run.base_offset);
+            let data: Vec<u8> = sources.iter().flat_map(|run| self.read(run.segment, run.position, run.len)).collect();
+            let (kept, outcome) = rewritten(part, &data);
+            let headers: Vec<_> = chronik::wire::batch::batches(&kept).map(|batch| batch.unwrap().header).collect();
+            let run = headers.first().zip(headers.last()).map(|(first, last)| RunRef {
+                id: part.id,
+                base_offset: first.base_offset,
+                last_offset: last.last_offset(),
+                max_timestamp: headers.iter().map(|header| header.max_timestamp).max().unwrap_or(-1),
+                segment,
+                position: file.len() as u64,
+                len: kept.len() as u32,
+            });
+            file.extend_from_slice(&kept);
+            coverage.push(Coverage {
+                id: part.id,
+                from_offset: part.sources.first().unwrap().base_offset,
+                to_offset: part.sources.last().unwrap().last_offset + 1,
+                kept: run.map(|run| Kept {
+                    base_offset: run.base_offset,
+                    last_offset: run.last_offset,
+                    max_timestamp: run.max_timestamp,
+                    bytes: u64::from(run.len),
+                }),
+                outcome,
+            });
+            runs.extend(run);
+        }
+        let file_bytes = file.len() as u64;
+        let tidied = Tidied {
+            coverage: coverage.clone(),
+            file_bytes,
+            runs: runs.len() as u64,
+            read_bytes: file_bytes,
+            written_bytes: file_bytes,
+        };
+        self.files.insert(segment, Arc::new(MemFile(Mutex::new(file))));
+        self.pack_runs.extend(runs);
+        self.packs.insert(job.pack, coverage);
+        TidyDone { pack: job.pack, result: Ok(tidied) }
     }
 
     fn read(&self, segment: SegmentId, position: u64, len: u32) -> Vec<u8> {
@@ -363,7 +463,7 @@ impl MemLog {
     }
 
     fn batches_of(&self, id: PartitionId, segment: SegmentId, offset: i64, end_offset: i64) -> Vec<BatchPlace> {
-        let runs = self.groups.values().flat_map(|group| &group.runs);
+        let runs = self.runs();
         let handle = SegmentHandle { segment, file: self.files[&segment].clone() };
         let mut places = Vec::new();
         for run in runs.filter(|run| run.id == id && run.segment == segment && run.last_offset >= offset) {
@@ -386,7 +486,7 @@ impl MemLog {
         let ReadKind::Fetch { place: Place { segment, .. }, offset, end_offset, convert, .. } = job.kind else {
             return self.find_for_share(job);
         };
-        let runs = self.groups.values().flat_map(|group| &group.runs);
+        let runs = self.runs();
         let handle = SegmentHandle { segment, file: self.files[&segment].clone() };
         let (mut splices, mut bytes, mut next) = (Vec::new(), Vec::new(), offset);
         for run in runs.filter(|run| run.id == job.id && run.segment == segment && run.last_offset >= offset) {
@@ -411,6 +511,32 @@ impl MemLog {
         };
         ReadDone { job: job.job, id: job.id, result: Ok(found) }
     }
+}
+
+/// What a tidying keeps of a partition's batches, and what it came to.
+fn rewritten(part: &TidyPart, data: &[u8]) -> (Vec<u8>, Bytes) {
+    let all = chronik::wire::batch::batches(data).map(|batch| batch.unwrap());
+    let live: Vec<_> = all.filter(|batch| batch.header.last_offset() >= part.live_from).collect();
+    let TidyMode::Clean(clean) = &part.mode else {
+        return (live.iter().flat_map(|batch| batch.bytes).copied().collect(), Bytes::new());
+    };
+    let mut indexing = Indexing::new(clean);
+    let dirty = live.iter().filter(|batch| batch.header.last_offset() >= clean.first_dirty);
+    for batch in dirty {
+        if !indexing.batch(batch).unwrap() {
+            break;
+        }
+    }
+    let mut cleaning = indexing.finish();
+    let mut kept = Vec::new();
+    for batch in &live {
+        match cleaning.batch(batch).unwrap() {
+            Verdict::Gone => {}
+            Verdict::Unchanged => kept.extend_from_slice(batch.bytes),
+            Verdict::Rewritten(bytes) => kept.extend_from_slice(bytes),
+        }
+    }
+    (kept, cleaning.finish().encode().into())
 }
 
 fn lay_out(run: &PlannedRun, at: LogPosition, buf: &mut AlignedBuf) -> RunRef {

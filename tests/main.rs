@@ -1,8 +1,11 @@
 //! The one integration binary; each module is a room of tests.
 
 mod admin;
+mod cleaning;
 mod cli;
+mod clients;
 mod codec;
+mod compact;
 mod differential;
 mod fetch;
 mod groups;
@@ -14,6 +17,7 @@ mod records;
 mod share;
 mod sim;
 mod tidy;
+mod tidying;
 mod tool;
 mod txn;
 mod wal;

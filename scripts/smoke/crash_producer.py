@@ -47,7 +47,9 @@ def run_confluent(options, acks, stopping):
             sender.poll(0.05)
         if stopping.is_set():
             break
-        sender.produce(options.topic, b"%s-%d" % (options.name.encode(), i), key=b"%d" % (i % 97), on_delivery=report)
+        # A key of its own for each record, so that compaction has to keep all of them.
+        value = b"%s-%d" % (options.name.encode(), i)
+        sender.produce(options.topic, value, key=value, on_delivery=report)
         sender.poll(0)
     return sender.flush(DELIVERY_MS_MAX / 1000)
 
@@ -61,7 +63,7 @@ def run_kafka_python(options, acks, stopping):
         if stopping.is_set():
             break
         value = b"%s-%d" % (options.name.encode(), i)
-        future = sender.send(options.topic, value, key=b"%d" % (i % 97))
+        future = sender.send(options.topic, value, key=value)
         future.add_callback(lambda told, value: acks.acked(told.partition, told.offset, value), value=value)
         future.add_errback(lambda error, value: refused(error, value), value=value)
     sender.flush(timeout=DELIVERY_MS_MAX / 1000)

@@ -5,17 +5,19 @@
 //! that are on their way.
 
 use super::log::{PartitionLog, SegmentRange};
+use super::logical::LogicalSegment;
 use super::metalog;
 use super::producers::{AppendedBatch, ProducerState};
 use super::topics;
 use super::txn::partition::AbortedTxn;
 use super::{Broker, CheckpointJob, Effect, Now};
-use crate::wal::{MetaEntry, PartitionId};
+use crate::wal::{MetaEntry, PartitionId, SegmentId};
 use crate::wire::macros::message;
 use crate::wire::{Reader, Uuid, Wire, Writer};
 
-/// Version of the layout below; older ones are read. 1 added transactions.
-const VERSION: i16 = 1;
+/// Version of the layout below; older ones are read. 1 added transactions, 2 packs, logical segments and how far partitions
+/// are compacted.
+const VERSION: i16 = 2;
 
 /// Where checkpointing stands.
 #[derive(Debug, Default)]
@@ -51,6 +53,13 @@ message! {
     struct Checkpoint<'a> {
         entries: Vec<EntryState<'a>> [0..],
         partitions: Vec<PartitionState> [0..],
+        last_pack: i64 [2..],
+        segments: Vec<SegmentState> [2..],
+    }
+    /// How many runs were written to a segment.
+    struct SegmentState {
+        segment: i64 [2..],
+        runs: i64 [2..],
     }
     /// A living entry of ChronikMetaLog.
     struct EntryState<'a> {
@@ -67,6 +76,8 @@ message! {
         ranges: Vec<RangeState> [0..],
         producers: Vec<ProducerEntry> [0..],
         aborted: Vec<AbortedState> [1..],
+        segments: Vec<LogicalState> [2..],
+        first_dirty: i64 [2..],
     }
     struct EpochState {
         epoch: i32 [0..],
@@ -78,6 +89,13 @@ message! {
         last_offset: i64 [0..],
         max_timestamp: i64 [0..],
         bytes: i64 [0..],
+    }
+    struct LogicalState {
+        base_offset: i64 [2..],
+        bytes: i64 [2..],
+        first_timestamp: i64 [2..],
+        max_timestamp: i64 [2..],
+        modified_ms: i64 [2..],
     }
     struct ProducerEntry {
         producer_id: i64 [0..],
@@ -110,6 +128,7 @@ impl Broker {
         let expired_ms = now.wall_ms.saturating_sub(self.settings.config.producer_id_expiration_ms);
         self.topics.each_log_mut(|log| log.producers.expire(expired_ms));
         self.checkpoint = Progress { wanted: false, writing: true };
+        self.checkpoint_taken(now);
         let (seq, position, bytes) = (self.durable, self.position, self.snapshot(self.settings.metadata_in_log));
         self.effects.push_back(Effect::Checkpoint(CheckpointJob { seq, position, bytes }));
     }
@@ -129,6 +148,7 @@ impl Broker {
         self.groups.snapshot(&mut entries);
         self.share.snapshot(&mut entries);
         self.txns.snapshot(&mut entries);
+        entries.extend(self.tidying.entries());
         entries
     }
 
@@ -144,7 +164,14 @@ impl Broker {
             })
         });
         let logs = self.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| &partition.log);
-        let checkpoint = Checkpoint { entries: living.collect(), partitions: logs.map(partition_state).collect() };
+        let segments =
+            self.segments.runs().map(|(id, runs)| SegmentState { segment: id.raw() as i64, runs: runs as i64 });
+        let checkpoint = Checkpoint {
+            entries: living.collect(),
+            partitions: logs.map(partition_state).collect(),
+            last_pack: self.tidying.last_switched() as i64,
+            segments: segments.collect(),
+        };
         let mut writer = Writer::new(VERSION, true);
         writer.i16(VERSION);
         checkpoint.write(&mut writer);
@@ -165,6 +192,18 @@ fn partition_state(log: &PartitionLog) -> PartitionState {
         ranges: log.ranges().map(range_state).collect(),
         producers: log.producers.iter().map(|(id, state)| producer_entry(*id, state)).collect(),
         aborted: log.txns.aborted().map(aborted_state).collect(),
+        segments: log.logical.iter().map(logical_state).collect(),
+        first_dirty: log.first_dirty,
+    }
+}
+
+fn logical_state(segment: &LogicalSegment) -> LogicalState {
+    LogicalState {
+        base_offset: segment.base_offset,
+        bytes: segment.bytes as i64,
+        first_timestamp: segment.first_timestamp,
+        max_timestamp: segment.max_timestamp,
+        modified_ms: segment.modified_ms,
     }
 }
 
@@ -179,7 +218,7 @@ fn aborted_state(txn: &AbortedTxn) -> AbortedState {
 
 fn range_state(range: &SegmentRange) -> RangeState {
     RangeState {
-        segment: range.segment as i64,
+        segment: range.segment.raw() as i64,
         base_offset: range.base_offset,
         last_offset: range.last_offset,
         max_timestamp: range.max_timestamp,
@@ -209,6 +248,10 @@ fn producer_entry(producer_id: i64, state: &ProducerState) -> ProducerEntry {
 pub struct Snapshot {
     pub entries: Vec<MetaEntry>,
     pub logs: Vec<PartitionLog>,
+    /// The last pack that took the place of other segments.
+    pub last_pack: u64,
+    /// How many runs were written to each segment.
+    pub runs: Vec<(SegmentId, u64)>,
 }
 
 /// Reads a checkpoint. The error says what is wrong with it.
@@ -229,10 +272,16 @@ pub fn read(bytes: &[u8]) -> Result<Snapshot, String> {
         key: entry.key.to_vec().into(),
         value: Some(entry.value.to_vec().into()),
     });
-    Ok(Snapshot { entries: entries.collect(), logs: checkpoint.partitions.iter().map(log_of).collect() })
+    let runs = checkpoint.segments.iter();
+    Ok(Snapshot {
+        entries: entries.collect(),
+        logs: checkpoint.partitions.iter().map(|state| log_of(state, version)).collect(),
+        last_pack: checkpoint.last_pack as u64,
+        runs: runs.map(|state| (SegmentId::from_raw(state.segment as u64), state.runs as u64)).collect(),
+    })
 }
 
-fn log_of(state: &PartitionState) -> PartitionLog {
+fn log_of(state: &PartitionState, version: i16) -> PartitionLog {
     let mut log = PartitionLog::new(PartitionId { topic: state.topic, partition: state.partition });
     log.next_offset = state.next_offset;
     log.high_watermark = state.next_offset;
@@ -242,13 +291,14 @@ fn log_of(state: &PartitionState) -> PartitionLog {
     log.leader_epoch = log.epochs.last().map_or(0, |(epoch, _)| *epoch);
     for range in &state.ranges {
         log.restore_range(SegmentRange {
-            segment: range.segment as u64,
+            segment: SegmentId::from_raw(range.segment as u64),
             base_offset: range.base_offset,
             last_offset: range.last_offset,
             max_timestamp: range.max_timestamp,
             bytes: range.bytes as u64,
         });
     }
+    restore_logical(&mut log, state, version);
     for producer in &state.producers {
         let batches = producer.batches.iter().map(|batch| AppendedBatch {
             first_sequence: batch.first_sequence,
@@ -277,4 +327,20 @@ fn log_of(state: &PartitionState) -> PartitionLog {
         });
     }
     log
+}
+
+/// Puts back the logical segments. Before version 2 there were none: what lay in one segment of the log is one.
+fn restore_logical(log: &mut PartitionLog, state: &PartitionState, version: i16) {
+    log.first_dirty = state.first_dirty;
+    if version < 2 {
+        for range in &state.ranges {
+            let timestamps = (range.max_timestamp, range.max_timestamp);
+            log.logical.restore(LogicalSegment::restored(range.base_offset, range.bytes as u64, timestamps, i64::MAX));
+        }
+    }
+    for segment in &state.segments {
+        let timestamps = (segment.first_timestamp, segment.max_timestamp);
+        let (base_offset, bytes) = (segment.base_offset, segment.bytes as u64);
+        log.logical.restore(LogicalSegment::restored(base_offset, bytes, timestamps, segment.modified_ms));
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use crate::wal::checkpoint::Floor;
+use crate::wal::tidy::TidyJob;
 use crate::wal::{GroupSeq, LogPosition, ReadJob, SegmentId, Splice};
 
 /// A connection, named by the shell; never used again after `Broker::disconnected`.
@@ -54,6 +56,8 @@ pub enum Effect {
     Work(super::work::WorkJob),
     /// Write a checkpoint on the housekeeper thread; answered by `Broker::checkpoint_done`.
     Checkpoint(CheckpointJob),
+    /// Make a pack on the tidier thread; answered by `Broker::tidy_done`. There is one at a time.
+    Tidy(TidyJob),
     /// Unlink a segment that nobody needs any more (housekeeper); no answer.
     Remove(SegmentId),
     /// Log this much for people from now on; no answer.
@@ -73,6 +77,6 @@ pub struct CheckpointJob {
 #[derive(Debug)]
 pub struct CheckpointDone {
     pub seq: GroupSeq,
-    /// The oldest segment that the kept checkpoints still need for their replay.
-    pub result: Result<SegmentId, String>,
+    /// What the kept checkpoints still need.
+    pub result: Result<Floor, String>,
 }

@@ -7,7 +7,7 @@ use super::fetch::{check_epoch, read_error_code};
 use super::log::PartitionLog;
 use super::reply::ReplyTo;
 use super::topics;
-use super::{Broker, Effect, Now};
+use super::{Broker, Now};
 use crate::limits;
 use crate::wal::{PartitionId, ReadDone, ReadFound, ReadJob, ReadKind};
 use crate::wire::msg::{
@@ -78,7 +78,7 @@ impl Broker {
                             partition_index: want.partition_index,
                             ..unknown_offset()
                         });
-                        self.effects.push_back(Effect::Read(ReadJob { job, id, kind }));
+                        self.send_reader(ReadJob { job, id, kind });
                     }
                 }
             }
@@ -258,14 +258,12 @@ impl Broker {
         let seq = self.append_meta(topics::log_start_entry(id, Some(offset)));
         let Some(partition) = self.topics.partition_mut(id) else { return };
         let gone = partition.log.advance_start(offset);
-        for segment in gone {
-            self.segments.remove_live(segment, seq);
+        for range in gone {
+            self.segments.remove_live(&range, seq);
         }
         self.start_moved(now, id);
         self.share_log_start_moved(now, id, offset);
-        if self.segments.wants_checkpoint() {
-            self.checkpoint.want();
-        }
+        self.give_space_back(now);
     }
 }
 

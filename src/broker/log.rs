@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 
+use super::logical::{Ends, Growth, LogicalSegments, Roll};
 use super::producers::Producers;
 use super::txn::partition::PartitionTxns;
+use crate::wal::compact::Outcome;
 use crate::wal::{PartitionId, Place, RunRef, SegmentId};
 use crate::wire::batch::BatchHeader;
 use crate::wire::control::EndMarker;
@@ -34,11 +36,14 @@ pub struct PartitionLog {
     pub epochs: Vec<(i32, i64)>,
     pub producers: Producers,
     pub txns: PartitionTxns,
+    /// What retention and compaction go by.
+    pub logical: LogicalSegments,
+    /// The first offset that compaction has not looked at; below `start_offset` when deletion was faster.
+    pub first_dirty: i64,
     /// Durable data by segment, in offset order.
     ranges: VecDeque<SegmentRange>,
     /// Durable runs that lie in the unsealed segment or in the ring, in offset order.
     runs: VecDeque<RunRef>,
-    bytes: u64,
 }
 
 impl PartitionLog {
@@ -53,15 +58,26 @@ impl PartitionLog {
             epochs: vec![(0, 0)],
             producers: Producers::default(),
             txns: PartitionTxns::default(),
+            logical: LogicalSegments::default(),
+            first_dirty: 0,
             ranges: VecDeque::new(),
             runs: VecDeque::new(),
-            bytes: 0,
         }
     }
 
-    /// Bytes of durable batches that have not been deleted.
+    /// Bytes of the logical segments that have not been deleted: the size of the partition as in Kafka.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.logical.bytes()
+    }
+
+    /// Where the log begins and ends.
+    pub fn ends(&self) -> Ends {
+        Ends { start_offset: self.start_offset, high_watermark: self.high_watermark, next_offset: self.next_offset }
+    }
+
+    /// Counts a batch that got its offsets, data or marker, into the logical segments. Wall clock in ms.
+    pub fn grown(&mut self, batch: &Growth, roll: &Roll, now_ms: i64) {
+        self.logical.append(self.id, batch, roll, now_ms);
     }
 
     pub fn ranges(&self) -> impl ExactSizeIterator<Item = &SegmentRange> + DoubleEndedIterator {
@@ -104,7 +120,6 @@ impl PartitionLog {
         self.high_watermark = run.last_offset + 1;
         self.txns.durable(self.high_watermark);
         self.next_offset = self.next_offset.max(run.last_offset + 1);
-        self.bytes += u64::from(run.len);
         match self.ranges.back_mut() {
             Some(range) if range.segment == run.segment => {
                 range.last_offset = run.last_offset;
@@ -127,7 +142,6 @@ impl PartitionLog {
 
     /// Puts back a range from a checkpoint.
     pub fn restore_range(&mut self, range: SegmentRange) {
-        self.bytes += range.bytes;
         self.ranges.push_back(range);
     }
 
@@ -187,17 +201,17 @@ impl PartitionLog {
         whole.map(|range| range.max_timestamp).max().unwrap_or(i64::MIN)
     }
 
-    /// Moves the start; returns the segments in which the partition has no live data any more.
-    pub fn advance_start(&mut self, offset: i64) -> Vec<SegmentId> {
+    /// Moves the start; returns the ranges that are gone.
+    pub fn advance_start(&mut self, offset: i64) -> Vec<SegmentRange> {
         self.start_offset = self.start_offset.max(offset);
         self.txns.forget_below(self.start_offset);
+        self.logical.forget_below(self.start_offset, self.next_offset);
         let mut gone = Vec::new();
         while let Some(range) = self.ranges.front() {
             if range.last_offset >= self.start_offset {
                 break;
             }
-            self.bytes -= range.bytes;
-            gone.push(range.segment);
+            gone.push(*range);
             self.ranges.pop_front();
         }
         while self.runs.front().is_some_and(|run| run.last_offset < self.start_offset) {
@@ -206,35 +220,54 @@ impl PartitionLog {
         gone
     }
 
-    /// The offset up to which retention deletes now: whole ranges from the oldest on, never one in the unsealed segment.
-    /// `retention_ms` and `retention_bytes` are -1 for "for ever".
-    pub fn retention_end(&self, now_ms: i64, retention_ms: i64, retention_bytes: i64, unsealed: SegmentId) -> i64 {
-        let mut end = self.start_offset;
-        let mut bytes = self.bytes;
-        for range in &self.ranges {
-            // Records without a time cannot expire; they go by size.
-            let expired = retention_ms >= 0
-                && range.max_timestamp >= 0
-                && range.max_timestamp < now_ms.saturating_sub(retention_ms);
-            let surplus = retention_bytes >= 0 && bytes.saturating_sub(range.bytes) >= retention_bytes as u64;
-            if range.segment >= unsealed || !(expired || surplus) {
-                break;
-            }
-            bytes -= range.bytes;
-            end = range.last_offset + 1;
+    /// The first of the partition's ranges that lie in certain segments, and those that follow it without another between.
+    pub fn stretch(&self, is_wanted: impl Fn(SegmentId) -> bool) -> Vec<SegmentRange> {
+        let ranges = self.ranges.iter().skip_while(|range| !is_wanted(range.segment));
+        ranges.take_while(|range| is_wanted(range.segment)).copied().collect()
+    }
+
+    /// All ranges that begin below an offset.
+    pub fn ranges_below(&self, offset: i64) -> Vec<SegmentRange> {
+        self.ranges.iter().take_while(|range| range.base_offset < offset).copied().collect()
+    }
+
+    /// A pack has taken the place of all ranges from `from` on and below `to`; `with` is what it holds of them that still
+    /// lives. Returns the ranges that are gone.
+    pub fn replace(&mut self, from: i64, to: i64, with: Option<SegmentRange>) -> Vec<SegmentRange> {
+        let start = self.ranges.partition_point(|range| range.base_offset < from);
+        let end = self.ranges.partition_point(|range| range.last_offset < to).max(start);
+        let gone: Vec<SegmentRange> = self.ranges.drain(start..end).collect();
+        if let Some(range) = with {
+            self.ranges.insert(start, range);
         }
-        end
+        // What memory knows of them is about files that go; runs before them go along, so that what is left is whole.
+        while self.runs.front().is_some_and(|run| run.last_offset < to) {
+            self.runs.pop_front();
+        }
+        gone
     }
 
-    /// When the oldest range expires, in wall-clock ms.
-    pub fn next_expiry_ms(&self, retention_ms: i64) -> Option<i64> {
-        let range = self.ranges.front().filter(|range| range.max_timestamp >= 0 && retention_ms >= 0)?;
-        Some(range.max_timestamp.saturating_add(retention_ms).saturating_add(1))
+    /// Whether data below this offset lies in this segment or a later one.
+    pub fn reaches_into(&self, segment: SegmentId, offset: i64) -> bool {
+        self.ranges_from(segment).any(|range| range.base_offset < offset)
     }
 
-    /// Whether the oldest data lies in this segment or a later one.
-    pub fn begins_in(&self, segment: SegmentId) -> bool {
-        self.ranges.front().is_some_and(|range| range.segment >= segment)
+    /// Whether all that lies in this segment or in a later one is below this offset.
+    pub fn ends_in(&self, segment: SegmentId, offset: i64) -> bool {
+        self.ranges_from(segment).any(|range| range.last_offset < offset)
+    }
+
+    /// The data in this segment and later ones, newest first.
+    fn ranges_from(&self, segment: SegmentId) -> impl Iterator<Item = &SegmentRange> {
+        self.ranges.iter().rev().take_while(move |range| range.segment >= segment)
+    }
+
+    /// Takes over what a cleaning came to; its batches are what `ranges` point to from now on.
+    pub fn cleaned(&mut self, outcome: &Outcome) {
+        self.first_dirty = outcome.cleaned_to;
+        self.logical.cleaned(outcome);
+        self.logical.forget_below(self.start_offset, self.next_offset);
+        self.txns.forget_aborted(&outcome.aborted_gone);
     }
 
     /// Begins a new leader epoch at the current end (after a stop that may have lost what was visible).
@@ -247,7 +280,8 @@ impl PartitionLog {
     }
 
     /// KIP-101: the largest epoch not above `epoch`, and the offset at which it ended. An epoch of which nothing is kept
-    /// ended where the next one begins. `None` for an epoch that is newer than the partition's, and for -1.
+    /// ended where the next one begins; so did, to Kafka, epochs below -1. `None` for an epoch that is newer than the
+    /// partition's, and for -1.
     pub fn epoch_end(&self, epoch: i32) -> Option<(i32, i64)> {
         if epoch > self.leader_epoch || epoch == -1 {
             return None;
@@ -256,7 +290,7 @@ impl PartitionLog {
         let end = self.epochs.get(next).map_or(self.high_watermark, |(_, start)| *start);
         match next.checked_sub(1).and_then(|at| self.epochs.get(at)) {
             Some((known, _)) if next == self.epochs.len() || end > self.start_offset => Some((*known, end)),
-            None if self.next_offset == 0 => None,
+            None if self.next_offset == 0 && epoch >= 0 => None,
             _ => Some((epoch, end.max(self.start_offset))),
         }
     }
@@ -276,7 +310,8 @@ mod tests {
         PartitionId { topic: Uuid([1; 16]), partition: 0 }
     }
 
-    fn run(segment: SegmentId, position: u64, base_offset: i64, last_offset: i64, max_timestamp: i64) -> RunRef {
+    fn run(segment: u64, position: u64, base_offset: i64, last_offset: i64, max_timestamp: i64) -> RunRef {
+        let segment = SegmentId::Wal(segment);
         RunRef { id: id(), base_offset, last_offset, max_timestamp, segment, position, len: 100 }
     }
 
@@ -291,9 +326,9 @@ mod tests {
     #[test]
     fn every_segment_with_data_is_found_not_only_the_newest() {
         let log = log();
-        assert_eq!(log.place(0, 10).unwrap().segment, 1);
-        assert_eq!(log.place(19, 10).unwrap().segment, 1);
-        assert_eq!(log.place(20, 10).unwrap().segment, 2);
+        assert_eq!(log.place(0, 10).unwrap().segment, SegmentId::Wal(1));
+        assert_eq!(log.place(19, 10).unwrap().segment, SegmentId::Wal(1));
+        assert_eq!(log.place(20, 10).unwrap().segment, SegmentId::Wal(2));
         assert!(log.place(30, 10).is_none());
         assert_eq!((log.high_watermark, log.next_offset), (30, 30));
     }
@@ -314,25 +349,36 @@ mod tests {
     fn runs_of_a_sealed_segment_are_asked_of_its_footer_once_they_left_memory() {
         let mut log = log();
         assert_eq!(log.place(12, 10).unwrap().runs.unwrap().len(), 1);
-        log.forget_runs(2, (1, 8192));
+        log.forget_runs(SegmentId::Wal(2), (SegmentId::Wal(1), 8192));
         assert!(log.place(5, 10).unwrap().runs.is_none());
         assert_eq!(log.place(12, 10).unwrap().runs.unwrap().len(), 1);
-        log.forget_runs(2, (2, 4096));
+        log.forget_runs(SegmentId::Wal(2), (SegmentId::Wal(2), 4096));
         assert!(log.place(12, 10).unwrap().runs.is_none());
         assert_eq!(log.place(25, 10).unwrap().runs.unwrap().len(), 1);
     }
 
     #[test]
-    fn retention_deletes_whole_sealed_ranges_only() {
+    fn segments_without_live_data_are_told_when_the_start_moves() {
         let mut log = log();
-        assert_eq!(log.retention_end(10_000, 1_000, -1, 2), 20);
-        assert_eq!(log.retention_end(2_500, 1_000, -1, 2), 0);
-        assert_eq!(log.retention_end(0, -1, 100, 2), 20);
-        assert_eq!(log.retention_end(0, -1, 101, 2), 0);
-        assert_eq!(log.next_expiry_ms(1_000), Some(3_001));
-        assert_eq!(log.advance_start(15), Vec::<SegmentId>::new());
-        assert_eq!(log.advance_start(20), vec![1]);
-        assert_eq!(log.bytes(), 100);
+        assert_eq!(log.advance_start(15), vec![]);
+        let gone: Vec<SegmentId> = log.advance_start(20).iter().map(|range| range.segment).collect();
+        assert_eq!(gone, [SegmentId::Wal(1)]);
+    }
+
+    #[test]
+    fn a_pack_takes_the_place_of_whole_ranges_and_reads_find_it() {
+        let mut log = log();
+        log.durable(run(3, 4096, 30, 39, 4000));
+        let stretch = log.stretch(|id| id < SegmentId::Wal(3));
+        assert_eq!(stretch.iter().map(|range| range.base_offset).collect::<Vec<_>>(), [0, 20]);
+        let segment = SegmentId::Pack(1);
+        let pack = SegmentRange { segment, base_offset: 5, last_offset: 25, max_timestamp: 3000, bytes: 120 };
+        assert_eq!(log.replace(0, 30, Some(pack)), stretch);
+        assert_eq!(log.place(12, 10).unwrap().segment, segment);
+        assert!(log.place(12, 10).unwrap().runs.is_none());
+        assert_eq!(log.place(26, 10).unwrap().segment, SegmentId::Wal(3));
+        assert_eq!(log.replace(5, 26, None), vec![pack]);
+        assert_eq!(log.place(0, 10).unwrap().segment, SegmentId::Wal(3));
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub const FEATURE: u8 = 15;
 /// Consumer groups (KIP-848): scope = group id; key = a letter for what it is, and a member id; value = epochs, what members
 /// say, what they are to own and what they own (broker/groups/consumer/persist.rs).
 pub const CONSUMER_GROUP: u8 = 10;
+/// Packs that took the place of other segments: scope empty, key = number of the pack; value = version (broker/tidying.rs).
+pub const PACK: u8 = crate::wal::PACK_TABLE;
 
 use bytes::Bytes;
 

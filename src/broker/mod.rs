@@ -11,8 +11,10 @@
 //! - Replies of one connection leave in the order of its requests.
 
 mod admin;
+mod agenda;
 pub mod apis;
 pub mod checkpoint;
+pub mod cleaning;
 pub mod configs;
 mod coordinator;
 mod dispatch;
@@ -23,6 +25,7 @@ pub mod gather;
 pub mod groups;
 mod list_offsets;
 pub mod log;
+pub mod logical;
 mod metadata;
 pub mod metalog;
 mod produce;
@@ -34,6 +37,7 @@ pub mod scram;
 pub mod segments;
 pub mod settings;
 pub mod share;
+mod tidying;
 pub mod topics;
 pub mod txn;
 pub mod work;
@@ -62,12 +66,18 @@ enum Timer {
     Fetch(u64),
     /// Something may have expired.
     Retention,
+    /// Something may be due for compaction.
+    Cleaning,
     /// The unsealed segment has been open for `log.roll.ms`.
     Roll(SegmentId),
     /// Ask the log whether there is space again.
     Probe,
-    /// Writing a checkpoint failed; try again.
+    /// A checkpoint would let segments go, or writing one failed.
     Checkpoint,
+    /// Tidying failed; try again.
+    Tidy,
+    /// Much of the unsealed segment was deleted.
+    Seal(SegmentId),
     /// Ends of transactions are left from recovery, for which the disk had no room.
     Txns,
 }
@@ -93,6 +103,7 @@ pub struct Broker {
     out_of_space: bool,
     topics: Topics,
     segments: Segments,
+    tidying: tidying::Tidying,
     ring: Ring,
     /// Groups that are in the ring, and the partitions whose runs they hold.
     ring_groups: VecDeque<(LogPosition, Vec<PartitionId>)>,
@@ -111,6 +122,8 @@ pub struct Broker {
     resource_configs: configs::ResourceConfigs,
     scram: scram::Scram,
     timers: BTreeSet<(u64, Timer)>,
+    retention: retention::Retention,
+    cleanings: cleaning::Cleanings,
     /// The segment for which a roll is timed.
     rolling: Option<SegmentId>,
     next_job: u64,
@@ -159,31 +172,41 @@ impl Broker {
         self.count_written(&written);
         let mut partitions = Vec::with_capacity(written.runs.len());
         for run in &written.runs {
-            if let Some(partition) = self.topics.partition_mut(run.id) {
+            if let Some((partition, settings)) = self.topics.partition_and_settings_mut(run.id) {
                 let log = &mut partition.log;
                 let stable_before = log.last_stable_offset();
                 let first_in_segment = log.durable(*run);
+                self.segments.add_run(run, first_in_segment);
                 let stable_moved = log.last_stable_offset() > stable_before;
-                if first_in_segment {
-                    self.segments.add_live(run.segment, run.id);
-                    self.schedule_retention_of(now, run.id);
-                }
                 partitions.push((run.id, run.len, stable_moved));
+                let due_ms = retention::due_ms(log, settings, now.wall_ms);
+                let rolled = settings.compact && log.logical.begins_within(run.base_offset, run.last_offset);
+                self.schedule_retention_after(now, run.id, due_ms);
+                if rolled {
+                    self.schedule_cleaning_of(now, run.id);
+                }
             }
         }
         self.keep_in_ring(&written, partitions.iter().map(|(id, ..)| *id).collect());
         self.follow_segments(now, &written);
         self.conns.durable(self.durable, &mut self.effects);
         for (id, len, stable_moved) in partitions {
+            if stable_moved {
+                self.stable_offset_moved(now, id);
+            }
             self.wake_fetches(now, id, len, stable_moved);
             self.wake_share_fetches(now, id, None);
         }
         self.remove_segments();
+        if written.sealed.is_some() {
+            self.give_space_back(now);
+        }
         self.checkpoint_if_due(now);
     }
 
     /// A reader has an answer.
     pub fn read_done(&mut self, now: Now, done: wal::ReadDone) {
+        self.reader_is_back(done.job);
         if self.fetches.waits_for(done.job) {
             self.fetch_read_done(now, done);
         } else if self.share_waits_for(done.job) {
@@ -211,15 +234,12 @@ impl Broker {
                 ::log::error!("cannot write a checkpoint, so old segments stay for now: {why}");
                 // Nothing is held back meanwhile: the timer asks for it again.
                 self.checkpoint = checkpoint::Progress::default();
-                self.set_timer(now.mono_us + limits::CHECKPOINT_RETRY_US, Timer::Checkpoint);
+                self.time_checkpoint(now.mono_us + limits::CHECKPOINT_RETRY_US);
                 return;
             }
         }
         self.remove_segments();
-        // The same state again would free nothing more: the older of the two kept ones must move on.
-        if self.segments.wants_checkpoint() && done.seq < self.durable {
-            self.checkpoint.want();
-        }
+        self.give_space_back(now);
         self.checkpoint_if_due(now);
     }
 
@@ -233,10 +253,17 @@ impl Broker {
             match timer {
                 Timer::Fetch(id) => self.fetch_timed_out(now, id),
                 Timer::Retention => self.retain(now),
+                Timer::Cleaning => {
+                    self.look_at_cleaning(now);
+                    self.tidy_if_due(now);
+                }
                 Timer::Roll(segment) if segment == self.segments.unsealed() => self.gather.seal(),
                 Timer::Roll(_) => {}
                 Timer::Probe => self.gather.probe(),
-                Timer::Checkpoint => self.checkpoint.want(),
+                Timer::Checkpoint => self.checkpoint_is_due(),
+                Timer::Tidy => self.tidy_again(now),
+                Timer::Seal(segment) if segment == self.segments.unsealed() => self.gather.seal(),
+                Timer::Seal(_) => {}
                 Timer::Txns => self.finish_txns(now),
             }
         }
@@ -423,7 +450,6 @@ impl Broker {
                 }
             }
             self.checkpoint.want();
-            self.schedule_retention(now);
         }
         // A segment's age counts from its first group, also when it was opened by a start; an empty one never rolls.
         let segment = written.handle.segment;
@@ -435,17 +461,6 @@ impl Broker {
         }
         self.position = written.next;
         self.segments.writing(written.next.segment, written.next.position);
-        self.count_storage();
-    }
-
-    fn count_storage(&self) {
-        self.settings.metrics.storage_usage_bytes.set(i64::try_from(self.segments.bytes()).unwrap_or(i64::MAX));
-    }
-
-    fn remove_segments(&mut self) {
-        for id in self.segments.take_removable(self.durable) {
-            self.effects.push_back(Effect::Remove(id));
-        }
         self.count_storage();
     }
 

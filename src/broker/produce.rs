@@ -9,9 +9,10 @@ use bytes::Bytes;
 use super::dispatch::Request;
 use super::gather::Gather;
 use super::log::PartitionLog;
+use super::logical::Growth;
 use super::producers::Verdict;
 use super::reply::ReplyTo;
-use super::topics::Topic;
+use super::topics::{is_internal, Topic};
 use super::work::{WorkJob, WorkPart};
 use super::{Broker, Now};
 use crate::wal::{GroupSeq, PartitionId, PlannedBatch};
@@ -204,7 +205,9 @@ impl Broker {
         }
         self.count_produce_errors(&pending, &results);
         let mut results = results.iter();
-        let responses = pending.topics.iter().map(|topic| TopicProduceResponse {
+        // As in Kafka, a topic of which no partition is named is not answered.
+        let topics = pending.topics.iter().filter(|topic| !topic.partitions.is_empty());
+        let responses = topics.map(|topic| TopicProduceResponse {
             name: &topic.name,
             topic_id: topic.id,
             partition_responses: topic.partitions.iter().map(|p| partition_response(p, results.next())).collect(),
@@ -261,7 +264,7 @@ impl Broker {
         bytes: Bytes,
         header: &BatchHeader,
     ) -> Result<Appended, Refusal> {
-        let partition = self.topics.partition_mut(id).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+        let (partition, roll) = self.topics.appending(id).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
         let log = &mut partition.log;
         match log.producers.check(header) {
             Verdict::Append => {}
@@ -277,7 +280,7 @@ impl Broker {
             }
             Verdict::OutOfOrderSequence => return Err(told_start(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, log)),
             Verdict::InvalidProducerEpoch => return Err(told_start(ErrorCode::INVALID_PRODUCER_EPOCH, log)),
-            Verdict::InvalidTxnState => return Err(ErrorCode::INVALID_TXN_STATE.into()),
+            Verdict::InvalidTxnState => return Err(told_start(ErrorCode::INVALID_TXN_STATE, log)),
         }
         let base_offset = log.next_offset;
         let next_offset = base_offset
@@ -290,6 +293,13 @@ impl Broker {
         self.settings.metrics.messages_received.add(header.records_count as u64);
         log.next_offset = next_offset;
         log.batch_appended(header, base_offset, log_append_time_ms, now.wall_ms);
+        let grown = Growth {
+            base_offset,
+            last_offset: next_offset - 1,
+            bytes: bytes.len() as u64,
+            max_timestamp: header.max_timestamp,
+        };
+        log.grown(&grown, &roll, now.wall_ms);
         let planned = PlannedBatch { bytes, base_offset, leader_epoch: log.leader_epoch };
         partition.last_seq = self.gather.batch(id, planned, next_offset - 1, header.max_timestamp);
         Ok(Appended {
@@ -310,11 +320,17 @@ fn is_transactional(records: &[u8]) -> bool {
     BatchHeader::parse(records).is_ok_and(|header| header.is_transactional())
 }
 
+/// The client id of Kafka's tools that may write to topics that Kafka calls internal.
+const ADMIN_CLIENT: &str = "__admin_client";
+
 /// Checks one partition's data by its headers, and decides whether a worker has to look deeper.
 fn plan_partition(req: &Request<'_>, topic: &Topic, index: i32, records: &[u8]) -> Step {
     let in_range = usize::try_from(index).is_ok_and(|index| index < topic.partitions.len());
     if !in_range {
         return Step::Refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.into());
+    }
+    if is_internal(&topic.name) && req.client_id != ADMIN_CLIENT {
+        return Step::Refused(ErrorCode::INVALID_TOPIC_EXCEPTION.into());
     }
     let id = PartitionId { topic: topic.id, partition: index };
     let settings = &topic.settings;

@@ -23,6 +23,15 @@ pub struct AppendedBatch {
     pub append_time_ms: i64,
 }
 
+impl AppendedBatch {
+    /// The offset of its last record.
+    pub fn last_offset(&self) -> i64 {
+        // Sequences go on at 0 after the largest number.
+        let records = (i64::from(self.last_sequence) - i64::from(self.first_sequence)).rem_euclid(1 << 31);
+        self.base_offset + records
+    }
+}
+
 /// One producer in one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProducerState {

@@ -12,15 +12,18 @@ use super::coordinator::group_settings;
 use super::gather::Gather;
 use super::groups::Groups;
 use super::log::PartitionLog;
+use super::logical::Growth;
 use super::metalog;
 use super::settings::{Rng, Settings};
 use super::share::settings::ShareSettings;
 use super::share::ShareGroups;
 use super::topics::{StableMap, TopicChange};
 use super::txn::Txns;
-use super::{topics, Broker, Now};
+use super::{tidying, topics, Broker, Now};
 use crate::config::Fsync;
 use crate::limits;
+use crate::wal::checkpoint::Floor;
+use crate::wal::pack::Coverage;
 use crate::wal::recovery::{Recovered, Replay};
 use crate::wal::ring::Ring;
 use crate::wal::{GroupSeq, LogPosition, MetaEntry, PartitionId, RunRef, SegmentId};
@@ -35,6 +38,8 @@ pub struct Recovering {
     starts: BTreeMap<PartitionId, i64>,
     /// What checkpoints told of partitions whose topics come from metadata files.
     waiting_logs: StableMap<PartitionId, PartitionLog>,
+    /// How many runs each segment holds, as far as that is known.
+    runs: BTreeMap<SegmentId, u64>,
     records: u64,
 }
 
@@ -46,8 +51,8 @@ pub struct LogState {
     /// Where it will stand.
     pub position: LogPosition,
     pub space_bytes: u64,
-    /// The oldest segment that the kept checkpoints need.
-    pub floor: SegmentId,
+    /// What the kept checkpoints need.
+    pub floor: Floor,
     /// The log was closed in order: nothing that was visible can be missing, whatever the fsync mode.
     pub clean: bool,
 }
@@ -72,6 +77,7 @@ impl Recovering {
             out_of_space: false,
             topics: Default::default(),
             segments: Default::default(),
+            tidying: Default::default(),
             ring: Ring::new(limits::RING_BYTES_MAX),
             ring_groups: VecDeque::new(),
             handles: BTreeMap::new(),
@@ -88,13 +94,21 @@ impl Recovering {
             resource_configs: Default::default(),
             scram: Default::default(),
             timers: Default::default(),
+            retention: Default::default(),
+            cleanings: Default::default(),
             rolling: None,
             next_job: 0,
             rng: Rng::new(seed),
             lossy: false,
             stopping: false,
         };
-        Recovering { broker, starts: BTreeMap::new(), waiting_logs: Default::default(), records: 0 }
+        Recovering {
+            broker,
+            starts: BTreeMap::new(),
+            waiting_logs: Default::default(),
+            runs: BTreeMap::new(),
+            records: 0,
+        }
     }
 
     /// Sets the cluster id, which the data directory knows.
@@ -105,6 +119,8 @@ impl Recovering {
     /// The newest valid checkpoint. The error says what is wrong with its content.
     pub fn checkpoint(&mut self, bytes: &[u8]) -> Result<(), String> {
         let snapshot = checkpoint::read(bytes)?;
+        self.broker.tidying.restore(snapshot.last_pack);
+        self.runs = snapshot.runs.into_iter().collect();
         // Metadata files are the truth where there are any; a checkpoint from before they were made is not.
         if self.broker.settings.metadata_in_log {
             for entry in &snapshot.entries {
@@ -142,6 +158,7 @@ impl Recovering {
             metalog::SCRAM => self.broker.scram.apply(entry)?,
             metalog::RESOURCE_CONFIG => self.broker.resource_configs.apply(entry)?,
             metalog::FEATURE => self.broker.features.apply(entry)?,
+            metalog::PACK => self.broker.tidying.apply(entry)?,
             table => return Err(format!("metadata of kind {table} is unknown to this program")),
         }
         Ok(())
@@ -171,7 +188,7 @@ impl Recovering {
 
     /// A run of batches. Runs of deleted topics are passed over.
     pub fn run(&mut self, run: RunRef, bytes: &[u8]) -> Result<(), String> {
-        let Some(partition) = self.broker.topics.partition_mut(run.id) else { return Ok(()) };
+        let Some((partition, roll)) = self.broker.topics.appending(run.id) else { return Ok(()) };
         let log = &mut partition.log;
         if run.base_offset < log.next_offset {
             return Err(format!(
@@ -196,10 +213,32 @@ impl Recovering {
                 None if header.is_control() => {}
                 None => log.batch_appended(header, header.base_offset, append_time, i64::MAX),
             }
+            let grown = Growth {
+                base_offset: header.base_offset,
+                last_offset: header.last_offset(),
+                bytes: batch.bytes.len() as u64,
+                max_timestamp: header.max_timestamp,
+            };
+            log.grown(&grown, &roll, i64::MAX);
             self.records += header.records_count as u64;
         }
+        *self.runs.entry(run.segment).or_default() += 1;
         log.durable(run);
         log.forget_runs(SegmentId::MAX, (SegmentId::MAX, u64::MAX));
+        Ok(())
+    }
+
+    /// What a pack stands for that has taken the place of other segments since the checkpoint.
+    pub fn pack(&mut self, number: u64, coverage: &[Coverage]) -> Result<(), String> {
+        for coverage in coverage {
+            let outcome = tidying::outcome_of(coverage)?;
+            let Some(partition) = self.broker.topics.partition_mut(coverage.id) else { continue };
+            let with = tidying::range_of(SegmentId::Pack(number), coverage);
+            partition.log.replace(coverage.from_offset, coverage.to_offset, with);
+            if let Some(outcome) = outcome {
+                partition.log.cleaned(&outcome);
+            }
+        }
         Ok(())
     }
 
@@ -239,13 +278,17 @@ impl Recovering {
             broker.lossy = lossy;
             broker.append_meta(metalog::lossy_entry(lossy));
         }
-        broker.segments.find_dead();
-        broker.segments.set_floor(state.floor);
-        if broker.segments.wants_checkpoint() {
-            broker.checkpoint.want();
+        broker.tidying.know_all();
+        for (id, runs) in &self.runs {
+            broker.segments.restore_runs(*id, *runs);
         }
+        broker.segments.find_dead(broker.durable);
+        broker.segments.set_floor(state.floor);
+        broker.forget_gone_packs();
         broker.remove_segments();
+        broker.give_space_back(now);
         broker.schedule_retention(now);
+        broker.schedule_cleaning(now);
         broker.groups.recovered(now);
         broker.group_configs_recovered(now);
         broker.share_recovered(now);
@@ -265,19 +308,20 @@ fn take_stock(broker: &mut Broker, now: Now, raise_epochs: bool) -> Result<(), S
         for range in log.ranges() {
             *held.entry(range.segment).or_default() += range.bytes;
             if segments.contains(range.segment) {
-                segments.add_live(range.segment, log.id);
+                segments.add_live(range, log.id);
             } else {
                 missing = Some((log.id, *range));
             }
         }
         log.producers.cap_last_append(now.wall_ms);
+        log.logical.cap_times(now.wall_ms);
         if raise_epochs {
             log.raise_epoch();
         }
     });
     if let Some((id, range)) = missing {
         return Err(format!(
-            "wal/{:020}.log is missing; it held offsets {} to {} of partition {} of topic {}. Put the file back, or \
+            "{} is missing; it held offsets {} to {} of partition {} of topic {}. Put the file back, or \
              restore the data directory from a backup",
             range.segment,
             range.base_offset,
@@ -288,7 +332,7 @@ fn take_stock(broker: &mut Broker, now: Now, raise_epochs: bool) -> Result<(), S
     }
     if let Some((id, bytes)) = held.into_iter().find(|(id, bytes)| *bytes > broker.segments.bytes_of(*id)) {
         return Err(format!(
-            "wal/{id:020}.log is cut short: it has {} bytes, and the records in it alone had {bytes}. Put the file back, \
+            "{id} is cut short: it has {} bytes, and the records in it alone had {bytes}. Put the file back, \
              or restore the data directory from a backup",
             broker.segments.bytes_of(id)
         ));
@@ -307,6 +351,14 @@ impl Replay for Recovering {
 
     fn run(&mut self, run: RunRef, batches: &[u8]) -> Result<(), String> {
         Recovering::run(self, run, batches)
+    }
+
+    fn packs(&self) -> Vec<u64> {
+        self.broker.tidying.unknown()
+    }
+
+    fn pack(&mut self, number: u64, coverage: Vec<Coverage>) -> Result<(), String> {
+        Recovering::pack(self, number, &coverage)
     }
 
     fn segment(&mut self, id: SegmentId, bytes: u64, _sealed: bool) {
@@ -356,17 +408,17 @@ mod tests {
             base_offset: 0,
             last_offset: 0,
             max_timestamp: 1000,
-            segment: 1,
+            segment: SegmentId::FIRST,
             position: 4096,
             len: batch.len() as u32,
         };
         recovering.run(run, &batch).unwrap();
         if let Some(bytes) = file_bytes {
-            recovering.segment(1, bytes);
+            recovering.segment(SegmentId::FIRST, bytes);
         }
-        recovering.segment(2, 1 << 20);
-        let position = LogPosition { segment: 2, position: 4096 };
-        let state = LogState { next_seq: 5, position, space_bytes: 1 << 30, floor: 1, clean: false };
+        recovering.segment(SegmentId::Wal(2), 1 << 20);
+        let position = LogPosition { segment: SegmentId::Wal(2), position: 4096 };
+        let state = LogState { next_seq: 5, position, space_bytes: 1 << 30, floor: Floor::default(), clean: false };
         recovering.finish(Now { mono_us: 0, wall_ms: 2000 }, state)
     }
 

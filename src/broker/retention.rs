@@ -1,86 +1,100 @@
 //! Owns retention: when log start offsets move by time and size, and when to look next.
 
+use super::agenda::Agenda;
+use super::configs::TopicSettings;
+use super::log::PartitionLog;
 use super::{Broker, Now, Timer};
 use crate::wal::PartitionId;
 
+/// When retention looks at what.
+#[derive(Debug, Default)]
+pub struct Retention {
+    agenda: Agenda,
+    armed_us: Option<u64>,
+}
+
 impl Broker {
-    /// Moves the start of every partition whose oldest segments are due, and looks again when the next ones are.
+    /// Moves the start of the partitions that are due, and sets the timer for the next ones.
     pub(super) fn retain(&mut self, now: Now) {
+        self.retention.armed_us = None;
         let unsealed = self.segments.unsealed();
-        let mut due = Vec::new();
-        // Records that have expired in the segment being written go once it is sealed, as Kafka rolls an expired segment.
+        // What goes of the segment that is being written gives its space back once that is sealed.
         let mut roll = false;
-        for topic in self.topics.iter().filter(|topic| topic.settings.delete && !topic.settings.compact) {
+        for id in self.retention.agenda.take_due(now.wall_ms) {
+            let Some(topic) = self.topics.by_id(id.topic).filter(|topic| topic.settings.delete) else { continue };
             let (ms, bytes) = (topic.settings.retention_ms, topic.settings.retention_bytes);
-            for log in topic.partitions.iter().map(|partition| &partition.log) {
-                roll |= log.next_expiry_ms(ms).is_some_and(|at| at <= now.wall_ms) && log.begins_in(unsealed);
-                let end = log.retention_end(now.wall_ms, ms, bytes, unsealed);
-                if end > log.start_offset {
-                    due.push((log.id, end));
-                }
-            }
-        }
-        for (id, end) in due {
+            let Some(log) = self.topics.partition(id).map(|partition| &partition.log) else { continue };
+            let end = log.logical.retention_end(now.wall_ms, ms, bytes, log.ends());
             // What does not fit into a full disk's reserve comes with the next look.
-            if !self.has_space_for_metadata() {
-                break;
+            if let Some(end) = end.filter(|_| self.has_space_for_metadata()) {
+                roll |= log.ends_in(unsealed, end);
+                self.move_start(now, id, end);
             }
-            self.move_start(now, id, end);
+            self.look_at_retention(now, id);
         }
         if roll {
             self.gather.seal();
         }
-        self.schedule_retention(now);
+        self.arm_retention(now);
     }
 
-    /// Sets the timer for the next look: when the first sealed data expires, but not more often than
-    /// `log.retention.check.interval.ms`. Nothing that can expire, no timer.
+    /// Finds out anew for every partition when it is due.
     pub(super) fn schedule_retention(&mut self, now: Now) {
-        let unsealed = self.segments.unsealed();
-        let topics = self.topics.iter().filter(|topic| topic.settings.delete && !topic.settings.compact);
-        let expiries = topics.flat_map(|topic| {
-            let (ms, bytes) = (topic.settings.retention_ms, topic.settings.retention_bytes);
-            topic.partitions.iter().filter_map(move |partition| {
-                let log = &partition.log;
-                let surplus = log.retention_end(now.wall_ms, -1, bytes, unsealed) > log.start_offset;
-                if surplus {
-                    Some(now.wall_ms)
-                } else {
-                    log.next_expiry_ms(ms)
-                }
-            })
-        });
-        if let Some(first) = expiries.min() {
-            self.arm_retention(now, first);
+        for id in self.topics.partition_ids() {
+            self.look_at_retention(now, id);
+        }
+        self.arm_retention(now);
+    }
+
+    /// Data of a partition became durable: the same, with what is at hand.
+    pub(super) fn schedule_retention_after(&mut self, now: Now, id: PartitionId, due_ms: Option<i64>) {
+        if self.retention.agenda.set(id, due_ms) {
+            self.arm_retention(now);
         }
     }
 
-    /// A partition has its first data in a segment: retention looks when that expires, or earlier.
+    /// Something of a partition has changed: retention looks when it is due now, if it ever is.
     pub(super) fn schedule_retention_of(&mut self, now: Now, id: PartitionId) {
-        let Some(topic) = self.topics.by_id(id.topic) else { return };
-        if !topic.settings.delete || topic.settings.compact {
-            return;
-        }
-        let log = self.topics.partition(id).map(|partition| &partition.log);
-        if let Some(first) = log.and_then(|log| log.next_expiry_ms(topic.settings.retention_ms)) {
-            self.arm_retention(now, first);
+        if self.look_at_retention(now, id) {
+            self.arm_retention(now);
         }
     }
 
-    /// Looks at wall-clock `first` ms, but not before the interval is over.
-    fn arm_retention(&mut self, now: Now, first: i64) {
+    /// Notes when a partition is due. True when that is before all others.
+    fn look_at_retention(&mut self, now: Now, id: PartitionId) -> bool {
+        let topic = self.topics.by_id(id.topic);
+        let log = self.topics.partition(id).map(|partition| &partition.log);
+        let due = topic.zip(log).and_then(|(topic, log)| due_ms(log, &topic.settings, now.wall_ms));
+        self.retention.agenda.set(id, due)
+    }
+
+    /// Sets the timer: when the first is due, but not more often than `log.retention.check.interval.ms`. Nothing that can
+    /// expire, no timer.
+    fn arm_retention(&mut self, now: Now) {
         let interval_ms = self.settings.config.log_retention_check_interval_ms.max(1);
-        let wait_ms = first.saturating_sub(now.wall_ms).max(interval_ms);
-        let at_us = now.mono_us.saturating_add(u64::try_from(wait_ms).unwrap_or(0).saturating_mul(1000));
+        let at_us = self.retention.agenda.first_ms().map(|first| {
+            let wait_ms = first.saturating_sub(now.wall_ms).max(interval_ms);
+            now.mono_us.saturating_add(u64::try_from(wait_ms).unwrap_or(0).saturating_mul(1000))
+        });
         // One timer is enough: an earlier one stays, a later one is replaced.
-        let set = self.timers.iter().find(|(_, timer)| *timer == Timer::Retention).copied();
-        match set {
-            Some((at, _)) if at <= at_us => {}
-            Some(later) => {
-                self.timers.remove(&later);
-                self.set_timer(at_us, Timer::Retention);
-            }
-            None => self.set_timer(at_us, Timer::Retention),
-        }
+        let Some(at_us) = at_us else { return };
+        match self.retention.armed_us {
+            Some(armed_us) if armed_us <= at_us => return,
+            Some(armed_us) => self.timers.remove(&(armed_us, Timer::Retention)),
+            None => false,
+        };
+        self.set_timer(at_us, Timer::Retention);
+        self.retention.armed_us = Some(at_us);
+    }
+}
+
+/// When something of a partition is to be deleted, in wall-clock ms; `None` while nothing can be.
+pub(super) fn due_ms(log: &PartitionLog, settings: &TopicSettings, now_ms: i64) -> Option<i64> {
+    if !settings.delete {
+        return None;
+    }
+    match log.logical.retention_end(now_ms, -1, settings.retention_bytes, log.ends()) {
+        Some(_) => Some(now_ms),
+        None => log.logical.next_expiry_ms(settings.retention_ms),
     }
 }

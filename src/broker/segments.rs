@@ -1,30 +1,42 @@
-//! Owns what the broker knows of the log's segments: which are there, which still hold live data, which may go.
+//! Owns what the broker knows of the log's segments: which are there, what lives in them, which may go.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::wal::{GroupSeq, PartitionId, SegmentId};
+use super::log::SegmentRange;
+use crate::limits;
+use crate::wal::checkpoint::Floor;
+use crate::wal::{GroupSeq, PartitionId, RunRef, SegmentId};
 
-#[derive(Debug, Default)]
-struct Segment {
-    bytes: u64,
+/// One segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Segment {
+    /// Length of its file.
+    pub bytes: u64,
     /// Partitions that have live data in it.
-    live: usize,
+    pub live: usize,
+    /// Bytes of their batches.
+    pub live_bytes: u64,
+    /// Runs that were written to it, also those that are dead by now.
+    pub runs: u64,
 }
 
 /// All segments of the log.
 #[derive(Debug, Default)]
 pub struct Segments {
     segments: BTreeMap<SegmentId, Segment>,
-    /// Sum of their sizes.
+    /// Sum of their sizes, and of what lives in them.
     bytes: u64,
+    live_bytes: u64,
     /// Sealed segments without live data, and the group after which that is durably so.
     dead: BTreeMap<SegmentId, GroupSeq>,
     /// Partitions that have data in the unsealed segment.
     touched: BTreeSet<PartitionId>,
     /// The segment that is being written.
     unsealed: SegmentId,
-    /// The oldest segment that the kept checkpoints need.
-    floor: SegmentId,
+    /// Bytes of the unsealed segment that were deleted.
+    deleted: u64,
+    /// What the kept checkpoints need.
+    floor: Floor,
 }
 
 impl Segments {
@@ -37,6 +49,11 @@ impl Segments {
         self.bytes
     }
 
+    /// Bytes of batches in them that have not been deleted.
+    pub fn live_bytes(&self) -> u64 {
+        self.live_bytes
+    }
+
     /// Size of one segment in bytes; 0 when it is not there.
     pub fn bytes_of(&self, id: SegmentId) -> u64 {
         self.segments.get(&id).map_or(0, |segment| segment.bytes)
@@ -46,6 +63,23 @@ impl Segments {
         self.segments.contains_key(&id)
     }
 
+    /// Those that are sealed and hold live data, packs first, each in the order of their numbers.
+    pub fn sealed_alive(&self) -> impl Iterator<Item = (SegmentId, &Segment)> {
+        let sealed = self.segments.range(..self.unsealed);
+        sealed.filter(|(_, segment)| segment.live > 0).map(|(id, segment)| (*id, segment))
+    }
+
+    /// All of them, with the number of runs that were written to each.
+    pub fn runs(&self) -> impl Iterator<Item = (SegmentId, u64)> + '_ {
+        self.segments.iter().map(|(id, segment)| (*id, segment.runs))
+    }
+
+    /// The highest number of a pack.
+    pub fn newest_pack(&self) -> u64 {
+        let packs = self.segments.range(..SegmentId::Wal(0));
+        packs.last().map_or(0, |(id, _)| id.number())
+    }
+
     /// A segment is there with this size.
     pub fn present(&mut self, id: SegmentId, bytes: u64) {
         let segment = self.segments.entry(id).or_default();
@@ -53,16 +87,43 @@ impl Segments {
         segment.bytes = bytes;
     }
 
+    /// Runs are known to have been written to a segment before.
+    pub fn restore_runs(&mut self, id: SegmentId, runs: u64) {
+        if let Some(segment) = self.segments.get_mut(&id) {
+            segment.runs = segment.runs.max(runs);
+        }
+    }
+
     /// From now on `id` is the one being written, up to this position.
     pub fn writing(&mut self, id: SegmentId, bytes: u64) {
+        if id != self.unsealed {
+            self.deleted = 0;
+        }
         self.unsealed = id;
         self.present(id, bytes);
     }
 
-    /// A partition has its first live data in a segment.
-    pub fn add_live(&mut self, id: SegmentId, partition: PartitionId) {
-        self.segments.entry(id).or_default().live += 1;
-        if id >= self.unsealed {
+    /// A run was written. `is_first`: the partition had no live data in its segment before.
+    pub fn add_run(&mut self, run: &RunRef, is_first: bool) {
+        let segment = self.segments.entry(run.segment).or_default();
+        segment.runs += 1;
+        segment.live_bytes += u64::from(run.len);
+        self.live_bytes += u64::from(run.len);
+        if is_first {
+            segment.live += 1;
+            if run.segment >= self.unsealed {
+                self.touched.insert(run.id);
+            }
+        }
+    }
+
+    /// A partition has live data in a segment.
+    pub fn add_live(&mut self, range: &SegmentRange, partition: PartitionId) {
+        let segment = self.segments.entry(range.segment).or_default();
+        segment.live += 1;
+        segment.live_bytes += range.bytes;
+        self.live_bytes += range.bytes;
+        if range.segment >= self.unsealed {
             self.touched.insert(partition);
         }
     }
@@ -73,12 +134,25 @@ impl Segments {
     }
 
     /// A partition has no live data in a segment any more, durably once `seq` is.
-    pub fn remove_live(&mut self, id: SegmentId, seq: GroupSeq) {
-        if let Some(segment) = self.segments.get_mut(&id) {
-            segment.live = segment.live.saturating_sub(1);
-            if segment.live == 0 && id < self.unsealed {
-                self.dead.insert(id, seq);
-            }
+    pub fn remove_live(&mut self, range: &SegmentRange, seq: GroupSeq) {
+        let id = range.segment;
+        if id == self.unsealed {
+            self.deleted += range.bytes;
+        }
+        let Some(segment) = self.segments.get_mut(&id) else { return };
+        segment.live = segment.live.saturating_sub(1);
+        let bytes = range.bytes.min(segment.live_bytes);
+        segment.live_bytes -= bytes;
+        self.live_bytes -= bytes;
+        if segment.live == 0 && id < self.unsealed {
+            self.dead.insert(id, seq);
+        }
+    }
+
+    /// A pack that nothing lives in is of no use from group `seq` on.
+    pub fn is_dead(&mut self, id: SegmentId, seq: GroupSeq) {
+        if self.segments.get(&id).is_some_and(|segment| segment.live == 0) {
+            self.dead.entry(id).or_insert(seq);
         }
     }
 
@@ -91,18 +165,24 @@ impl Segments {
         std::mem::take(&mut self.touched)
     }
 
-    /// After recovery: every segment below the unsealed one without live data is dead.
-    pub fn find_dead(&mut self) {
+    /// After recovery, which ended with group `seq`: every segment below the unsealed one without live data is dead.
+    pub fn find_dead(&mut self, seq: GroupSeq) {
         let unsealed = self.unsealed;
         let dead = self.segments.range(..unsealed).filter(|(_, segment)| segment.live == 0);
-        self.dead = dead.map(|(id, _)| (*id, 0)).collect();
+        self.dead = dead.map(|(id, _)| (*id, seq)).collect();
     }
 
-    /// Takes out the segments that nobody needs any more: no live data, durably, and below every kept checkpoint.
-    pub fn take_removable(&mut self, durable: GroupSeq) -> Vec<SegmentId> {
+    /// Whether so much was deleted from the unsealed segment that it should be sealed, for its space to come back.
+    pub fn unsealed_is_due(&self) -> bool {
+        self.deleted >= limits::TIDY_SEAL_BYTES.max(self.bytes_of(self.unsealed) / 4)
+    }
+
+    /// Takes out the segments that nobody needs any more: no live data, durably, and no kept checkpoint that knows better or
+    /// begins its replay there.
+    pub fn take_removable(&mut self) -> Vec<SegmentId> {
         let floor = self.floor;
-        let removable: Vec<SegmentId> =
-            self.dead.range(..floor).filter(|(_, seq)| **seq <= durable).map(|(id, _)| *id).collect();
+        let removable = self.dead.range(..floor.segment).filter(|(_, seq)| **seq <= floor.seq);
+        let removable: Vec<SegmentId> = removable.map(|(id, _)| *id).collect();
         for id in &removable {
             self.dead.remove(id);
             self.bytes -= self.segments.remove(id).map_or(0, |segment| segment.bytes);
@@ -110,13 +190,14 @@ impl Segments {
         removable
     }
 
-    /// Whether dead segments are kept only because a checkpoint needs them: writing a new one would free them.
+    /// Whether dead segments are kept only because a checkpoint needs them: writing new ones would free them.
     pub fn wants_checkpoint(&self) -> bool {
-        self.dead.range(self.floor..).next().is_some()
+        !self.dead.is_empty()
     }
 
-    pub fn set_floor(&mut self, floor: SegmentId) {
-        self.floor = self.floor.max(floor);
+    pub fn set_floor(&mut self, floor: Floor) {
+        self.floor.segment = self.floor.segment.max(floor.segment);
+        self.floor.seq = self.floor.seq.max(floor.seq);
     }
 }
 
@@ -125,31 +206,51 @@ mod tests {
     use super::*;
     use crate::wire::Uuid;
 
+    fn range(segment: u64, bytes: u64) -> SegmentRange {
+        SegmentRange { segment: SegmentId::Wal(segment), base_offset: 0, last_offset: 9, max_timestamp: 0, bytes }
+    }
+
     #[test]
-    fn a_segment_goes_only_when_dead_durable_and_covered_by_checkpoints() {
+    fn a_segment_goes_only_when_dead_durable_and_dead_for_both_checkpoints() {
+        let (one, two) = (SegmentId::Wal(1), SegmentId::Wal(2));
         let partition = PartitionId { topic: Uuid([1; 16]), partition: 0 };
         let mut segments = Segments::default();
-        segments.writing(1, 100);
-        segments.add_live(1, partition);
-        assert_eq!(segments.sealed(1, 200, 5).len(), 1);
-        segments.writing(2, 0);
-        segments.set_floor(2);
-        assert!(segments.take_removable(9).is_empty());
-        segments.remove_live(1, 10);
-        assert!(segments.take_removable(9).is_empty());
-        assert_eq!(segments.take_removable(10), vec![1]);
-        assert_eq!(segments.bytes(), 0);
+        segments.writing(one, 100);
+        segments.add_live(&range(1, 50), partition);
+        assert_eq!(segments.sealed(one, 200, 5).len(), 1);
+        segments.writing(two, 0);
+        segments.set_floor(Floor { segment: two, seq: 9 });
+        assert!(segments.take_removable().is_empty());
+        segments.remove_live(&range(1, 50), 10);
+        assert!(segments.take_removable().is_empty(), "a checkpoint that is kept says that something lives there");
+        assert!(segments.wants_checkpoint());
+        segments.set_floor(Floor { segment: two, seq: 10 });
+        assert_eq!(segments.take_removable(), vec![one]);
+        assert_eq!((segments.bytes(), segments.live_bytes()), (0, 0));
     }
 
     #[test]
     fn a_segment_of_metadata_only_goes_once_checkpoints_cover_it() {
+        let (one, two) = (SegmentId::Wal(1), SegmentId::Wal(2));
         let mut segments = Segments::default();
-        segments.writing(1, 100);
-        segments.sealed(1, 200, 5);
-        segments.writing(2, 0);
+        segments.writing(one, 100);
+        segments.sealed(one, 200, 5);
+        segments.writing(two, 0);
         assert!(segments.wants_checkpoint());
-        segments.set_floor(2);
+        segments.set_floor(Floor { segment: two, seq: 5 });
+        assert_eq!(segments.take_removable(), vec![one]);
         assert!(!segments.wants_checkpoint());
-        assert_eq!(segments.take_removable(5), vec![1]);
+    }
+
+    #[test]
+    fn the_unsealed_segment_is_due_when_much_of_it_was_deleted() {
+        let mut segments = Segments::default();
+        segments.writing(SegmentId::Wal(1), 6 << 20);
+        segments.remove_live(&range(1, 1 << 20), 3);
+        assert!(!segments.unsealed_is_due());
+        segments.remove_live(&range(1, 1 << 20), 4);
+        assert!(segments.unsealed_is_due());
+        segments.writing(SegmentId::Wal(2), 4096);
+        assert!(!segments.unsealed_is_due());
     }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::configs::TopicSettings;
 use super::log::PartitionLog;
+use super::logical::{self, Roll};
 use super::metalog;
 use crate::wal::{MetaEntry, PartitionId};
 use crate::wire::macros::message;
@@ -76,6 +77,26 @@ impl Topics {
         self.by_id.get_mut(&id.topic)?.partitions.get_mut(usize::try_from(id.partition).ok()?)
     }
 
+    /// A partition and the settings of its topic.
+    pub fn partition_and_settings_mut(&mut self, id: PartitionId) -> Option<(&mut Partition, &TopicSettings)> {
+        let topic = self.by_id.get_mut(&id.topic)?;
+        Some((topic.partitions.get_mut(usize::try_from(id.partition).ok()?)?, &topic.settings))
+    }
+
+    /// A partition that something is appended to, and when it begins another logical segment.
+    pub fn appending(&mut self, id: PartitionId) -> Option<(&mut Partition, Roll)> {
+        let segments_max = logical::segments_max(self.partitions);
+        let topic = self.by_id.get_mut(&id.topic)?;
+        let settings = &topic.settings;
+        let roll = Roll {
+            bytes: settings.segment_bytes,
+            ms: settings.segment_ms,
+            jitter_ms: settings.segment_jitter_ms,
+            segments_max,
+        };
+        Some((topic.partitions.get_mut(usize::try_from(id.partition).ok()?)?, roll))
+    }
+
     /// In the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = &Topic> {
         self.by_name.values().filter_map(|id| self.by_id.get(id))
@@ -85,6 +106,11 @@ impl Topics {
     pub fn iter_from<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Topic> {
         use std::ops::Bound::{Included, Unbounded};
         self.by_name.range::<str, _>((Included(name), Unbounded)).filter_map(|(_, id)| self.by_id.get(id))
+    }
+
+    /// The ids of all partitions, in the order of their topics' names.
+    pub fn partition_ids(&self) -> Vec<PartitionId> {
+        self.iter().flat_map(|topic| topic.partitions.iter().map(|partition| partition.log.id)).collect()
     }
 
     /// Visits every partition's log.

@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use crate::broker::work::WorkDone;
 use crate::broker::{Broker, CheckpointDone, ConnId, ConnInfo, Effect, Now};
+use crate::wal::tidy::TidyDone;
 use crate::wal::{Group, ReadDone, Splice, Written};
 
 /// What a turn of the reactor calls, with the meaning that `Broker` gives the methods of the same names.
@@ -17,6 +18,7 @@ pub trait Core {
     fn read_done(&mut self, now: Now, done: ReadDone);
     fn work_done(&mut self, now: Now, done: WorkDone);
     fn checkpoint_done(&mut self, now: Now, done: CheckpointDone);
+    fn tidy_done(&mut self, now: Now, done: TidyDone);
     fn expire(&mut self, now: Now);
     fn deadline_us(&self) -> Option<u64>;
     fn next_group(&mut self, now: Now) -> Option<Group>;
@@ -50,6 +52,9 @@ impl Core for Broker {
     }
     fn checkpoint_done(&mut self, now: Now, done: CheckpointDone) {
         Broker::checkpoint_done(self, now, done);
+    }
+    fn tidy_done(&mut self, now: Now, done: TidyDone) {
+        Broker::tidy_done(self, now, done);
     }
     fn expire(&mut self, now: Now) {
         Broker::expire(self, now);

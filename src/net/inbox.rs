@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use crate::broker::work::WorkDone;
 use crate::broker::CheckpointDone;
+use crate::wal::tidy::TidyDone;
 use crate::wal::{ReadDone, Written};
 
 /// What another thread tells the reactor.
@@ -16,6 +17,7 @@ pub enum Completion<C> {
     Read(ReadDone),
     Work(WorkDone),
     Checkpoint(CheckpointDone),
+    Tidy(TidyDone),
     /// A question about the broker's state, carried out on the reactor's thread; it must not take long.
     Ask(Box<dyn FnOnce(&mut C) + Send>),
     /// The log cannot go on. Nothing is answered any more.

@@ -21,6 +21,7 @@ use crate::sys::disk::Disk;
 use crate::sys::lock::DirLock;
 use crate::sys::real_disk::{RealDisk, Writing};
 use crate::wal::marker::Marker;
+use crate::wal::pack::Coverage;
 use crate::wal::recovery::{recover, Recovered, Replay, NEW_DIRECTORY};
 use crate::wal::settings::{Entropy, FsyncMode, LogOptions, MetadataStore};
 use crate::wal::{convert, MetaEntry, RecoverError, RunRef, SegmentId};
@@ -199,6 +200,12 @@ impl Replay for Replayed {
     }
     fn run(&mut self, run: RunRef, batches: &[u8]) -> Result<(), String> {
         self.0.run(run, batches)
+    }
+    fn packs(&self) -> Vec<u64> {
+        Replay::packs(&self.0)
+    }
+    fn pack(&mut self, number: u64, coverage: Vec<Coverage>) -> Result<(), String> {
+        Replay::pack(&mut self.0, number, coverage)
     }
     fn segment(&mut self, id: SegmentId, bytes: u64, _sealed: bool) {
         self.0.segment(id, bytes);

@@ -194,7 +194,7 @@ impl Outgoing {
         let rest = rest_of(splice, sent);
         let count = sendfile::send(stream, &*rest.handle.file, rest.position, bytes_max.min(rest.len as usize))?;
         if count == 0 {
-            let what = format!("segment {} ends before byte {}", rest.handle.segment, rest.position);
+            let what = format!("{} ends before byte {}", rest.handle.segment, rest.position);
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
         }
         Ok(count)

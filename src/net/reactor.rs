@@ -30,6 +30,7 @@ use crate::metrics::Metrics;
 use crate::sys::clock::Clock;
 use crate::sys::signals::Signals;
 use crate::sys::socket;
+use crate::wal::tidy::TidyJob;
 use crate::wal::{Group, ReadJob, SegmentId};
 
 const WAKER: Token = Token(usize::MAX);
@@ -91,6 +92,7 @@ pub struct Outlets {
     pub read: Box<dyn FnMut(ReadJob)>,
     pub work: Box<dyn FnMut(WorkJob)>,
     pub checkpoint: Box<dyn FnMut(CheckpointJob)>,
+    pub tidy: Box<dyn FnMut(TidyJob)>,
     pub remove: Box<dyn FnMut(SegmentId)>,
     /// SIGHUP came.
     pub reload: Box<dyn FnMut()>,
@@ -338,6 +340,7 @@ impl<C: Core + 'static> Reactor<C> {
                 Completion::Read(done) => self.core.read_done(now, done),
                 Completion::Work(done) => self.core.work_done(now, done),
                 Completion::Checkpoint(done) => self.core.checkpoint_done(now, done),
+                Completion::Tidy(done) => self.core.tidy_done(now, done),
                 Completion::Ask(ask) => ask(&mut self.core),
                 Completion::Stop => self.begin_stop(now),
                 Completion::Fatal(why) => {
@@ -559,6 +562,7 @@ impl<C: Core + 'static> Reactor<C> {
                 Effect::Read(job) => (self.outlets.read)(job),
                 Effect::Work(job) => (self.outlets.work)(job),
                 Effect::Checkpoint(job) => (self.outlets.checkpoint)(job),
+                Effect::Tidy(job) => (self.outlets.tidy)(job),
                 Effect::Remove(segment) => (self.outlets.remove)(segment),
                 Effect::LogLevel(level) => {
                     log::warn!("a client sets the log level to {level}");

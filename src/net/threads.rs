@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,10 +16,12 @@ use crate::broker::{Broker, CheckpointDone, CheckpointJob};
 use crate::sys::aligned::AlignedBuf;
 use crate::sys::disk::Disk;
 use crate::sys::mailbox::{mailbox, Receiver, TrySendError, Worker};
+use crate::wal::checkpoint::Floor;
 use crate::wal::pool::BufferPool;
 use crate::wal::readers::Readers;
-use crate::wal::settings::FsyncMode;
+use crate::wal::settings::{Entropy, FsyncMode};
 use crate::wal::thread::WalThread;
+use crate::wal::tidy::{Tidier, TidyJob};
 use crate::wal::writer::Writer;
 use crate::wal::{self, checkpoint, Fatal, ReadDone, ReadError, SegmentId, Written};
 use crate::wire::Uuid;
@@ -36,6 +39,12 @@ const CHORES_MAX: usize = 1 << 16;
 /// A checkpoint that takes longer than this is mentioned in the log.
 const SLOW_CHECKPOINT: Duration = Duration::from_secs(1);
 
+/// Tidyings that wait. The broker asks for one at a time.
+const TIDYINGS_MAX: usize = 1;
+
+/// The longest rest of the tidier after one piece.
+const TIDY_REST_MAX: Duration = Duration::from_millis(200);
+
 /// What the housekeeper is asked to do.
 #[derive(Debug)]
 enum Chore {
@@ -49,6 +58,8 @@ pub struct Threads {
     wal: Arc<WalThread>,
     readers: Arc<Readers>,
     workers: Vec<(&'static str, Worker)>,
+    /// Tells the tidier to give up what it does.
+    ending: Arc<AtomicBool>,
 }
 
 /// What the threads work on.
@@ -74,6 +85,8 @@ impl Threads {
         let reports = inbox.clone();
         let worker = Worker::spawn("chronik-work", move || do_work(&receiver, &reports))?;
 
+        let tidier = Tidier::new(Arc::clone(&plant.disk), plant.directory_id, readers.cache(), Entropy::System);
+
         let (chores, receiver) = mailbox(CHORES_MAX);
         let house = House {
             is_lossy,
@@ -83,6 +96,11 @@ impl Threads {
             inbox: inbox.clone(),
         };
         let housekeeper = Worker::spawn("chronik-house", move || house.keep(&receiver))?;
+
+        let (tidyings, receiver) = mailbox(TIDYINGS_MAX);
+        let (ending, reports) = (Arc::new(AtomicBool::new(false)), inbox.clone());
+        let is_ending = Arc::clone(&ending);
+        let tidier = Worker::spawn("chronik-tidy", move || tidy(tidier, &receiver, &reports, &is_ending))?;
 
         // The reactor's ends of the mailboxes. None of them ever waits; see the capacities.
         let (log, reads, reports, removals) = (Arc::clone(&wal), Arc::clone(&readers), inbox.clone(), chores.clone());
@@ -97,16 +115,18 @@ impl Threads {
             }),
             work: Box::new(move |job| expect_taken(jobs.try_send(job), "worker")),
             checkpoint: Box::new(move |job| expect_taken(chores.try_send(Chore::Checkpoint(job)), "housekeeper")),
+            tidy: Box::new(move |job| expect_taken(tidyings.try_send(job), "tidier")),
             remove: Box::new(move |segment| expect_taken(removals.try_send(Chore::Remove(segment)), "housekeeper")),
             reload: Box::new(|| {}),
             stopping: Box::new(|| {}),
         };
-        let workers = vec![("worker", worker), ("housekeeper", housekeeper)];
-        Ok((Threads { wal, readers, workers }, outlets))
+        let workers = vec![("worker", worker), ("housekeeper", housekeeper), ("tidier", tidier)];
+        Ok((Threads { wal, readers, workers, ending }, outlets))
     }
 
     /// Waits until all have finished what they were handed and ended. Call it when the outlets are gone.
     pub fn join(self) {
+        self.ending.store(true, Ordering::Relaxed);
         let mut ended = Arc::into_inner(self.wal).is_none_or(WalThread::stop);
         for (_, worker) in self.workers {
             ended &= worker.join();
@@ -146,6 +166,20 @@ fn do_work(jobs: &Receiver<WorkJob>, inbox: &Inbox<Broker>) {
     }
 }
 
+/// Makes packs. After each piece it rests for as long as the piece took, so that half of the disk's and a core's time is
+/// left to others at least, however slow the machine is.
+fn tidy(mut tidier: Tidier, jobs: &Receiver<TidyJob>, inbox: &Inbox<Broker>, is_ending: &AtomicBool) {
+    while let Some(job) = jobs.recv() {
+        let mut begun = Instant::now();
+        let done = tidier.run(&job, &mut |_bytes| {
+            std::thread::sleep(begun.elapsed().min(TIDY_REST_MAX));
+            begun = Instant::now();
+            !is_ending.load(Ordering::Relaxed)
+        });
+        inbox.push(Completion::Tidy(done));
+    }
+}
+
 /// What the housekeeper needs.
 struct House {
     /// Groups are reported as written before they are synced.
@@ -170,7 +204,7 @@ impl House {
         }
     }
 
-    fn checkpoint(&self, job: &CheckpointJob) -> io::Result<SegmentId> {
+    fn checkpoint(&self, job: &CheckpointJob) -> io::Result<Floor> {
         let begun = Instant::now();
         let floor = checkpoint::write(&*self.disk, self.directory_id, job.seq, job.position, &job.bytes)?;
         if begun.elapsed() > SLOW_CHECKPOINT {
@@ -187,7 +221,7 @@ impl House {
             }
         }
         if let Err(error) = wal::remove_segment(&*self.disk, segment) {
-            log::warn!("cannot remove segment {segment}, which nobody needs any more: {error}");
+            log::warn!("cannot remove {segment}, which nobody needs any more: {error}");
         }
         // Readers keep segments open, and an open file keeps its space. Only now can none be opened again.
         self.readers.forget(segment);

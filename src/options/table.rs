@@ -236,7 +236,7 @@ pub static OPTIONS: &[Opt] = &[
         "log-segment-bytes",
         "SIZE",
         "128MiB",
-        "Size of a segment of the log. All partitions share one log.",
+        "Size of a segment of the log, which all partitions share; also the default of segment.bytes.",
         bytes(16 * MIB, I32_MAX, |d, v| d.config.log_segment_bytes = v as u64),
     )
     .kafka(),
@@ -245,7 +245,8 @@ pub static OPTIONS: &[Opt] = &[
         "log-roll-ms",
         "TIME",
         "7d",
-        "Start a new segment when the current one is this old, even if it is not full.",
+        "Start a new segment when the current one is this old, even if it is not full; also the default of \
+         segment.ms.",
         millis(1000, CENTURY_MS, |d, v| d.config.log_roll_ms = v),
     )
     .kafka(),
@@ -284,6 +285,25 @@ pub static OPTIONS: &[Opt] = &[
         "30s",
         "How often to look for records to delete. Kafka's default is 5m.",
         millis(1, DAY_MS, |d, v| d.config.log_retention_check_interval_ms = v),
+    )
+    .kafka(),
+    opt(
+        Group::Storage,
+        "log-cleaner-dedupe-buffer-size",
+        "SIZE",
+        "128MiB",
+        "Memory that compaction takes for the keys of one partition, 24 bytes each. \
+         What has more new keys is compacted in several rounds.",
+        bytes(MIB, 1024 * MIB, |d, v| d.config.log_cleaner_dedupe_buffer_size = v as usize),
+    )
+    .kafka(),
+    opt(
+        Group::Storage,
+        "log-cleaner-backoff-ms",
+        "TIME",
+        "15s",
+        "How long compaction rests between two looks for what is due.",
+        millis(0, DAY_MS, |d, v| d.config.log_cleaner_backoff_ms = v),
     )
     .kafka(),
     opt(

@@ -28,6 +28,17 @@ pub struct Header {
     content_crc: u32,
 }
 
+/// What the kept checkpoints still need.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Floor {
+    /// Segments of the log below this one are not needed for a replay. The lowest, so every one, while there are not two
+    /// checkpoints.
+    pub segment: SegmentId,
+    /// The last group that the older checkpoint contains: whatever it knew to be of no use is not needed by either. 0 while
+    /// there are not two.
+    pub seq: GroupSeq,
+}
+
 /// Why a checkpoint's bytes are no use.
 pub(super) enum Unusable {
     Damaged(&'static str),
@@ -50,7 +61,7 @@ pub fn list(disk: &dyn Disk) -> io::Result<Vec<GroupSeq>> {
 }
 
 /// Writes a checkpoint of the state after group `seq`, whose replay goes on at `position` (`Written::next` of that
-/// group), and drops all but the last two. The answer is the floor: segments below it are not needed to recover.
+/// group), and drops all but the last two. The answer is what these two still need.
 ///
 /// Blocks, so it belongs on a thread of its own. The log is synced up to there first, because a checkpoint must not
 /// know more than the log. An error leaves the older checkpoints valid. On a full disk the ballast is spent.
@@ -60,7 +71,7 @@ pub fn write(
     seq: GroupSeq,
     position: LogPosition,
     bytes: &[u8],
-) -> io::Result<SegmentId> {
+) -> io::Result<Floor> {
     if bytes.len() > limits::CHECKPOINT_BYTES_MAX - HEADER_BYTES {
         return Err(io::Error::other(format!("a checkpoint of {} bytes is too long", bytes.len())));
     }
@@ -80,14 +91,13 @@ pub fn write(
     floor(disk)
 }
 
-/// The oldest segment that recovery may need: that of the older of two checkpoints. 0, so every one, while there are
-/// not two.
-pub fn floor(disk: &dyn Disk) -> io::Result<SegmentId> {
+/// What recovery may need: what the older of two checkpoints does.
+pub fn floor(disk: &dyn Disk) -> io::Result<Floor> {
     let seqs = list(disk)?;
-    let Some(older) = seqs.len().checked_sub(KEPT).map(|at| seqs[at]) else { return Ok(0) };
+    let Some(older) = seqs.len().checked_sub(KEPT).map(|at| seqs[at]) else { return Ok(Floor::default()) };
     match load(disk, older)? {
-        Ok((header, _)) => Ok(header.position.segment),
-        Err(_) => Ok(0),
+        Ok((header, _)) => Ok(Floor { segment: header.position.segment, seq: header.seq }),
+        Err(_) => Ok(Floor::default()),
     }
 }
 
@@ -153,7 +163,7 @@ impl Header {
         BigEndian::write_u16(&mut bytes[8..10], VERSION);
         bytes[16..32].copy_from_slice(&self.directory.0);
         BigEndian::write_u64(&mut bytes[32..40], self.seq);
-        BigEndian::write_u64(&mut bytes[40..48], self.position.segment);
+        BigEndian::write_u64(&mut bytes[40..48], self.position.segment.raw());
         BigEndian::write_u64(&mut bytes[48..56], self.position.position);
         BigEndian::write_u64(&mut bytes[56..64], self.len);
         BigEndian::write_u32(&mut bytes[64..68], self.content_crc);
@@ -180,7 +190,7 @@ impl Header {
             directory: Uuid(directory),
             seq: BigEndian::read_u64(&bytes[32..40]),
             position: LogPosition {
-                segment: BigEndian::read_u64(&bytes[40..48]),
+                segment: SegmentId::from_raw(BigEndian::read_u64(&bytes[40..48])),
                 position: BigEndian::read_u64(&bytes[48..56]),
             },
             len: BigEndian::read_u64(&bytes[56..64]),

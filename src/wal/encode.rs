@@ -126,7 +126,7 @@ fn end_run(out: &mut AlignedBuf, start: usize, header: RunHeader, seed: u32, dig
 #[cfg(test)]
 mod tests {
     use super::super::format::parse_group;
-    use super::super::{MetaEntry, PlannedBatch};
+    use super::super::{MetaEntry, PlannedBatch, SegmentId};
     use super::*;
     use bytes::Bytes;
 
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_group_comes_back_with_offsets_and_epochs_filled_in() {
-        let identity = Identity { directory: Uuid([1; 16]), segment: 4, incarnation: 5 };
+        let identity = Identity { directory: Uuid([1; 16]), segment: SegmentId::Wal(4), incarnation: 5 };
         let place = Place {
             identity: &identity,
             seed: identity.seed(),
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_of_a_group_is_noticed() {
-        let identity = Identity { directory: Uuid([1; 16]), segment: 4, incarnation: 5 };
+        let identity = Identity { directory: Uuid([1; 16]), segment: SegmentId::Wal(4), incarnation: 5 };
         let place = Place {
             identity: &identity,
             seed: identity.seed(),

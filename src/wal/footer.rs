@@ -222,6 +222,7 @@ pub fn pages_for(directory: &[PageSummary], id: PartitionId, offset: i64) -> std
 
 #[cfg(test)]
 mod tests {
+    use super::super::SegmentId;
     use super::*;
 
     fn run(topic: u8, partition: i32, base_offset: i64) -> RunRef {
@@ -230,14 +231,14 @@ mod tests {
             base_offset,
             last_offset: base_offset + 9,
             max_timestamp: 1000 + base_offset,
-            segment: 7,
+            segment: SegmentId::Wal(7),
             position: 4096 + base_offset as u64,
             len: 100,
         }
     }
 
     fn identity() -> Identity {
-        Identity { directory: Uuid([3; 16]), segment: 7, incarnation: 99 }
+        Identity { directory: Uuid([3; 16]), segment: SegmentId::Wal(7), incarnation: 99 }
     }
 
     #[test]

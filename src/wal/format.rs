@@ -3,7 +3,7 @@
 use byteorder::{BigEndian, ByteOrder};
 use bytes::Bytes;
 
-use super::{Group, MetaEntry, PartitionId, PlannedRun};
+use super::{Group, MetaEntry, PartitionId, PlannedRun, SegmentId};
 use crate::sys::aligned::AlignedBuf;
 use crate::sys::disk::{BLOCK_BYTES, BLOCK_BYTES_MAX};
 use crate::wire::Uuid;
@@ -65,7 +65,7 @@ pub fn crc_from(seed: u32, bytes: &[u8]) -> u32 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub directory: Uuid,
-    pub segment: u64,
+    pub segment: SegmentId,
     pub incarnation: u64,
 }
 
@@ -73,7 +73,7 @@ impl Identity {
     pub fn to_bytes(self) -> [u8; IDENTITY_BYTES] {
         let mut bytes = [0; IDENTITY_BYTES];
         bytes[..16].copy_from_slice(&self.directory.0);
-        BigEndian::write_u64(&mut bytes[16..24], self.segment);
+        BigEndian::write_u64(&mut bytes[16..24], self.segment.raw());
         BigEndian::write_u64(&mut bytes[24..32], self.incarnation);
         bytes
     }
@@ -83,7 +83,7 @@ impl Identity {
         directory.copy_from_slice(&bytes[..16]);
         Identity {
             directory: Uuid(directory),
-            segment: BigEndian::read_u64(&bytes[16..24]),
+            segment: SegmentId::from_raw(BigEndian::read_u64(&bytes[16..24])),
             incarnation: BigEndian::read_u64(&bytes[24..32]),
         }
     }
@@ -328,7 +328,7 @@ mod tests {
     use super::*;
 
     fn identity() -> Identity {
-        Identity { directory: Uuid([3; 16]), segment: 7, incarnation: 99 }
+        Identity { directory: Uuid([3; 16]), segment: SegmentId::Wal(7), incarnation: 99 }
     }
 
     #[test]

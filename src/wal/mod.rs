@@ -5,6 +5,7 @@
 mod ballast;
 mod batch_cursor;
 pub mod checkpoint;
+pub mod compact;
 pub mod convert;
 mod encode;
 mod error;
@@ -13,6 +14,7 @@ mod footer;
 pub mod format;
 pub mod inspect;
 pub mod marker;
+pub mod pack;
 pub mod pool;
 pub mod read_cache;
 pub mod reader;
@@ -21,13 +23,16 @@ pub mod recovery;
 pub mod ring;
 mod scan;
 pub mod segment;
+mod segment_id;
 pub mod settings;
 pub mod thread;
+pub mod tidy;
 pub mod writer;
 
 pub use error::{Fatal, RecoverError};
 pub use format::cost_bytes;
 pub use segment::{remove as remove_segment, sync_newest};
+pub use segment_id::SegmentId;
 
 use std::sync::Arc;
 
@@ -36,9 +41,6 @@ use bytes::Bytes;
 use crate::sys::disk::DiskFile;
 use crate::wire::batch::BatchHeader;
 use crate::wire::Uuid;
-
-/// Number of a segment, increasing by one; its file is `wal/` + 20 decimal digits + `.log`.
-pub type SegmentId = u64;
 
 /// Number of a group, increasing by one over the life of the data directory. Group 0 is never written.
 pub type GroupSeq = u64;
@@ -87,6 +89,9 @@ pub struct MetaEntry {
 /// The table of metadata that says what the others come to when a crash leaves a group half done, as it can where metadata
 /// lives in files: its files are written first. Transactional ids: how each transaction has ended (broker/metalog.rs).
 pub const DECIDING_TABLE: u8 = 8;
+
+/// The table of metadata that says which packs have taken the place of other segments (broker/tidying.rs).
+pub const PACK_TABLE: u8 = 16;
 
 /// What the wal thread is to make durable next: all of it or nothing.
 #[derive(Debug, Default)]

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use super::batch_cursor::{BatchCursor, Found};
 use super::read_cache::{OpenSegment, ReadCache, Runs};
 use super::{
-    BatchPlace, Convert, PartitionId, Place, ReadDone, ReadError, ReadFound, ReadJob, ReadKind, RunRef, Splice,
+    BatchPlace, Convert, PartitionId, Place, ReadDone, ReadError, ReadFound, ReadJob, ReadKind, RunRef, SegmentId,
+    Splice,
 };
 use crate::limits;
 use crate::sys::disk::Disk;
@@ -229,7 +230,7 @@ impl Reader {
         places: &[Place],
         range: Offsets,
     ) -> Result<Option<RecordAt>, ReadError> {
-        let mut exact: HashMap<(u64, u64), Option<RecordAt>> = HashMap::new();
+        let mut exact: HashMap<(SegmentId, u64), Option<RecordAt>> = HashMap::new();
         let mut known: Option<RecordAt> = None;
         for _ in 0..limits::MAX_TIMESTAMP_RUNS {
             let Some((segment, run)) = self.newest_run(id, places, range, &exact)? else { break };
@@ -254,7 +255,7 @@ impl Reader {
         id: PartitionId,
         places: &[Place],
         range: Offsets,
-        exact: &HashMap<(u64, u64), Option<RecordAt>>,
+        exact: &HashMap<(SegmentId, u64), Option<RecordAt>>,
     ) -> Result<Option<(Arc<OpenSegment>, RunRef)>, ReadError> {
         let mut newest: Option<(Arc<OpenSegment>, RunRef)> = None;
         for place in places {

@@ -46,6 +46,11 @@ impl Readers {
         self.sender.try_send(job)
     }
 
+    /// The segments that the readers keep open.
+    pub fn cache(&self) -> Arc<ReadCache> {
+        self.cache.clone()
+    }
+
     /// Lets go of a segment that is removed, so that its space is given back.
     pub fn forget(&self, segment: SegmentId) {
         self.cache.forget(segment);

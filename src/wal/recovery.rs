@@ -5,11 +5,12 @@
 use std::io;
 use std::sync::Arc;
 
-use super::checkpoint::{self, Header};
+use super::checkpoint::{self, Floor, Header};
 use super::files::{self, MetaFiles};
 use super::footer::{self, Trailer, TRAILER_BYTES};
 use super::format::{parse_entries, Identity, SegmentHeader, GROUP_MAGIC, RUN_META};
 use super::marker::{self, Marker};
+use super::pack::{self, Coverage};
 use super::scan::{search_on, Scan, ScannedGroup, Step};
 use super::segment::{self, Segment};
 use super::settings::{LogOptions, MetadataStore};
@@ -30,6 +31,15 @@ pub trait Replay {
     fn meta(&mut self, entry: MetaEntry) -> Result<(), String>;
     /// A run after the checkpoint, with its whole batches.
     fn run(&mut self, run: RunRef, batches: &[u8]) -> Result<(), String>;
+    /// The packs of which it has been told that they have taken the place of other segments and whose content it does not
+    /// know from the checkpoint, in the order of their numbers; asked when all groups have been handed over.
+    fn packs(&self) -> Vec<u64> {
+        Vec::new()
+    }
+    /// What one of those packs stands for.
+    fn pack(&mut self, _number: u64, _coverage: Vec<Coverage>) -> Result<(), String> {
+        Ok(())
+    }
     /// A segment file with its length; all of them, in order, at the end.
     fn segment(&mut self, id: SegmentId, bytes: u64, sealed: bool);
 }
@@ -44,8 +54,8 @@ pub struct Recovered {
     pub position: LogPosition,
     pub directory_id: Uuid,
     pub cluster_id: String,
-    /// Segments below this one are not needed by the kept checkpoints.
-    pub floor: SegmentId,
+    /// What the kept checkpoints need.
+    pub floor: Floor,
     /// Sentences for the log.
     pub notes: Vec<String>,
     /// The log had been closed in order. When it had not, and groups are not always synced, acknowledged records may be
@@ -88,6 +98,11 @@ pub fn recover(disk: Arc<dyn Disk>, options: LogOptions, replay: &mut dyn Replay
     }
     walk.notes.append(&mut notes);
     let end = walk.finish()?;
+    for number in replay.packs() {
+        let coverage = pack::read_coverage(&*disk, marker.directory, number)?;
+        let refused = |what| RecoverError::Replay { file: segment::path(SegmentId::Pack(number)), position: 0, what };
+        replay.pack(number, coverage).map_err(refused)?;
+    }
     if damaged {
         checkpoint::drop_damaged(&*disk).map_err(RecoverError::io("removing a damaged checkpoint"))?;
     }
@@ -98,7 +113,7 @@ pub fn recover(disk: Arc<dyn Disk>, options: LogOptions, replay: &mut dyn Replay
 
 /// What an interrupted atomic write left is nobody's.
 fn remove_temporaries(disk: &dyn Disk) {
-    for dir in ["", checkpoint::DIR, files::DIR, segment::DIR] {
+    for dir in ["", checkpoint::DIR, files::DIR, segment::DIR, segment::PACKS_DIR] {
         for (name, _) in disk.list(dir).unwrap_or_default() {
             let path = if dir.is_empty() { name.clone() } else { format!("{dir}/{name}") };
             if name.ends_with(".tmp") {
@@ -111,7 +126,7 @@ fn remove_temporaries(disk: &dyn Disk) {
 /// A process that was killed between a rename and the fsync of the folder left a name that is there and not durable.
 /// Whatever is found from here on must also be found after a power cut.
 fn settle_names(disk: &dyn Disk) -> Result<(), RecoverError> {
-    for dir in ["", checkpoint::DIR, files::DIR, segment::DIR] {
+    for dir in ["", checkpoint::DIR, files::DIR, segment::DIR, segment::PACKS_DIR] {
         match disk.sync_dir(dir) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(RecoverError::io("syncing the data directory")(error));
@@ -132,20 +147,28 @@ fn initialise(disk: Arc<dyn Disk>, options: LogOptions, replay: &mut dyn Replay)
         disk.create_dir(dir).map_err(RecoverError::io(what))?;
     }
     let incarnation = entropy.next_u64().map_err(RecoverError::io(what))?;
-    let identity = Identity { directory: marker.directory, segment: 1, incarnation };
+    let identity = Identity { directory: marker.directory, segment: SegmentId::FIRST, incarnation };
     let block = disk.block_bytes();
     let file_bytes = segment_bytes(&options, block as u64);
     let header = SegmentHeader { identity, block_bytes: block as u32, file_bytes };
     let segment = segment::create(&*disk, header).map_err(RecoverError::io(what))?;
     marker.store(&*disk).map_err(RecoverError::io(what))?;
     ballast::make(&*disk, options.ballast_bytes);
-    let last = (segment.handle(), LogPosition { segment: 1, position: block as u64 });
+    let last = (segment.handle(), LogPosition { segment: SegmentId::FIRST, position: block as u64 });
     let seqs = Seqs { last: 0, logged: 0, durable: 0 };
     let options = LogOptions { entropy, ..options };
     let notes = vec![NEW_DIRECTORY.to_string()];
-    let end = End { unused: Some(segment), unused_data_end: 0, last, next_segment: 2, seqs, notes, clean: true };
+    let end = End {
+        unused: Some(segment),
+        unused_data_end: 0,
+        last,
+        next_segment: SegmentId::FIRST.next(),
+        seqs,
+        notes,
+        clean: true,
+    };
     let recovered = open_writer(disk.clone(), options, marker, end)?;
-    report_segments(&*disk, 1, true, replay)?;
+    report_segments(&*disk, SegmentId::FIRST, true, replay)?;
     Ok(recovered)
 }
 
@@ -157,20 +180,21 @@ fn refuse_unmarked(disk: &dyn Disk) -> Result<(), RecoverError> {
     };
     let checkpoints = checkpoint::list(disk).map_err(RecoverError::io("listing checkpoints"))?;
     let refused = || RecoverError::lost(marker::PATH, 0, "it is missing, but there is data beside it");
-    if !checkpoints.is_empty() || segments.iter().any(|(id, _)| *id != 1) {
+    let packs = segment::list_packs(disk).map_err(RecoverError::io("listing packs"))?;
+    if !checkpoints.is_empty() || !packs.is_empty() || segments.iter().any(|(id, _)| *id != SegmentId::FIRST) {
         return Err(refused());
     }
     if segments.is_empty() {
         return Ok(());
     }
-    let segment = segment::open(disk, 1, OpenMode::Direct, None)?;
+    let segment = segment::open(disk, SegmentId::FIRST, OpenMode::Direct, None)?;
     let mut first = AlignedBuf::with_capacity(BLOCK_BYTES);
     first.resize(BLOCK_BYTES);
     let read = segment.file.read_at(&mut first, segment.block()).map_err(RecoverError::io("reading a segment"))?;
     if first[..read].starts_with(GROUP_MAGIC) {
         return Err(refused());
     }
-    segment::remove(disk, 1).map_err(RecoverError::io("removing an unused segment"))
+    segment::remove(disk, SegmentId::FIRST).map_err(RecoverError::io("removing an unused segment"))
 }
 
 /// Where the replay begins.
@@ -185,7 +209,7 @@ fn starting_point(disk: &dyn Disk, marker: &Marker, newest: Option<&Header>) -> 
     let segments = segment::list(disk).map_err(RecoverError::io("listing segments"))?;
     let start = match newest {
         Some(header) => StartingPoint { position: header.position, seq: header.seq },
-        None => StartingPoint { position: LogPosition { segment: 1, position: 0 }, seq: 0 },
+        None => StartingPoint { position: LogPosition { segment: SegmentId::FIRST, position: 0 }, seq: 0 },
     };
     if marker.metadata == MetadataStore::Log && start.seq < marker.metadata_since {
         let what = format!("no sound checkpoint of group {} or later, which this log needs", marker.metadata_since);
@@ -196,12 +220,14 @@ fn starting_point(disk: &dyn Disk, marker: &Marker, newest: Option<&Header>) -> 
         if *id != expected {
             break;
         }
-        expected += 1;
+        expected = expected.next();
     }
-    let last = segments.last().map_or(0, |(id, _)| *id);
+    let last = segments.last().map_or(SegmentId::default(), |(id, _)| *id);
     if expected <= last || expected == start.position.segment {
         let what = match newest {
-            None if expected == 1 => "the segment is missing, and there is no sound checkpoint to start from",
+            None if expected == SegmentId::FIRST => {
+                "the segment is missing, and there is no sound checkpoint to start from"
+            }
             _ => "the segment is missing",
         };
         return Err(RecoverError::lost(segment::path(expected), 0, what));
@@ -498,7 +524,7 @@ impl<'a> Walk<'a> {
             unused,
             unused_data_end,
             last: (last.0, position),
-            next_segment: newest + 1,
+            next_segment: newest.next(),
             seqs,
             notes: self.notes,
             clean,
@@ -616,6 +642,9 @@ fn report_segments(
     is_open: bool,
     replay: &mut dyn Replay,
 ) -> Result<(), RecoverError> {
+    for (id, bytes) in segment::list_packs(disk).map_err(RecoverError::io("listing packs"))? {
+        replay.segment(id, bytes, true);
+    }
     for (id, bytes) in segment::list(disk).map_err(RecoverError::io("listing segments"))? {
         replay.segment(id, bytes, id < active || (id == active && !is_open));
     }

@@ -84,14 +84,14 @@ mod tests {
     #[test]
     fn the_newest_groups_are_served_and_older_ones_are_not() {
         let mut ring = Ring::new(8192);
-        ring.push(1, 0, group(1));
-        ring.push(1, 4096, group(2));
-        ring.push(2, 0, group(3));
-        assert_eq!(ring.get(1, 10, 5), None);
-        assert_eq!(ring.get(1, 4100, 3).unwrap().as_ref(), [2, 2, 2]);
-        assert_eq!(ring.get(2, 0, 4096).unwrap().len(), 4096);
-        assert_eq!(ring.get(2, 1, 4096), None);
-        assert_eq!(ring.get(3, 0, 1), None);
-        assert_eq!(ring.start(), (1, 4096));
+        ring.push(SegmentId::Wal(1), 0, group(1));
+        ring.push(SegmentId::Wal(1), 4096, group(2));
+        ring.push(SegmentId::Wal(2), 0, group(3));
+        assert_eq!(ring.get(SegmentId::Wal(1), 10, 5), None);
+        assert_eq!(ring.get(SegmentId::Wal(1), 4100, 3).unwrap().as_ref(), [2, 2, 2]);
+        assert_eq!(ring.get(SegmentId::Wal(2), 0, 4096).unwrap().len(), 4096);
+        assert_eq!(ring.get(SegmentId::Wal(2), 1, 4096), None);
+        assert_eq!(ring.get(SegmentId::Wal(3), 0, 1), None);
+        assert_eq!(ring.start(), (SegmentId::Wal(1), 4096));
     }
 }

@@ -9,28 +9,61 @@ use super::{RecoverError, RunRef, SegmentHandle, SegmentId};
 use crate::sys::aligned::AlignedBuf;
 use crate::sys::disk::{Disk, DiskFile, OpenMode, BLOCK_BYTES};
 
-/// The folder of the segments.
+/// The folder of the log's segments.
 pub const DIR: &str = "wal";
+/// The folder of the packs.
+pub const PACKS_DIR: &str = "packs";
 /// Where a segment is made before it gets its name.
 pub const PREPARE: &str = "wal/prepare.tmp";
 
 /// Path of a segment below the data directory.
 pub fn path(id: SegmentId) -> String {
-    format!("{DIR}/{id:020}.log")
+    match id {
+        SegmentId::Wal(number) => format!("{DIR}/{number:020}.log"),
+        SegmentId::Pack(number) => format!("{PACKS_DIR}/{number:020}.seg"),
+    }
 }
 
-/// The number in a segment's file name.
+/// The segment that a file is, by its name without the folder.
 pub fn id_of(name: &str) -> Option<SegmentId> {
-    let digits = name.strip_suffix(".log")?;
-    (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+    let number = |digits: &str| match digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit()) {
+        true => digits.parse::<u64>().ok().filter(|number| number >> 63 == 0),
+        false => None,
+    };
+    match (name.strip_suffix(".log"), name.strip_suffix(".seg")) {
+        (Some(digits), _) => number(digits).map(SegmentId::Wal),
+        (None, Some(digits)) => number(digits).map(SegmentId::Pack),
+        (None, None) => None,
+    }
 }
 
-/// Ids and lengths in bytes of all segment files, in order.
+/// Ids and lengths in bytes of the log's segment files, in order.
 pub fn list(disk: &dyn Disk) -> io::Result<Vec<(SegmentId, u64)>> {
     let files = disk.list(DIR)?;
-    let mut segments: Vec<_> = files.iter().filter_map(|(name, bytes)| Some((id_of(name)?, *bytes))).collect();
+    let segments = files.iter().filter_map(|(name, bytes)| Some((id_of(name)?, *bytes)));
+    let mut segments: Vec<_> = segments.filter(|(id, _)| !id.is_pack()).collect();
     segments.sort_unstable();
     Ok(segments)
+}
+
+/// Ids and lengths in bytes of the packs, in order. None before the first one is made.
+pub fn list_packs(disk: &dyn Disk) -> io::Result<Vec<(SegmentId, u64)>> {
+    let files = match disk.list(PACKS_DIR) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let packs = files.iter().filter_map(|(name, bytes)| Some((id_of(name)?, *bytes)));
+    let mut packs: Vec<_> = packs.filter(|(id, _)| id.is_pack()).collect();
+    packs.sort_unstable();
+    Ok(packs)
+}
+
+/// The folder that a segment lies in.
+fn folder(id: SegmentId) -> &'static str {
+    match id {
+        SegmentId::Wal(_) => DIR,
+        SegmentId::Pack(_) => PACKS_DIR,
+    }
 }
 
 /// An open segment with what its header says.
@@ -105,7 +138,7 @@ pub fn open(
         }
     };
     if header.identity.segment != id {
-        let what = format!("it is segment {} under another name", header.identity.segment);
+        let what = format!("it is {} under another name", header.identity.segment);
         return Err(RecoverError::lost(name, 0, what));
     }
     if directory.is_some_and(|directory| directory != header.identity.directory) {
@@ -153,7 +186,7 @@ pub fn sync_newest(disk: &dyn Disk) -> io::Result<()> {
 pub fn remove(disk: &dyn Disk, id: SegmentId) -> io::Result<()> {
     match disk.remove(&path(id)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => disk.sync_dir(DIR),
+        _ => disk.sync_dir(folder(id)),
     }
 }
 
@@ -163,8 +196,10 @@ mod tests {
 
     #[test]
     fn names_and_numbers_belong_together() {
-        assert_eq!(path(42), "wal/00000000000000000042.log");
-        assert_eq!(id_of("00000000000000000042.log"), Some(42));
+        assert_eq!(path(SegmentId::Wal(42)), "wal/00000000000000000042.log");
+        assert_eq!(id_of("00000000000000000042.log"), Some(SegmentId::Wal(42)));
+        assert_eq!(path(SegmentId::Pack(7)), "packs/00000000000000000007.seg");
+        assert_eq!(id_of("00000000000000000007.seg"), Some(SegmentId::Pack(7)));
         for other in ["42.log", "00000000000000000042.tmp", "+0000000000000000042.log", "99999999999999999999.log"] {
             assert_eq!(id_of(other), None, "{other}");
         }

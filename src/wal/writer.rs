@@ -364,7 +364,7 @@ impl Writer {
         let id = self.active.take().map_or(self.next_segment, |active| active.segment.header.identity.segment);
         let made = self.create(id, need.max(self.segment_bytes()));
         let segment = made.map_err(|e| Fatal::io("making room in the log for a group", &e))?;
-        self.next_segment = id + 1;
+        self.next_segment = id.next();
         self.active = Some(Active::new(segment));
         Ok(sealed)
     }
@@ -432,7 +432,7 @@ impl Writer {
                 if std::mem::take(&mut self.starved) {
                     log::info!("the log has reserved space for {bytes} bytes again");
                 }
-                self.next_segment += 1;
+                self.next_segment = self.next_segment.next();
                 match self.active {
                     Some(_) => self.prepared = Some(segment),
                     None => self.active = Some(Active::new(segment)),

@@ -2,7 +2,8 @@
 //! fills in.
 //!
 //! Nothing here decompresses and nothing here copies. [`super::validate`] checks what producers send, [`super::record`]
-//! looks inside batches, [`super::batch_builder`] makes new ones; all are re-exported, so that callers need this one path.
+//! looks inside batches, [`super::batch_builder`] makes new ones, [`super::rewrite`] makes them anew with fewer records; all
+//! are re-exported, so that callers need this one path.
 
 use std::fmt;
 
@@ -14,6 +15,7 @@ pub use super::record::{
     first_at_or_after, first_at_or_after_from, offset_of_max_timestamp, records, validate_records, Headers, Record,
     RecordFacts, RecordIter,
 };
+pub use super::rewrite::{write_empty, Rewrite};
 pub(super) use super::validate::{check_size, log_append_time_from_client, timestamp_sentence};
 pub use super::validate::{
     check_timestamps, validate_produced, ProduceChecks, RecordError, Rejected, RejectedKind, TimestampPolicy,
@@ -49,6 +51,7 @@ pub(super) const ATTR_CODEC: i16 = 0b111;
 pub(super) const ATTR_LOG_APPEND_TIME: i16 = 1 << 3;
 pub(super) const ATTR_TRANSACTIONAL: i16 = 1 << 4;
 pub(super) const ATTR_CONTROL: i16 = 1 << 5;
+pub(super) const ATTR_DELETE_HORIZON: i16 = 1 << 6;
 
 /// What the timestamps of a batch mean (KIP-32).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -187,6 +190,12 @@ impl BatchHeader {
     /// Whether this is a transaction marker rather than data.
     pub fn is_control(&self) -> bool {
         self.attributes & ATTR_CONTROL != 0
+    }
+
+    /// From when on the tombstones of the batch, or the marker of a transaction of which nothing else is left, may be
+    /// removed, ms since 1970; `None` until compaction has passed them once (KIP-534).
+    pub fn delete_horizon_ms(&self) -> Option<i64> {
+        (self.attributes & ATTR_DELETE_HORIZON != 0).then_some(self.base_timestamp)
     }
 
     /// Whether an idempotent producer wrote this.

@@ -31,6 +31,7 @@ pub mod msg;
 mod primitives;
 mod reader;
 pub mod record;
+mod rewrite;
 pub mod schema;
 mod uuid;
 mod validate;

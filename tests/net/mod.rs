@@ -2,6 +2,7 @@
 
 pub mod process;
 mod scripted;
+mod space;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};

@@ -20,7 +20,8 @@ use chronik::sys::aligned::AlignedBuf;
 use chronik::sys::clock::Clock;
 use chronik::sys::disk::DiskFile;
 use chronik::sys::socket;
-use chronik::wal::{Group, LogPosition, ReadDone, SegmentHandle, Splice, Written};
+use chronik::wal::tidy::TidyDone;
+use chronik::wal::{Group, LogPosition, ReadDone, SegmentHandle, SegmentId, Splice, Written};
 
 /// Appended to a group; answered when it is durable. A payload of `0` gets no answer.
 pub const PRODUCE: i16 = 0;
@@ -95,7 +96,7 @@ impl Scripted {
         Scripted {
             seen,
             memory: bytes.clone().into(),
-            file: SegmentHandle { segment: 1, file: Arc::new(MemFile(bytes)) },
+            file: SegmentHandle { segment: SegmentId::FIRST, file: Arc::new(MemFile(bytes)) },
             effects: VecDeque::new(),
             parked: BTreeMap::new(),
             gathered: Vec::new(),
@@ -167,6 +168,7 @@ impl Core for Scripted {
     fn read_done(&mut self, _now: Now, _done: ReadDone) {}
     fn work_done(&mut self, _now: Now, _done: WorkDone) {}
     fn checkpoint_done(&mut self, _now: Now, _done: CheckpointDone) {}
+    fn tidy_done(&mut self, _now: Now, _done: TidyDone) {}
 
     fn expire(&mut self, now: Now) {
         let due: Vec<_> =
@@ -261,6 +263,7 @@ impl Rig {
                     read: Box::new(|_| {}),
                     work: Box::new(|_| {}),
                     checkpoint: Box::new(|_| {}),
+                    tidy: Box::new(|_| {}),
                     remove: Box::new(|_| {}),
                     reload: Box::new(|| {}),
                     stopping: Box::new(|| {}),
@@ -288,7 +291,7 @@ impl Rig {
         self.inbox.push(Completion::Written(Written {
             seq: group.seq,
             runs: Vec::new(),
-            handle: SegmentHandle { segment: 1, file: Arc::new(MemFile(Vec::new())) },
+            handle: SegmentHandle { segment: SegmentId::FIRST, file: Arc::new(MemFile(Vec::new())) },
             position: 0,
             buf: Arc::new(AlignedBuf::with_capacity(1)),
             next: LogPosition::default(),

@@ -57,6 +57,34 @@ fn a_kill_at_every_change_of_the_disk_loses_nothing() {
     crash_at_every_call(false, Trouble::Kill);
 }
 
+/// The same at every change in the folder of the packs, with more of them. Returns how many changes there were.
+fn crash_at_every_call_of_tidying(file_metadata: bool, trouble: Trouble) -> u64 {
+    let scenario = || Scenario { events: 700, ..small(file_metadata) };
+    for nth in 1.. {
+        let mut world = World::new(scenario(), false);
+        world.next_misfortune = u64::MAX;
+        world.keep_plans = true;
+        world.disk.plan(CHANGES, "packs", nth, trouble);
+        let lives = world.life;
+        world.run().unwrap_or_else(|why| panic!("{trouble:?} at change {nth} of packs: {why}"));
+        // The first start, the one after the last crash, and the one after the stop.
+        if world.life - lives <= 3 {
+            assert!(world.stats.packs > 0, "nothing was tidied");
+            return nth - 1;
+        }
+    }
+    unreachable!("the calls of a run are finite")
+}
+
+#[test]
+fn a_crash_at_every_change_while_packs_are_made_loses_nothing() {
+    for file_metadata in [false, true] {
+        let cuts = crash_at_every_call_of_tidying(file_metadata, Trouble::Cut);
+        let kills = crash_at_every_call_of_tidying(file_metadata, Trouble::Kill);
+        assert!(cuts > 10 && kills > 10, "{cuts} cuts and {kills} kills are no workload");
+    }
+}
+
 /// What the simulation would say of a log that forgets to make something durable. If it found nothing, its faults would
 /// prove nothing.
 #[test]
@@ -72,13 +100,13 @@ fn a_disk_that_lies_is_found_out() {
     }
 }
 
-/// Files that are whole and are not written to any more: checkpoints, and sealed segments.
+/// Files that are whole and are not written to any more: checkpoints, packs, and sealed segments.
 fn settled_files(world: &World) -> Vec<String> {
     let paths = world.disk.paths();
     let segments: Vec<&String> = paths.iter().filter(|path| path.ends_with(".log")).collect();
     let sealed = segments.len().saturating_sub(2);
-    let checkpoints = paths.iter().filter(|path| path.ends_with(".ckpt"));
-    segments[..sealed].iter().copied().chain(checkpoints).cloned().collect()
+    let others = paths.iter().filter(|path| path.ends_with(".ckpt") || path.ends_with(".seg"));
+    segments[..sealed].iter().copied().chain(others).cloned().collect()
 }
 
 /// Either the server says which file is damaged and does not start, or it serves what is sound and refuses the rest.

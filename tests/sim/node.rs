@@ -10,6 +10,7 @@ use chronik::sys::disk::Disk;
 use chronik::wal::reader::Reader;
 use chronik::wal::recovery::recover;
 use chronik::wal::settings::{FsyncMode, LogOptions};
+use chronik::wal::tidy::{Tidier, TidyDone, TidyJob};
 use chronik::wal::writer::Writer;
 use chronik::wal::{
     checkpoint, remove_segment, sync_newest, Group, GroupSeq, ReadDone, ReadJob, SegmentId, Splice, Written,
@@ -31,6 +32,7 @@ pub struct Node {
     disk: Arc<dyn Disk>,
     directory: Uuid,
     reader: Reader,
+    tidier: Tidier,
 }
 
 impl Node {
@@ -38,6 +40,8 @@ impl Node {
     pub fn start(disk: &SimDisk, settings: Settings, options: LogOptions, now: Now) -> Result<Node, String> {
         let disk: Arc<dyn Disk> = Arc::new(disk.clone());
         let mut recovering = Recovering::new(settings);
+        let mut tidier_entropy = options.entropy.clone();
+        tidier_entropy.next_u64().map_err(|e| e.to_string())?;
         let log = recover(disk.clone(), options, &mut recovering).map_err(|e| e.to_string())?;
         let state = LogState {
             next_seq: log.next_seq,
@@ -47,6 +51,8 @@ impl Node {
             clean: log.clean,
         };
         let broker = recovering.finish(now, state)?;
+        let reader = Reader::new(disk.clone());
+        let tidier = Tidier::new(disk.clone(), log.directory_id, reader.cache().clone(), tidier_entropy);
         Ok(Node {
             broker,
             in_flight: false,
@@ -54,7 +60,8 @@ impl Node {
             recovered: log.next_seq - 1,
             writer: log.writer,
             directory: log.directory_id,
-            reader: Reader::new(disk.clone()),
+            reader,
+            tidier,
             disk,
         })
     }
@@ -77,6 +84,10 @@ impl Node {
     pub fn checkpoint(&mut self, job: &CheckpointJob) -> CheckpointDone {
         let result = checkpoint::write(&*self.disk, self.directory, job.seq, job.position, &job.bytes);
         CheckpointDone { seq: job.seq, result: result.map_err(|e| e.to_string()) }
+    }
+
+    pub fn tidy(&mut self, job: &TidyJob) -> TidyDone {
+        self.tidier.run(job, &mut |_| true)
     }
 
     /// A segment that cannot be removed stays: no harm is done.
@@ -112,6 +123,6 @@ fn from_file(splice: &Splice) -> Result<Vec<u8>, String> {
     if read == bytes.len() {
         Ok(bytes)
     } else {
-        Err(format!("segment {} ends within {splice:?}", splice.handle.segment))
+        Err(format!("{} ends within {splice:?}", splice.handle.segment))
     }
 }

@@ -2,6 +2,7 @@
 
 use chronik::broker::work::WorkJob;
 use chronik::broker::{CheckpointJob, ConnId, ConnInfo, Effect, Response};
+use chronik::wal::tidy::{TidyDone, TidyJob};
 use chronik::wal::{Group, ReadDone, ReadJob, SegmentId, Written};
 
 use super::actors::{Actor, Ids, Turn};
@@ -32,6 +33,8 @@ pub enum Event {
     ReadDone(u32, Box<ReadDone>),
     Work(u32, Box<WorkJob>),
     Checkpoint(u32, Box<CheckpointJob>),
+    Tidy(u32, Box<TidyJob>),
+    TidyDone(u32, Box<TidyDone>),
     Remove(u32, SegmentId),
     /// A timer of the broker may be due.
     Deadline,
@@ -47,6 +50,8 @@ pub struct Stats {
     pub resets: u64,
     pub answers: u64,
     pub groups: u64,
+    /// Packs that tidying made.
+    pub packs: u64,
     /// Transactions that were committed.
     pub commits: u64,
 }
@@ -61,6 +66,7 @@ impl Stats {
         self.resets += other.resets;
         self.answers += other.answers;
         self.groups += other.groups;
+        self.packs += other.packs;
         self.commits += other.commits;
     }
 }
@@ -168,6 +174,14 @@ impl World {
                 let done = node.checkpoint(&job);
                 node.broker.checkpoint_done(now, done);
             }
+            Event::Tidy(of, job) if of == life => {
+                let done = node.tidy(&job);
+                self.stats.packs += u64::from(done.result.is_ok());
+                let delay = self.delay(self.scenario.slow_us);
+                self.note(|| format!("tidy {job:?}: {done:?}"));
+                self.clock.after(delay, Event::TidyDone(life, Box::new(done)));
+            }
+            Event::TidyDone(of, done) if of == life => node.broker.tidy_done(now, *done),
             Event::Remove(of, segment) if of == life => {
                 if let Err(why) = node.remove(segment) {
                     self.log_failed(&why)?;
@@ -260,6 +274,7 @@ impl World {
                 Effect::Work(job) => self.clock.after(delay, Event::Work(life, Box::new(job))),
                 Effect::Checkpoint(job) => self.clock.after(delay, Event::Checkpoint(life, Box::new(job))),
                 Effect::LogLevel(_) => {}
+                Effect::Tidy(job) => self.clock.after(delay, Event::Tidy(life, Box::new(job))),
                 Effect::Remove(segment) => self.clock.after(delay, Event::Remove(life, segment)),
             }
         }

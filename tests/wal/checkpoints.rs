@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use chronik::sys::disk::Disk;
+use chronik::wal::checkpoint::Floor;
 use chronik::wal::recovery::Recovered;
-use chronik::wal::{checkpoint, remove_segment, LogPosition, RecoverError};
+use chronik::wal::{checkpoint, remove_segment, LogPosition, RecoverError, SegmentId};
 
 use super::support::{entry, group, open, options, partition, Planner};
 use crate::sim::disk::{Faults, Op, SimDisk, Trouble, CHANGES};
@@ -23,10 +24,12 @@ fn checkpointed(disk: &SimDisk) -> (u64, LogPosition, LogPosition) {
     let (mut recovered, _) = open(Arc::new(disk.clone()), options(1)).unwrap();
     let mut planner = Planner::default();
     let id = recovered.directory_id;
-    let (seq, older) = write_groups(&mut recovered, &mut planner, 30);
-    assert_eq!(checkpoint::write(disk, id, seq, older, b"older").unwrap(), 0, "one checkpoint frees nothing");
+    let (first, older) = write_groups(&mut recovered, &mut planner, 30);
+    let floor = checkpoint::write(disk, id, first, older, b"older").unwrap();
+    assert_eq!(floor, Floor::default(), "one checkpoint frees nothing");
     let (seq, newer) = write_groups(&mut recovered, &mut planner, 30);
-    assert_eq!(checkpoint::write(disk, id, seq, newer, b"newer").unwrap(), older.segment);
+    let floor = checkpoint::write(disk, id, seq, newer, b"newer").unwrap();
+    assert_eq!(floor, Floor { segment: older.segment, seq: first });
     write_groups(&mut recovered, &mut planner, 7);
     (seq, older, newer)
 }
@@ -35,17 +38,17 @@ fn checkpointed(disk: &SimDisk) -> (u64, LogPosition, LogPosition) {
 fn only_what_follows_the_checkpoint_is_replayed_and_older_segments_are_not_opened() {
     let disk = SimDisk::new(1, Faults::NONE);
     let (_, older, newer) = checkpointed(&disk);
-    assert!(older.segment > 2 && newer.segment > older.segment);
+    assert!(older.segment > SegmentId::Wal(2) && newer.segment > older.segment);
     let disk = disk.restart();
     disk.start_trace();
     let (recovered, seen) = open(Arc::new(disk.clone()), options(2)).unwrap();
     let trace = disk.take_trace().join("\n");
     assert_eq!(seen.checkpoint.as_deref(), Some(&b"newer"[..]));
     assert_eq!((seen.runs.len(), seen.meta.len()), (7, 7));
-    assert_eq!(recovered.floor, older.segment);
-    let covered = chronik::wal::segment::path(newer.segment - 1);
+    assert_eq!(recovered.floor.segment, older.segment);
+    let covered = chronik::wal::segment::path(SegmentId::Wal(newer.segment.number() - 1));
     assert!(!trace.contains(&format!("Open {covered}")), "a start must not grow with the data:\n{trace}");
-    assert_eq!(seen.segments.len() as u64, recovered.position.segment);
+    assert_eq!(seen.segments.len() as u64, recovered.position.segment.number());
 }
 
 #[test]
@@ -55,15 +58,15 @@ fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
     disk.rot(&checkpoint::path(seq), 75, 1).unwrap();
     let disk = disk.restart();
     // What lies below the floor may be gone.
-    for id in 1..older.segment {
-        remove_segment(&disk, id).unwrap();
+    for id in 1..older.segment.number() {
+        remove_segment(&disk, SegmentId::Wal(id)).unwrap();
     }
     let (recovered, seen) = open(Arc::new(disk.clone()), options(2)).unwrap();
     assert_eq!(seen.checkpoint.as_deref(), Some(&b"older"[..]));
     assert_eq!(seen.runs.len(), 37);
     assert!(recovered.notes.iter().any(|note| note.contains("damaged")), "{:?}", recovered.notes);
     assert_eq!(checkpoint::list(&disk).unwrap().len(), 1, "a damaged one does not count among the two");
-    assert_eq!(recovered.floor, 0);
+    assert_eq!(recovered.floor, Floor::default());
 }
 
 #[test]
@@ -77,8 +80,8 @@ fn without_a_sound_checkpoint_a_log_that_lost_its_beginning_is_refused() {
     let (_, seen) = open(Arc::new(disk.clone()), options(2)).unwrap();
     assert_eq!(seen.runs.len(), 67, "with all segments there, the log is enough");
     let disk = disk.restart();
-    for id in 1..older.segment {
-        remove_segment(&disk, id).unwrap();
+    for id in 1..older.segment.number() {
+        remove_segment(&disk, SegmentId::Wal(id)).unwrap();
     }
     assert!(matches!(open(Arc::new(disk), options(3)), Err(RecoverError::Corrupt { .. })));
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chronik::sys::aligned::AlignedBuf;
 use chronik::sys::disk::{Disk, OpenMode};
 use chronik::wal::settings::{FsyncMode, LogOptions};
-use chronik::wal::{RecoverError, Written};
+use chronik::wal::{RecoverError, SegmentId, Written};
 
 use super::support::{group, open, options, partition, Planner, Seen};
 use crate::sim::disk::{Faults, Op, SimDisk, Trouble};
@@ -83,8 +83,8 @@ fn what_the_refusal_says_to_do_works() {
 fn damage_in_a_sealed_segment_is_corruption_even_in_its_last_group() {
     let disk = SimDisk::new(1, Faults::NONE);
     let groups = written(&disk, options(1), 40);
-    let first: Vec<_> = groups.iter().filter(|w| w.handle.segment == 1).collect();
-    assert!(groups.last().unwrap().handle.segment > 2);
+    let first: Vec<_> = groups.iter().filter(|w| w.handle.segment == SegmentId::FIRST).collect();
+    assert!(groups.last().unwrap().handle.segment > SegmentId::Wal(2));
     let position = first.last().unwrap().position;
     disk.rot(FIRST, position + 100, 1).unwrap();
     assert_eq!(refused(&disk).1, position);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chronik::wal::settings::LogOptions;
-use chronik::wal::{cost_bytes, remove_segment, Group};
+use chronik::wal::{cost_bytes, remove_segment, Group, SegmentId};
 
 use super::support::{entry, group, open, options, partition, Planner};
 use crate::sim::disk::{Faults, Op, SimDisk, Trouble};
@@ -63,7 +63,7 @@ fn writes_resume_when_a_segment_is_removed() {
         }
     }
     for id in [1, 1, 2] {
-        remove_segment(&disk, id).unwrap();
+        remove_segment(&disk, SegmentId::Wal(id)).unwrap();
     }
     let probe = recovered.writer.step(Group::default()).unwrap();
     assert!(probe.space_bytes > 80 << 10, "{}", probe.space_bytes);

@@ -6,6 +6,7 @@ mod damage;
 mod fixtures;
 mod full;
 mod metadata;
+mod packs;
 mod reading;
 mod rotation;
 pub mod support;

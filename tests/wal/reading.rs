@@ -7,7 +7,7 @@ use chronik::sys::disk::Disk;
 use chronik::wal::reader::Reader;
 use chronik::wal::{
     remove_segment, Convert, PartitionId, Place, PlannedBatch, PlannedRun, ReadError, ReadFound, ReadJob, ReadKind,
-    RunRef, Splice, Written,
+    RunRef, SegmentId, Splice, Written,
 };
 use chronik::wire::batch::{batches, BatchBuilder};
 
@@ -32,7 +32,7 @@ fn read(reader: &mut Reader, id: PartitionId, kind: ReadKind) -> Result<ReadFoun
     done.result
 }
 
-fn fetch(segment: u64, runs: Option<Vec<RunRef>>, offset: i64, end_offset: i64, bytes_max: u32) -> ReadKind {
+fn fetch(segment: SegmentId, runs: Option<Vec<RunRef>>, offset: i64, end_offset: i64, bytes_max: u32) -> ReadKind {
     ReadKind::Fetch { place: Place { segment, runs }, offset, end_offset, bytes_max, convert: None }
 }
 
@@ -59,8 +59,8 @@ fn offsets(bytes: &[u8]) -> Vec<(i64, i64)> {
     batches(bytes).map(|b| b.unwrap().header).map(|h| (h.base_offset, h.last_offset())).collect()
 }
 
-fn segments_of(written: &[Written], id: PartitionId) -> Vec<u64> {
-    let mut segments: Vec<u64> =
+fn segments_of(written: &[Written], id: PartitionId) -> Vec<SegmentId> {
+    let mut segments: Vec<SegmentId> =
         written.iter().flat_map(|w| &w.runs).filter(|run| run.id == id).map(|run| run.segment).collect();
     segments.dedup();
     segments
@@ -96,8 +96,9 @@ fn the_first_batch_comes_whole_however_long_and_the_end_offset_is_kept() {
     let (written, _) = log(&disk, 3, 200);
     let (id, mut reader) = (partition(0, 0), Reader::new(Arc::new(disk)));
     let runs: Vec<RunRef> = written.iter().flat_map(|w| &w.runs).filter(|run| run.id == id).copied().collect();
-    let mut ask =
-        |offset, end, max| bytes_of(read(&mut reader, id, fetch(1, Some(runs.clone()), offset, end, max)).unwrap());
+    let mut ask = |offset, end, max| {
+        bytes_of(read(&mut reader, id, fetch(SegmentId::Wal(1), Some(runs.clone()), offset, end, max)).unwrap())
+    };
     assert_eq!(offsets(&ask(4, i64::MAX, 1)), [(3, 5)]);
     assert_eq!(offsets(&ask(4, 9, 1 << 20)), [(3, 5), (6, 8)]);
     assert!(ask(4, 3, 1 << 20).is_empty());
@@ -112,9 +113,11 @@ fn a_batch_with_a_wrong_checksum_is_corrupt_and_the_others_are_served() {
     let run = written[0].runs[0];
     disk.rot("wal/00000000000000000001.log", run.position + 100, 4).unwrap();
     let mut reader = Reader::new(Arc::new(disk));
-    let error = read(&mut reader, run.id, fetch(1, None, 0, i64::MAX, 1 << 20)).unwrap_err();
+    let error = read(&mut reader, run.id, fetch(SegmentId::Wal(1), None, 0, i64::MAX, 1 << 20)).unwrap_err();
     assert!(matches!(&error, ReadError::Corrupt(what) if what.contains("position")), "{error:?}");
-    assert!(!bytes_of(read(&mut reader, run.id, fetch(1, None, 6, i64::MAX, 1 << 20)).unwrap()).is_empty());
+    assert!(
+        !bytes_of(read(&mut reader, run.id, fetch(SegmentId::Wal(1), None, 6, i64::MAX, 1 << 20)).unwrap()).is_empty()
+    );
 }
 
 #[test]
@@ -127,7 +130,8 @@ fn a_damaged_footer_is_replaced_by_a_walk_over_the_groups() {
         disk.rot(path, len - from_end, 1).unwrap();
         let mut reader = Reader::new(Arc::new(disk));
         let run = written[3].runs[2];
-        let found = read(&mut reader, run.id, fetch(1, None, run.base_offset, run.last_offset + 1, 1 << 20));
+        let found =
+            read(&mut reader, run.id, fetch(SegmentId::Wal(1), None, run.base_offset, run.last_offset + 1, 1 << 20));
         assert_eq!(offsets(&bytes_of(found.unwrap())).len(), 2, "{from_end}");
     }
 }
@@ -138,7 +142,7 @@ fn a_flip_in_any_block_of_the_index_hides_nothing() {
     let (written, _) = log(&disk, 60, 1);
     let path = "wal/00000000000000000001.log";
     let len = disk.contents(path).unwrap().len() as u64;
-    let in_first = written.iter().flat_map(|w| &w.runs).filter(|run| run.segment == 1);
+    let in_first = written.iter().flat_map(|w| &w.runs).filter(|run| run.segment == SegmentId::FIRST);
     let groups_end =
         in_first.clone().map(|run| (run.position + u64::from(run.len)).next_multiple_of(4096)).max().unwrap();
     assert!(len - groups_end >= 2 * 4096, "the index has several blocks");
@@ -147,8 +151,9 @@ fn a_flip_in_any_block_of_the_index_hides_nothing() {
         let mut reader = Reader::new(Arc::new(disk.clone()));
         for run in written[0].runs.iter().chain(&written[7].runs) {
             let all = in_first.clone().filter(|other| other.id == run.id && other.base_offset >= run.base_offset);
-            let found =
-                bytes_of(read(&mut reader, run.id, fetch(1, None, run.base_offset, i64::MAX, 1 << 20)).unwrap());
+            let found = bytes_of(
+                read(&mut reader, run.id, fetch(SegmentId::Wal(1), None, run.base_offset, i64::MAX, 1 << 20)).unwrap(),
+            );
             assert_eq!(offsets(&found).len(), 2 * all.count(), "block at {block}");
         }
         disk.rot(path, block + 100, 1).unwrap();
@@ -161,12 +166,12 @@ fn a_removed_segment_is_empty_and_no_error() {
     let (written, _) = log(&disk, 60, 300);
     let id = written[0].runs[0].id;
     let mut reader = Reader::new(Arc::new(disk.clone()));
-    let held = read(&mut reader, id, fetch(1, None, 0, i64::MAX, 1 << 20)).unwrap();
-    remove_segment(&disk, 1).unwrap();
-    reader.cache().forget(1);
+    let held = read(&mut reader, id, fetch(SegmentId::Wal(1), None, 0, i64::MAX, 1 << 20)).unwrap();
+    remove_segment(&disk, SegmentId::FIRST).unwrap();
+    reader.cache().forget(SegmentId::FIRST);
     assert!(!bytes_of(held).is_empty(), "what was found stays readable");
-    assert!(bytes_of(read(&mut reader, id, fetch(1, None, 0, i64::MAX, 1 << 20)).unwrap()).is_empty());
-    let places = vec![Place { segment: 1, runs: None }];
+    assert!(bytes_of(read(&mut reader, id, fetch(SegmentId::Wal(1), None, 0, i64::MAX, 1 << 20)).unwrap()).is_empty());
+    let places = vec![Place { segment: SegmentId::FIRST, runs: None }];
     let kind = ReadKind::FirstAtOrAfter { places, start_offset: 0, end_offset: i64::MAX, timestamp: 0 };
     assert!(matches!(read(&mut reader, id, kind), Ok(ReadFound::Record(None))));
 }
@@ -177,9 +182,9 @@ fn many_short_runs_are_gathered_into_one_piece() {
     let (written, _) = log(&disk, 20, 1);
     let id = written[0].runs[0].id;
     let runs: Vec<RunRef> =
-        written.iter().flat_map(|w| &w.runs).filter(|r| r.id == id && r.segment == 1).copied().collect();
+        written.iter().flat_map(|w| &w.runs).filter(|r| r.id == id && r.segment == SegmentId::FIRST).copied().collect();
     let mut reader = Reader::new(Arc::new(disk));
-    let found = read(&mut reader, id, fetch(1, Some(runs.clone()), 0, i64::MAX, 1 << 20)).unwrap();
+    let found = read(&mut reader, id, fetch(SegmentId::Wal(1), Some(runs.clone()), 0, i64::MAX, 1 << 20)).unwrap();
     assert!(matches!(found, ReadFound::Converted(..)));
     assert_eq!(offsets(&bytes_of(found)).len(), 2 * runs.len());
 }
@@ -191,7 +196,7 @@ fn old_formats_are_converted_on_the_way() {
     let run = written[0].runs[0];
     let mut reader = Reader::new(Arc::new(disk));
     for magic in [0, 1] {
-        let place = Place { segment: 1, runs: Some(vec![run]) };
+        let place = Place { segment: SegmentId::FIRST, runs: Some(vec![run]) };
         let convert = Some(Convert { magic });
         let kind = ReadKind::Fetch { place, offset: 1, end_offset: i64::MAX, bytes_max: 1 << 20, convert };
         let bytes = bytes_of(read(&mut reader, run.id, kind).unwrap());
@@ -263,8 +268,8 @@ fn random_bytes_in_a_segment_never_panic_a_reader() {
         flips.iter().for_each(|(at, mask)| disk.rot(path, *at, *mask).unwrap());
         let mut reader = Reader::new(Arc::new(disk.clone()));
         for run in written.iter().take(8).flat_map(|w| &w.runs) {
-            let _ = read(&mut reader, run.id, fetch(1, None, run.base_offset, i64::MAX, 5000));
-            let places = vec![Place { segment: 1, runs: None }];
+            let _ = read(&mut reader, run.id, fetch(SegmentId::Wal(1), None, run.base_offset, i64::MAX, 5000));
+            let places = vec![Place { segment: SegmentId::FIRST, runs: None }];
             let kind = ReadKind::MaxTimestamp { places, start_offset: 0, end_offset: i64::MAX };
             let _ = read(&mut reader, run.id, kind);
         }

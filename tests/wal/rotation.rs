@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chronik::limits;
 use chronik::wal::settings::LogOptions;
-use chronik::wal::{Group, PlannedBatch, PlannedRun};
+use chronik::wal::{Group, PlannedBatch, PlannedRun, SegmentId};
 
 use super::support::{batch, group, open, options, partition, Planner};
 use crate::sim::disk::{Faults, SimDisk};
@@ -19,15 +19,19 @@ fn a_segment_is_sealed_on_request_once_and_only_if_it_holds_a_group() {
     let mut planned = group(1, vec![], vec![planner.run(partition(1, 0), 1, 1, 10)]);
     planned.seal_after = true;
     let written = recovered.writer.step(planned).unwrap();
-    assert_eq!(written.sealed, Some((1, 4096 + 4096 + 4096 + 4096)), "header, group, index page, trailer");
-    assert_eq!((written.handle.segment, written.next.segment), (1, 2));
+    assert_eq!(
+        written.sealed,
+        Some((SegmentId::FIRST, 4096 + 4096 + 4096 + 4096)),
+        "header, group, index page, trailer"
+    );
+    assert_eq!((written.handle.segment, written.next.segment), (SegmentId::FIRST, SegmentId::Wal(2)));
     assert_eq!(recovered.writer.step(seal()).unwrap().sealed, None);
     let planned = group(2, vec![], vec![planner.run(partition(1, 0), 1, 1, 10)]);
-    assert_eq!(recovered.writer.step(planned).unwrap().handle.segment, 2);
-    assert_eq!(recovered.writer.step(seal()).unwrap().sealed.map(|(id, _)| id), Some(2));
+    assert_eq!(recovered.writer.step(planned).unwrap().handle.segment, SegmentId::Wal(2));
+    assert_eq!(recovered.writer.step(seal()).unwrap().sealed.map(|(id, _)| id), Some(SegmentId::Wal(2)));
     let (recovered, seen) = open(Arc::new(disk.restart()), options(2)).unwrap();
     assert!(recovered.clean);
-    let sealed: Vec<_> = seen.segments.iter().map(|(id, _, sealed)| (*id, *sealed)).collect();
+    let sealed: Vec<_> = seen.segments.iter().map(|(id, _, sealed)| (id.number(), *sealed)).collect();
     assert_eq!(sealed, [(1, true), (2, true), (3, false)]);
 }
 
@@ -61,7 +65,7 @@ fn a_segment_with_too_many_runs_is_sealed_before_it_is_full() {
         };
         sealed = recovered.writer.step(group(seq, vec![], (0..per_group as i32).map(run).collect())).unwrap().sealed;
     }
-    assert_eq!(sealed.map(|(id, _)| id), Some(1));
+    assert_eq!(sealed.map(|(id, _)| id), Some(SegmentId::FIRST));
     let (_, seen) = open(Arc::new(disk.power_cut()), wide()).unwrap();
     assert_eq!(seen.runs.len(), limits::SEGMENT_RUNS_MAX);
 }

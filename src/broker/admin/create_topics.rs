@@ -77,9 +77,7 @@ impl Broker {
     }
 
     fn create_planned(&mut self, name: &str, plan: Plan) -> Uuid {
-        let id = self.create_topic(name, plan.partitions, plan.configs);
-        self.warn_of_compaction(id, false);
-        id
+        self.create_topic(name, plan.partitions, plan.configs)
     }
 
     /// Everything that Kafka checks before it creates a topic, in its order.
@@ -133,31 +131,27 @@ impl Broker {
     /// The number of partitions of a topic whose replicas the broker places.
     fn check_counts(&self, topic: &CreatableTopic<'_>) -> Result<usize, Refused> {
         let refused = |error, why: String| Err(Refused::new(error, why));
-        match topic.replication_factor {
-            -1 | 1 => {}
-            factor if factor <= 0 => {
-                let why = "Replication factor must be larger than 0, or -1 to use the default value.".to_owned();
-                return refused(ErrorCode::INVALID_REPLICATION_FACTOR, why);
-            }
-            factor => {
-                let why = format!(
-                    "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} \
-                     cannot be reached because only 1 broker(s) are registered."
-                );
-                return refused(ErrorCode::INVALID_REPLICATION_FACTOR, why);
-            }
+        let factor = topic.replication_factor;
+        if factor <= 0 && factor != -1 {
+            let why = "Replication factor must be larger than 0, or -1 to use the default value.".to_owned();
+            return refused(ErrorCode::INVALID_REPLICATION_FACTOR, why);
         }
         let partitions = match topic.num_partitions {
             -1 => self.settings.config.num_partitions,
             partitions => partitions,
         };
-        match usize::try_from(partitions) {
-            Ok(partitions @ 1..) => Ok(partitions),
-            _ => {
-                let why = "Number of partitions was set to an invalid non-positive value.".to_owned();
-                refused(ErrorCode::INVALID_PARTITIONS, why)
-            }
+        let Ok(partitions @ 1..) = usize::try_from(partitions) else {
+            let why = "Number of partitions was set to an invalid non-positive value.".to_owned();
+            return refused(ErrorCode::INVALID_PARTITIONS, why);
+        };
+        if factor > 1 {
+            let why = format!(
+                "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot be \
+                 reached because only 1 broker(s) are registered."
+            );
+            return refused(ErrorCode::INVALID_REPLICATION_FACTOR, why);
         }
+        Ok(partitions)
     }
 
     /// The number of partitions of a topic whose replicas the client has placed.
@@ -194,15 +188,6 @@ impl Broker {
         }
         let most = limits::PARTITIONS_MAX;
         Err(Refused::new(ErrorCode::POLICY_VIOLATION, format!("This broker holds at most {most} partitions.")))
-    }
-
-    /// Tells the operator, once per topic, that compaction is not carried out.
-    pub(super) fn warn_of_compaction(&self, id: Uuid, before: bool) {
-        let Some(topic) = self.topics.by_id(id) else { return };
-        if topic.settings.compact && !before {
-            let name = &topic.name;
-            ::log::warn!("topic {name} has cleanup.policy=compact: this version keeps every record of such topics");
-        }
     }
 }
 

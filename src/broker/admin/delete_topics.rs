@@ -38,9 +38,10 @@ impl Broker {
                 }
                 found => found,
             };
+            let given_twice = topic.name.and_then(|name| self.topics.id_of(name)).filter(|id| by_both.contains(id));
             named.push(match &found {
                 Ok(id) => (self.topics.by_id(*id).map(|topic| topic.name.to_string()), *id),
-                Err(_) => (topic.name.map(str::to_owned), topic.topic_id),
+                Err(_) => (topic.name.map(str::to_owned), given_twice.unwrap_or(topic.topic_id)),
             });
             outcomes.push(found.and_then(|id| self.delete_checked(req.now, id)));
         }
@@ -109,7 +110,7 @@ impl Broker {
         }
         for partition in &topic.partitions {
             for range in partition.log.ranges() {
-                self.segments.remove_live(range.segment, seq);
+                self.segments.remove_live(range, seq);
             }
         }
         ::log::info!("topic {} ({}) is deleted", topic.name, topic.id);
@@ -117,8 +118,6 @@ impl Broker {
         self.topic_was_deleted(now, &topic.name);
         self.share_topic_deleted(now, topic.id);
         self.topics_have_changed();
-        if self.segments.wants_checkpoint() {
-            self.checkpoint.want();
-        }
+        self.give_space_back(now);
     }
 }

@@ -238,18 +238,33 @@ impl Broker {
         Some(Entry { value: Some(value), source, synonyms, ..self.broker_entry(row) })
     }
 
-    /// Where a broker configuration has values, the one that counts first.
+    /// Where a broker configuration has values, the one that counts first. Those that say the same in another unit follow
+    /// it, as in Kafka only where it has a value itself.
     fn broker_synonyms(&self, row: &'static BrokerConfig) -> Vec<Synonym> {
         let own = self.settings.config.node_id.to_string();
-        let (static_value, default) = (row.value(self.broker_configs.options()), row.value(&Config::default()));
-        let values = [
-            (self.broker_configs.of(&own).get(row.name).cloned(), source::DYNAMIC_BROKER),
-            (self.broker_configs.of("").get(row.name).cloned(), source::DYNAMIC_DEFAULT_BROKER),
-            (Some(static_value).filter(|value| *value != default), source::STATIC_BROKER),
-            ((!row.null_by_default).then(|| default.clone()), source::DEFAULT),
+        let of = |resource: &str, row: &BrokerConfig| self.broker_configs.of(resource).get(row.name).cloned();
+        // The others are this one in another unit: they were not set.
+        let from_options = |of: &BrokerConfig| {
+            let value = of.value(self.broker_configs.options());
+            let set = of.always_set || value != of.value(&Config::default());
+            Some(value).filter(|_| set && of.name == row.name)
+        };
+        let default = |row: &BrokerConfig| match row.null_by_default {
+            true => None,
+            false if row.always_set => Some("-1".to_owned()),
+            false => Some(row.value(&Config::default())),
+        };
+        let from = |source: i8, value: &dyn Fn(&BrokerConfig) -> Option<String>| -> Vec<Synonym> {
+            let alternatives = row.alternatives();
+            alternatives.filter_map(|row| Some(Synonym { name: row.name, value: value(row)?, source })).collect()
+        };
+        let all = [
+            from(source::DYNAMIC_BROKER, &|row| of(&own, row)),
+            from(source::DYNAMIC_DEFAULT_BROKER, &|row| of("", row)),
+            from(source::STATIC_BROKER, &from_options),
+            from(source::DEFAULT, &default),
         ];
-        let known = values.into_iter().filter_map(|(value, source)| Some((value?, source)));
-        known.map(|(value, source)| Synonym { name: row.name, value, source }).collect()
+        all.into_iter().flatten().skip_while(|synonym| synonym.name != row.name).collect()
     }
 
     pub(in crate::broker) fn list_config_resources(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {

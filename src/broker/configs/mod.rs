@@ -19,7 +19,7 @@ use crate::limits;
 use crate::wire::batch::{Compression, Target};
 
 /// A topic's effective settings, as the hot paths need them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TopicSettings {
     /// `max.message.bytes`: the largest batch.
     pub max_message_bytes: usize,
@@ -31,7 +31,7 @@ pub struct TopicSettings {
     pub timestamp_before_max_ms: i64,
     /// `message.timestamp.after.max.ms`; `i64::MAX` is no limit.
     pub timestamp_after_max_ms: i64,
-    /// `cleanup.policy` includes `compact`: such topics keep everything for now.
+    /// `cleanup.policy` includes `compact`.
     pub compact: bool,
     /// `cleanup.policy` includes `delete`.
     pub delete: bool,
@@ -39,6 +39,27 @@ pub struct TopicSettings {
     pub retention_ms: i64,
     /// `retention.bytes`; -1 is no limit.
     pub retention_bytes: i64,
+    /// `segment.bytes`.
+    pub segment_bytes: u64,
+    /// `segment.ms`, or `max.compaction.lag.ms` for compacted topics if that is less.
+    pub segment_ms: i64,
+    /// `segment.jitter.ms`.
+    pub segment_jitter_ms: i64,
+    /// What concerns compaction; without effect on topics that are not compacted.
+    pub compaction: CompactionSettings,
+}
+
+/// A topic's settings of compaction.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CompactionSettings {
+    /// `min.cleanable.dirty.ratio`: the part of the log, in bytes, that must be new before it is cleaned.
+    pub min_dirty_ratio: f64,
+    /// `min.compaction.lag.ms`: for how long records stay uncompacted at least.
+    pub min_lag_ms: i64,
+    /// `max.compaction.lag.ms`: after how long records are compacted whatever the ratio.
+    pub max_lag_ms: i64,
+    /// `delete.retention.ms`: how long tombstones stay.
+    pub delete_retention_ms: i64,
 }
 
 impl TopicSettings {
@@ -50,8 +71,22 @@ impl TopicSettings {
             Some(_) => TimestampType::CreateTime,
             None => defaults.log_message_timestamp_type,
         };
+        // What only topics act on has its default in the table.
+        let table = |name: &str| {
+            let own = configs.get(name).cloned();
+            own.or_else(|| Some(topic_table::find(name)?.default(defaults))).unwrap_or_default()
+        };
+        let of_table = |name: &str| table(name).parse().unwrap_or(0i64);
         let default_policy = defaults.topic_defaults.get("log.cleanup.policy");
         let policy = configs.get("cleanup.policy").or(default_policy).map_or("delete", String::as_str);
+        let compact = policy.split(',').any(|p| p.trim() == "compact");
+        let compaction = CompactionSettings {
+            min_dirty_ratio: table("min.cleanable.dirty.ratio").parse().unwrap_or(0.5),
+            min_lag_ms: of_table("min.compaction.lag.ms"),
+            max_lag_ms: of_table("max.compaction.lag.ms"),
+            delete_retention_ms: of_table("delete.retention.ms"),
+        };
+        let roll_ms = of_table("segment.ms");
         let max_message_bytes = number("max.message.bytes", defaults.message_max_bytes as i64);
         // The log's segments may have become smaller since the value was set.
         let max_message_bytes = max_message_bytes.min((defaults.log_segment_bytes / 2) as i64);
@@ -67,10 +102,14 @@ impl TopicSettings {
                 "message.timestamp.after.max.ms",
                 defaults.log_message_timestamp_after_max_ms,
             ),
-            compact: policy.split(',').any(|p| p.trim() == "compact"),
+            compact,
             delete: policy.split(',').any(|p| p.trim() == "delete"),
             retention_ms: number("retention.ms", defaults.log_retention_ms),
             retention_bytes: number("retention.bytes", defaults.log_retention_bytes),
+            segment_bytes: u64::try_from(of_table("segment.bytes")).unwrap_or(0),
+            segment_ms: if compact && compaction.max_lag_ms > 0 { roll_ms.min(compaction.max_lag_ms) } else { roll_ms },
+            segment_jitter_ms: of_table("segment.jitter.ms"),
+            compaction,
         }
     }
 }

@@ -110,8 +110,6 @@ const fn row(
 use Origin::{Broker, Fixed};
 use Support::{DefaultOnly, Enforced, NeedsFsyncAlways, NoEffect};
 
-const COMPACTION: &str = "Kept for a later version: topics with cleanup.policy=compact keep every record for now.";
-const ONE_LOG: &str = "Without effect: all partitions share one log, whose segments belong to no topic.";
 const NO_INDEX: &str = "Without effect: there are no index files.";
 const NO_TIERS: &str = "Without effect: tiered storage is not available in this version.";
 const ONE_NODE: &str = "Without effect: one node has nothing to replicate.";
@@ -128,8 +126,8 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
         Kind::List(&["compact", "delete"]),
         Broker("log.cleanup.policy"),
         Enforced,
-        "What happens to old records: delete applies retention; topics with compact require keys and keep every record \
-         for now; empty keeps everything.",
+        "What happens to old records: delete applies retention; compact keeps the last record of every key, and each \
+         needs a key; both can be combined; empty keeps everything.",
     ),
     row(
         "compression.gzip.level",
@@ -160,7 +158,14 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
         Enforced,
         "With compression.type=zstd, how hard the broker tries where it compresses; above 19 with a window of 8 MiB at most.",
     ),
-    row("delete.retention.ms", long(0), Broker("log.cleaner.delete.retention.ms"), NoEffect, COMPACTION),
+    row(
+        "delete.retention.ms",
+        long(0),
+        Broker("log.cleaner.delete.retention.ms"),
+        Enforced,
+        "With compaction, how long tombstones and the ends of emptied transactions stay after it has first passed \
+         them, in milliseconds.",
+    ),
     row(
         "file.delete.delay.ms",
         long(0),
@@ -175,7 +180,14 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
     row("leader.replication.throttled.replicas", Kind::ThrottledReplicas, Fixed(""), NoEffect, ONE_NODE),
     row("local.retention.bytes", long(-2), Broker("log.local.retention.bytes"), NoEffect, NO_TIERS),
     row("local.retention.ms", long(-2), Broker("log.local.retention.ms"), NoEffect, NO_TIERS),
-    row("max.compaction.lag.ms", long(1), Broker("log.cleaner.max.compaction.lag.ms"), NoEffect, COMPACTION),
+    row(
+        "max.compaction.lag.ms",
+        long(1),
+        Broker("log.cleaner.max.compaction.lag.ms"),
+        Enforced,
+        "With compaction, after how many milliseconds records are compacted, however little of the partition is \
+         new.",
+    ),
     row(
         "max.message.bytes",
         int(0),
@@ -208,10 +220,16 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
         "min.cleanable.dirty.ratio",
         Kind::Double { min: 0.0, max: 1.0 },
         Broker("log.cleaner.min.cleanable.ratio"),
-        NoEffect,
-        COMPACTION,
+        Enforced,
+        "With compaction, the part of a partition's bytes that is new when it is compacted is more than this.",
     ),
-    row("min.compaction.lag.ms", long(0), Broker("log.cleaner.min.compaction.lag.ms"), NoEffect, COMPACTION),
+    row(
+        "min.compaction.lag.ms",
+        long(0),
+        Broker("log.cleaner.min.compaction.lag.ms"),
+        Enforced,
+        "With compaction, for how many milliseconds records stay as they are at least.",
+    ),
     row(
         "min.insync.replicas",
         int(1),
@@ -229,7 +247,12 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
     row("remote.log.copy.disable", Kind::Bool, Fixed("false"), NoEffect, NO_TIERS),
     row("remote.log.delete.on.disable", Kind::Bool, Fixed("false"), NoEffect, NO_TIERS),
     row(
-"remote.storage.enable", Kind::Bool, Fixed("false"), DefaultOnly, "Only false can be set: tiered storage is not available in this version."),
+        "remote.storage.enable",
+        Kind::Bool,
+        Fixed("false"),
+        DefaultOnly,
+        "Only false can be set: tiered storage is not available in this version.",
+    ),
     row(
         "retention.bytes",
         long(i64::MIN),
@@ -244,10 +267,30 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
         Enforced,
         "Records older than this many milliseconds are deleted; -1 keeps them for ever.",
     ),
-    row("segment.bytes", int(1 << 20), Broker("log.segment.bytes"), NoEffect, ONE_LOG),
+    row(
+        "segment.bytes",
+        int(1 << 20),
+        Broker("log.segment.bytes"),
+        Enforced,
+        "Size in bytes that a piece of a partition does not pass; retention and compaction go by pieces. The log's \
+         own segments belong to no topic.",
+    ),
     row("segment.index.bytes", int(4), Broker("log.index.size.max.bytes"), NoEffect, NO_INDEX),
-    row("segment.jitter.ms", long(0), Broker("log.roll.jitter.ms"), NoEffect, ONE_LOG),
-    row("segment.ms", long(1), Broker("log.roll.ms"), NoEffect, ONE_LOG),
+    row(
+        "segment.jitter.ms",
+        long(0),
+        Broker("log.roll.jitter.ms"),
+        Enforced,
+        "By how many milliseconds at most segment.ms is shortened, for each piece of a partition by its own.",
+    ),
+    row(
+        "segment.ms",
+        long(1),
+        Broker("log.roll.ms"),
+        Enforced,
+        "After how many milliseconds, by the timestamps of its records, a piece of a partition is over; retention \
+         and compaction go by pieces.",
+    ),
     row(
         "unclean.leader.election.enable",
         Kind::Bool,

@@ -20,7 +20,7 @@ use super::dispatch::Request;
 use super::log::PartitionLog;
 use super::reply::ReplyTo;
 use super::topics::StableMap;
-use super::{Broker, ConnId, Effect, Now, Timer};
+use super::{Broker, ConnId, Now, Timer};
 use crate::limits;
 use crate::wal::{Convert, PartitionId, Place, ReadDone, ReadError, ReadFound, ReadJob, ReadKind, Splice};
 use crate::wire::batch;
@@ -381,7 +381,7 @@ impl Broker {
             };
             let job = self.job();
             self.fetches.reads.insert(job, (id, index));
-            self.effects.push_back(Effect::Read(ReadJob { job, id: partition, kind }));
+            self.send_reader(ReadJob { job, id: partition, kind });
             fetch.reading += 1;
         }
         self.keep(id, fetch);
@@ -541,7 +541,7 @@ impl Broker {
 /// The client's epoch for a partition must be ours, unless it tells none (-1).
 pub(super) fn check_epoch(client: i32, ours: i32) -> Result<(), ErrorCode> {
     match client {
-        ..=-1 => Ok(()),
+        -1 => Ok(()),
         epoch if epoch < ours => Err(ErrorCode::FENCED_LEADER_EPOCH),
         epoch if epoch > ours => Err(ErrorCode::UNKNOWN_LEADER_EPOCH),
         _ => Ok(()),

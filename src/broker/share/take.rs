@@ -11,7 +11,7 @@ use crate::broker::configs::group_table::ShareOffsetReset;
 use crate::broker::fetch::read_error_code;
 use crate::broker::log::PartitionLog;
 use crate::broker::txn::partition::AbortedTxn;
-use crate::broker::{Broker, Effect, Now};
+use crate::broker::{Broker, Now};
 use crate::limits;
 use crate::wal::{BatchPlace, PartitionId, ReadDone, ReadError, ReadFound, ReadJob, ReadKind, Splice};
 use crate::wire::batch;
@@ -260,7 +260,7 @@ impl Broker {
         for (index, partition, kind) in jobs {
             let job = self.job();
             self.share.fetches.reads.insert(job, (id, index));
-            self.effects.push_back(Effect::Read(ReadJob { job, id: partition, kind }));
+            self.send_reader(ReadJob { job, id: partition, kind });
         }
     }
 
@@ -449,7 +449,7 @@ mod tests {
     }
 
     fn batch(base_offset: i64, last_offset: i64, producer_id: i64, is_control: bool) -> BatchPlace {
-        let handle = SegmentHandle { segment: 1, file: Arc::new(NoFile) };
+        let handle = SegmentHandle { segment: crate::wal::SegmentId::FIRST, file: Arc::new(NoFile) };
         let splice = Splice { handle, position: base_offset as u64 * 100, len: 100 };
         let is_transactional = producer_id >= 0;
         BatchPlace { base_offset, last_offset, producer_id, is_transactional, is_control, splice }

@@ -5,6 +5,7 @@ use super::state::{EndRules, EndStep, Ended, ProducerIdentity, Txn};
 use super::{persist, Name};
 use crate::broker::dispatch::Request;
 use crate::broker::gather::Gather;
+use crate::broker::logical::Growth;
 use crate::broker::{Broker, Now};
 use crate::limits;
 use crate::wal::{PartitionId, PlannedBatch};
@@ -132,7 +133,7 @@ impl Broker {
     /// # Errors
     /// UNKNOWN_TOPIC_OR_PARTITION; INVALID_PRODUCER_EPOCH, TRANSACTION_COORDINATOR_FENCED for a marker of the past.
     pub(super) fn append_marker(&mut self, now: Now, id: PartitionId, marker: &EndMarker) -> Result<(), ErrorCode> {
-        let partition = self.topics.partition_mut(id).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+        let (partition, roll) = self.topics.appending(id).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
         let log = &mut partition.log;
         if let Some(state) = log.producers.get(marker.producer_id) {
             if marker.producer_epoch < state.epoch {
@@ -146,6 +147,9 @@ impl Broker {
         let offset = log.next_offset;
         log.next_offset = offset.checked_add(1).ok_or(ErrorCode::KAFKA_STORAGE_ERROR)?;
         log.marker_appended(marker, offset, now.wall_ms);
+        let grown =
+            Growth { base_offset: offset, last_offset: offset, bytes: bytes.len() as u64, max_timestamp: now.wall_ms };
+        log.grown(&grown, &roll, now.wall_ms);
         let planned = PlannedBatch { bytes: bytes.into(), base_offset: offset, leader_epoch: log.leader_epoch };
         partition.last_seq = self.gather.batch(id, planned, offset, now.wall_ms);
         Ok(())

@@ -165,11 +165,12 @@ impl Broker {
     }
 }
 
-/// The producer that a request says it is from, in whole or not at all.
+/// The producer that a request says it is from, in whole or not at all. As in Kafka, only -1 is none: what else nobody can
+/// be is nobody's identity.
 fn expected(request: &InitProducerIdRequest<'_>) -> Result<Option<ProducerIdentity>, ErrorCode> {
     match (request.producer_id, request.producer_epoch) {
         (-1, -1) => Ok(None),
-        (id, epoch) if id >= 0 && epoch >= 0 => Ok(Some(ProducerIdentity { id, epoch })),
-        _ => Err(ErrorCode::INVALID_REQUEST),
+        (-1, _) | (_, -1) => Err(ErrorCode::INVALID_REQUEST),
+        (id, epoch) => Ok(Some(ProducerIdentity { id, epoch })),
     }
 }

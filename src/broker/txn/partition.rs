@@ -83,6 +83,13 @@ impl PartitionTxns {
         }
     }
 
+    /// Forgets aborted transactions of which nothing is left, by the offsets of their markers, ascending.
+    pub fn forget_aborted(&mut self, markers: &[i64]) {
+        if !markers.is_empty() {
+            self.aborted.retain(|txn| markers.binary_search(&txn.last_offset).is_err());
+        }
+    }
+
     /// Puts back an aborted transaction from a checkpoint, in the order in which it gave them.
     pub fn restore_aborted(&mut self, txn: AbortedTxn) {
         self.aborted.push_back(txn);

@@ -1,0 +1,409 @@
+//! Owns tidying: which segments are rewritten as packs, what happens when a pack is there, and how space comes back.
+//!
+//! There is one job at a time. A pack counts from the moment its entry in ChronikMetaLog (`metalog::PACK`) is appended: the
+//! partitions' ranges then name the pack instead of its sources. A segment in which nothing lives any more goes when both kept
+//! checkpoints know that, so whatever a checkpoint names is there, and when no reader can still be on its way to it.
+
+mod policy;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+
+use self::policy::Candidate;
+use super::log::SegmentRange;
+use super::{metalog, Broker, Effect, Now, Timer};
+use crate::limits;
+use crate::wal::compact::Outcome;
+use crate::wal::pack::Coverage;
+use crate::wal::tidy::{Tidied, TidyDone, TidyError, TidyJob, TidyMode, TidyPart, TidySource};
+use crate::wal::{GroupSeq, MetaEntry, PartitionId, ReadJob, SegmentId};
+
+/// Where tidying stands.
+#[derive(Debug, Default)]
+pub struct Tidying {
+    /// The sources of the job under way.
+    running: Option<Vec<SegmentId>>,
+    /// The partition that it compacts.
+    cleaning: Option<PartitionId>,
+    /// The last job was a compaction.
+    cleaned_last: bool,
+    /// The highest number that a pack ever had.
+    newest: u64,
+    /// The last pack that took the place of others, and what is known of those since the last checkpoint that was read.
+    last_switched: u64,
+    switched: BTreeSet<u64>,
+    /// Segments that are damaged: they are left as they are.
+    avoided: BTreeSet<SegmentId>,
+    /// The last job failed for want of space, which was said.
+    full: bool,
+    /// Look-ups that readers work on.
+    reads: BTreeSet<u64>,
+    /// Segments that go when all look-ups up to this one have been answered.
+    leaving: VecDeque<(u64, SegmentId)>,
+    /// When a checkpoint was last taken, in monotonic µs, and of which group.
+    checkpoint: (u64, GroupSeq),
+    /// When the next one is timed.
+    next_checkpoint_us: Option<u64>,
+    /// A job has failed, and the timer for the next one is set.
+    waits: bool,
+    /// The unsealed segment that is timed to be sealed.
+    sealing: Option<SegmentId>,
+}
+
+/// The entry that says that a pack has taken the place of what it covers; `None` forgets it, when the pack is gone.
+fn pack_entry(number: u64, is_there: bool) -> MetaEntry {
+    MetaEntry {
+        table: metalog::PACK,
+        scope: Bytes::new(),
+        key: Bytes::copy_from_slice(&number.to_be_bytes()),
+        value: is_there.then(|| Bytes::from_static(&[0])),
+    }
+}
+
+impl Tidying {
+    /// The last pack that took the place of other segments.
+    pub fn last_switched(&self) -> u64 {
+        self.last_switched
+    }
+
+    /// A checkpoint knows all packs up to this one.
+    pub fn restore(&mut self, last_switched: u64) {
+        self.last_switched = last_switched;
+        self.newest = self.newest.max(last_switched);
+    }
+
+    /// An entry that was found at recovery.
+    pub fn apply(&mut self, entry: &MetaEntry) -> Result<(), String> {
+        let number = <[u8; 8]>::try_from(&entry.key[..]).map(u64::from_be_bytes);
+        let number = number.map_err(|_| "the number of a pack is not 8 bytes".to_owned())?;
+        self.newest = self.newest.max(number);
+        match &entry.value {
+            Some(_) => self.switched.insert(number),
+            None => self.switched.remove(&number),
+        };
+        Ok(())
+    }
+
+    /// The oldest look-up that readers work on.
+    pub fn oldest_read(&self) -> Option<u64> {
+        self.reads.first().copied()
+    }
+
+    /// Packs that took the place of others after the checkpoint, in order.
+    pub fn unknown(&self) -> Vec<u64> {
+        self.switched.range(self.last_switched + 1..).copied().collect()
+    }
+
+    /// All packs that are known to have been read.
+    pub fn know_all(&mut self) {
+        self.last_switched = self.switched.last().map_or(0, |last| *last).max(self.last_switched);
+    }
+
+    /// The living entries.
+    pub fn entries(&self) -> impl Iterator<Item = MetaEntry> + '_ {
+        self.switched.iter().map(|number| pack_entry(*number, true))
+    }
+}
+
+impl Broker {
+    /// Hands a look-up to the readers, and remembers that it is on its way.
+    pub(super) fn send_reader(&mut self, job: ReadJob) {
+        self.tidying.reads.insert(job.job);
+        self.effects.push_back(Effect::Read(job));
+    }
+
+    /// A look-up has been answered.
+    pub(super) fn reader_is_back(&mut self, job: u64) {
+        self.tidying.reads.remove(&job);
+        self.let_segments_go();
+    }
+
+    /// Begins a job if there is something to tidy and none is under way.
+    pub(super) fn tidy_if_due(&mut self, now: Now) {
+        let is_busy = self.tidying.running.is_some() || self.tidying.waits;
+        if is_busy || self.stopping || !self.has_space_for_metadata() {
+            return;
+        }
+        // Compactions and other tidyings take turns, if there are both.
+        if !std::mem::take(&mut self.tidying.cleaned_last) && self.begin_cleaning(now) {
+            return;
+        }
+        let avoided = &self.tidying.avoided;
+        let alive = self.segments.sealed_alive().filter(|(id, _)| !avoided.contains(id));
+        let candidates: Vec<Candidate> = alive.map(|(id, segment)| Candidate { id, segment: *segment }).collect();
+        let chosen = policy::choose(&candidates);
+        if chosen.is_empty() {
+            self.begin_cleaning(now);
+        } else {
+            self.begin_tidying(now, chosen);
+        }
+    }
+
+    /// The time after a failure is over.
+    pub(super) fn tidy_again(&mut self, now: Now) {
+        self.tidying.waits = false;
+        self.tidy_if_due(now);
+    }
+
+    /// Begins the compaction of a partition that is due for it, if there is one that can be begun.
+    fn begin_cleaning(&mut self, now: Now) -> bool {
+        if !self.wants_cleaning() {
+            return false;
+        }
+        let Some(plan) = self.next_cleaning(now) else { return false };
+        let ranges = self.topics.partition(plan.id).map(|partition| partition.log.ranges_below(plan.clean.end));
+        let ranges = ranges.unwrap_or_default();
+        let damaged = ranges.iter().find(|range| self.tidying.avoided.contains(&range.segment));
+        if let Some(range) = damaged {
+            let why = format!("{} is damaged", range.segment);
+            self.cleaning_failed(plan.id, &why);
+            return false;
+        }
+        let Some(partition) = self.topics.partition(plan.id).filter(|_| !ranges.is_empty()) else {
+            // Deletion was faster, and has left nothing there.
+            let end = plan.clean.end;
+            self.cleaned(now, plan.id, &Outcome { cleaned_to: end, end, ..Outcome::default() });
+            return false;
+        };
+        self.tidying.cleaned_last = true;
+        let live_from = partition.log.start_offset;
+        let mode = TidyMode::Clean(Box::new(plan.clean));
+        let part = TidyPart { id: plan.id, sources: ranges.iter().map(source).collect(), live_from, mode };
+        self.tidying.cleaning = Some(plan.id);
+        self.begin(ranges.iter().map(|range| range.segment).collect(), vec![part]);
+        true
+    }
+
+    fn begin_tidying(&mut self, now: Now, chosen: Vec<SegmentId>) {
+        let wanted: BTreeSet<SegmentId> = chosen.iter().copied().collect();
+        let mut parts: BTreeMap<PartitionId, TidyPart> = BTreeMap::new();
+        'all: for topic in self.topics.iter() {
+            for log in topic.partitions.iter().map(|partition| &partition.log) {
+                let stretch = log.stretch(|id| wanted.contains(&id));
+                if stretch.is_empty() {
+                    continue;
+                }
+                let sources = stretch.iter().map(source).collect();
+                let part = TidyPart { id: log.id, sources, live_from: log.start_offset, mode: TidyMode::Copy };
+                parts.insert(log.id, part);
+                if parts.len() == limits::TIDY_PARTS_MAX {
+                    break 'all;
+                }
+            }
+        }
+        if parts.is_empty() {
+            // What the figures say and what partitions have there differ: looking again would not help.
+            self.tidying.avoided.extend(wanted);
+            return self.tidy_if_due(now);
+        }
+        self.begin(chosen, parts.into_values().collect());
+    }
+
+    fn begin(&mut self, sources: Vec<SegmentId>, parts: Vec<TidyPart>) {
+        self.tidying.newest = self.tidying.newest.max(self.segments.newest_pack()) + 1;
+        // What is written meanwhile must find its space, unless there is none anyway.
+        let spare_bytes = if self.out_of_space { 0 } else { self.settings.config.log_segment_bytes };
+        let job = TidyJob { pack: self.tidying.newest, parts, spare_bytes };
+        ::log::debug!("tidying {} segments into {}", sources.len(), SegmentId::Pack(job.pack));
+        self.tidying.running = Some(sources);
+        self.effects.push_back(Effect::Tidy(job));
+    }
+
+    /// The tidier has done its job, or could not.
+    pub fn tidy_done(&mut self, now: Now, done: TidyDone) {
+        let sources = self.tidying.running.take().unwrap_or_default();
+        let cleaning = self.tidying.cleaning.take();
+        match (done.result, cleaning) {
+            (Ok(tidied), _) => self.switch(now, done.pack, &tidied),
+            (Err(error), cleaning) => {
+                match (&error, cleaning) {
+                    (TidyError::Damaged(_, why), Some(id)) => self.cleaning_failed(id, why),
+                    (_, Some(id)) => self.cleaning_put_off(now, id),
+                    (_, None) => {}
+                }
+                self.tidying_failed(now, &sources, error);
+            }
+        }
+        self.tidy_if_due(now);
+    }
+
+    /// After a start: entries of packs that are gone need not be kept in metadata files.
+    pub(super) fn forget_gone_packs(&mut self) {
+        let is_gone = |number: &u64| !self.segments.contains(SegmentId::Pack(*number));
+        let gone: Vec<u64> = self.tidying.switched.iter().copied().filter(is_gone).collect();
+        for number in gone {
+            self.forget_pack(number);
+        }
+    }
+
+    /// A pack is gone. Only metadata files would keep its entry; in the log it is of no use once checkpoints know the pack.
+    fn forget_pack(&mut self, number: u64) {
+        if self.tidying.switched.remove(&number) && !self.settings.metadata_in_log {
+            self.append_meta(pack_entry(number, false));
+        }
+    }
+
+    /// Puts a pack in the place of what it covers.
+    fn switch(&mut self, now: Now, number: u64, tidied: &Tidied) {
+        let id = SegmentId::Pack(number);
+        let metrics = self.settings.metrics.clone();
+        metrics.tidy_jobs.add(1);
+        metrics.tidy_read_bytes.add(tidied.read_bytes);
+        metrics.tidy_written_bytes.add(tidied.written_bytes);
+        self.tidying.full = false;
+        self.tidying.last_switched = number;
+        self.tidying.switched.insert(number);
+        let seq = self.append_meta(pack_entry(number, true));
+        self.segments.present(id, tidied.file_bytes);
+        self.segments.restore_runs(id, tidied.runs);
+        for coverage in &tidied.coverage {
+            let outcome = outcome_of(coverage).unwrap_or_default();
+            let Some(partition) = self.topics.partition_mut(coverage.id) else {
+                if outcome.is_some() {
+                    self.cleaning_put_off(now, coverage.id);
+                }
+                continue;
+            };
+            let with = range_of(id, coverage).filter(|range| range.last_offset >= partition.log.start_offset);
+            for gone in partition.log.replace(coverage.from_offset, coverage.to_offset, with) {
+                self.segments.remove_live(&gone, seq);
+            }
+            if let Some(range) = with {
+                self.segments.add_live(&range, coverage.id);
+            }
+            if let Some(outcome) = outcome {
+                self.cleaned(now, coverage.id, &outcome);
+            }
+        }
+        self.segments.is_dead(id, seq);
+        self.count_storage();
+        self.give_space_back(now);
+    }
+
+    fn tidying_failed(&mut self, now: Now, sources: &[SegmentId], error: TidyError) {
+        if error == TidyError::Stopped {
+            return;
+        }
+        self.settings.metrics.tidy_failures.add(1);
+        match error {
+            TidyError::Damaged(segment, what) => {
+                ::log::error!(
+                    "{segment} is damaged and left as it is: {what}. Restore the data directory from a backup"
+                );
+                self.tidying.avoided.insert(segment);
+                return;
+            }
+            TidyError::Full(what) => {
+                if !std::mem::replace(&mut self.tidying.full, true) {
+                    ::log::warn!("no space to tidy {} segments of the log; tried again later: {what}", sources.len());
+                }
+            }
+            TidyError::Io(what) => ::log::error!("cannot tidy {} segments of the log: {what}", sources.len()),
+            TidyError::Stopped => {}
+        }
+        self.tidying.waits = true;
+        self.set_timer(now.mono_us + limits::TIDY_RETRY_US, Timer::Tidy);
+    }
+
+    /// Something was deleted: sees to it that its space comes back.
+    pub(super) fn give_space_back(&mut self, now: Now) {
+        if self.segments.wants_checkpoint() {
+            self.checkpoint_for_space(now);
+        }
+        let unsealed = self.segments.unsealed();
+        if self.segments.unsealed_is_due() && self.tidying.sealing != Some(unsealed) {
+            self.tidying.sealing = Some(unsealed);
+            self.set_timer(now.mono_us + limits::TIDY_SEAL_US, Timer::Seal(unsealed));
+        }
+        self.tidy_if_due(now);
+    }
+
+    /// Times a checkpoint that lets dead segments go. Not often, unless the disk is full.
+    fn checkpoint_for_space(&mut self, now: Now) {
+        let earliest = self.tidying.checkpoint.0.saturating_add(limits::SPACE_CHECKPOINT_US);
+        let at = if self.out_of_space { now.mono_us } else { earliest.max(now.mono_us) };
+        self.time_checkpoint(at);
+    }
+
+    /// Asks for a checkpoint at this time, in monotonic µs, if none is timed earlier.
+    pub(super) fn time_checkpoint(&mut self, at_us: u64) {
+        match self.tidying.next_checkpoint_us {
+            Some(timed) if timed <= at_us => return,
+            Some(timed) => self.timers.remove(&(timed, Timer::Checkpoint)),
+            None => false,
+        };
+        self.tidying.next_checkpoint_us = Some(at_us);
+        self.set_timer(at_us, Timer::Checkpoint);
+    }
+
+    /// The timer of a checkpoint is due.
+    pub(super) fn checkpoint_is_due(&mut self) {
+        self.tidying.next_checkpoint_us = None;
+        // A checkpoint is named by its last group. Where nothing happens, the same state gets a new name, because both of
+        // those that are kept have to know what is dead.
+        if self.durable == self.tidying.checkpoint.1 && self.gather.is_empty() && self.in_flight.is_none() {
+            self.gather.probe();
+        }
+        self.checkpoint.want();
+    }
+
+    /// A checkpoint is being taken.
+    pub(super) fn checkpoint_taken(&mut self, now: Now) {
+        self.tidying.checkpoint = (now.mono_us, self.durable);
+    }
+
+    /// Removes segments that nobody needs any more.
+    pub(super) fn remove_segments(&mut self) {
+        for id in self.segments.take_removable() {
+            self.tidying.leaving.push_back((self.next_job, id));
+        }
+        self.let_segments_go();
+        self.count_storage();
+    }
+
+    fn let_segments_go(&mut self) {
+        let oldest = self.tidying.reads.first().copied().unwrap_or(u64::MAX);
+        while self.tidying.leaving.front().is_some_and(|(job, _)| *job < oldest) {
+            let Some((_, id)) = self.tidying.leaving.pop_front() else { break };
+            self.tidying.avoided.remove(&id);
+            if let SegmentId::Pack(number) = id {
+                self.forget_pack(number);
+            }
+            self.effects.push_back(Effect::Remove(id));
+        }
+    }
+
+    pub(super) fn count_storage(&self) {
+        let metrics = &self.settings.metrics;
+        let (bytes, live) = (self.segments.bytes(), self.segments.live_bytes());
+        let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        metrics.storage_usage_bytes.set(gauge(bytes));
+        metrics.storage_live_bytes.set(gauge(live));
+        metrics.storage_dead_bytes.set(gauge(bytes.saturating_sub(live)));
+    }
+}
+
+fn source(range: &SegmentRange) -> TidySource {
+    let SegmentRange { segment, base_offset, last_offset, bytes, .. } = *range;
+    TidySource { segment, base_offset, last_offset, bytes }
+}
+
+/// What the compaction of a partition came to; `None` when it was only copied. The error says what cannot be read.
+pub fn outcome_of(coverage: &Coverage) -> Result<Option<Outcome>, String> {
+    match coverage.outcome.is_empty() {
+        true => Ok(None),
+        false => Outcome::decode(&coverage.outcome).map(Some),
+    }
+}
+
+/// What a pack holds of a partition.
+pub fn range_of(pack: SegmentId, coverage: &Coverage) -> Option<SegmentRange> {
+    coverage.kept.map(|kept| SegmentRange {
+        segment: pack,
+        base_offset: kept.base_offset,
+        last_offset: kept.last_offset,
+        max_timestamp: kept.max_timestamp,
+        bytes: kept.bytes,
+    })
+}

@@ -1,0 +1,264 @@
+//! Owns retention and compaction as the broker decides them: logical segments, policies that change while it runs, what a
+//! restart finds.
+
+use chronik::wire::batch::{batches, records, BatchBuilder};
+use chronik::wire::msg::*;
+use chronik::wire::{ErrorCode, RecordSet};
+
+use crate::harness::Harness;
+
+const TOPIC: &str = "t";
+const SEGMENT_MS: i64 = 60_000;
+
+fn create(h: &mut Harness, configs: &[(&str, &str)]) {
+    let configs = configs.iter().map(|(name, value)| CreatableTopicConfig { name, value: Some(value) });
+    let configs = configs.chain([CreatableTopicConfig { name: "segment.ms", value: Some("60000") }]).collect();
+    let topic = CreatableTopic { name: TOPIC, num_partitions: 1, replication_factor: 1, configs, ..Default::default() };
+    let answer = h.call(7, &CreateTopicsRequest { topics: vec![topic], ..Default::default() });
+    assert_eq!(answer.decode::<CreateTopicsResponse<'_>>().topics[0].error_code, ErrorCode::NONE);
+}
+
+fn configure(h: &mut Harness, name: &str, value: &str) {
+    let config = IncrementalAlterConfigsAlterableConfig { name, config_operation: 0, value: Some(value) };
+    let resource = IncrementalAlterConfigsResource { resource_type: 2, resource_name: TOPIC, configs: vec![config] };
+    let request = IncrementalAlterConfigsRequest { resources: vec![resource], ..Default::default() };
+    let answer = h.call(1, &request);
+    let response: IncrementalAlterConfigsResponse<'_> = answer.decode();
+    assert_eq!(response.responses[0].error_code, ErrorCode::NONE, "{:?}", response.responses[0].error_message);
+}
+
+/// One record with this key; a value of so many bytes, or none.
+fn produce(h: &mut Harness, key: &str, bytes: Option<usize>) {
+    let mut batch = BatchBuilder::new();
+    let value = bytes.map(|bytes| vec![7; bytes]);
+    batch.push(h.now.wall_ms, Some(key.as_bytes()), value.as_deref(), &[]);
+    let batch = batch.build().unwrap();
+    let data = PartitionProduceData { index: 0, records: RecordSet::Bytes(&batch) };
+    let topic_data = vec![TopicProduceData { name: TOPIC, partition_data: vec![data], ..Default::default() }];
+    let answer = h.call(9, &ProduceRequest { acks: -1, timeout_ms: 1000, topic_data, ..Default::default() });
+    let response: ProduceResponse<'_> = answer.decode();
+    assert_eq!(response.responses[0].partition_responses[0].error_code, ErrorCode::NONE);
+}
+
+/// Lets a logical segment end: what is produced next begins another one.
+fn roll(h: &mut Harness) {
+    h.pass_ms(SEGMENT_MS as u64 + 1);
+    h.settle();
+}
+
+/// Offset and key of every record from the log's start on.
+fn read(h: &mut Harness) -> Vec<(i64, String)> {
+    let (mut found, mut offset) = (Vec::new(), log_start(h));
+    loop {
+        let partition =
+            FetchPartition { partition: 0, fetch_offset: offset, partition_max_bytes: 1 << 20, ..Default::default() };
+        let topics = vec![FetchTopic { topic: TOPIC, partitions: vec![partition], ..Default::default() }];
+        let request = FetchRequest { max_bytes: 1 << 20, session_epoch: -1, topics, ..Default::default() };
+        let answer = h.call(11, &request);
+        let response: FetchResponse<'_> = answer.decode();
+        let data = &response.responses[0].partitions[0];
+        assert_eq!(data.error_code, ErrorCode::NONE);
+        let RecordSet::Bytes(bytes) = data.records else { panic!("no bytes") };
+        let mut next = offset;
+        for batch in batches(bytes).map(Result::unwrap) {
+            let mut scratch = Vec::new();
+            for record in records(&batch, &mut scratch, 1 << 20).unwrap().map(Result::unwrap) {
+                let key = String::from_utf8(record.key.unwrap().to_vec()).unwrap();
+                found.push((record.offset(&batch.header), key));
+            }
+            next = batch.header.last_offset() + 1;
+        }
+        if next == offset {
+            return found;
+        }
+        offset = next;
+    }
+}
+
+fn log_start(h: &mut Harness) -> i64 {
+    list_offset(h, -2)
+}
+
+fn list_offset(h: &mut Harness, timestamp: i64) -> i64 {
+    let partitions = vec![ListOffsetsPartition { partition_index: 0, timestamp, ..Default::default() }];
+    let topics = vec![ListOffsetsTopic { name: TOPIC, partitions }];
+    let answer = h.call(2, &ListOffsetsRequest { replica_id: -1, topics, ..Default::default() });
+    let response: ListOffsetsResponse<'_> = answer.decode();
+    response.topics[0].partitions[0].offset
+}
+
+/// Lets so much time pass that whatever is due is done.
+fn rest(h: &mut Harness) {
+    for _ in 0..6 {
+        h.pass_ms(16_000);
+        h.settle();
+    }
+}
+
+fn offsets(found: &[(i64, String)]) -> Vec<i64> {
+    found.iter().map(|(offset, _)| *offset).collect()
+}
+
+#[test]
+fn a_compacted_topic_keeps_the_last_record_of_every_key_and_its_active_segment() {
+    let mut h = Harness::new();
+    create(&mut h, &[("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "0")]);
+    for key in ["a", "b", "a", "c", "b"] {
+        produce(&mut h, key, Some(100));
+    }
+    rest(&mut h);
+    assert_eq!(read(&mut h).len(), 5, "the active segment is not compacted");
+    roll(&mut h);
+    produce(&mut h, "a", Some(100));
+    rest(&mut h);
+    // The record of a at offset 2 is the last that is not in the active segment. The last batch stays, if need be empty.
+    assert_eq!(offsets(&read(&mut h)), [2, 3, 4, 5]);
+    assert_eq!((log_start(&mut h), list_offset(&mut h, -1)), (0, 6));
+    h.restart();
+    assert_eq!(offsets(&read(&mut h)), [2, 3, 4, 5]);
+    roll(&mut h);
+    produce(&mut h, "c", Some(100));
+    rest(&mut h);
+    assert_eq!(offsets(&read(&mut h)), [3, 4, 5, 6]);
+    h.checkpoint();
+    h.restart();
+    assert_eq!(offsets(&read(&mut h)), [3, 4, 5, 6]);
+}
+
+#[test]
+fn tombstones_stay_for_their_time() {
+    let mut h = Harness::new();
+    let configs =
+        [("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "0"), ("delete.retention.ms", "600000")];
+    create(&mut h, &configs);
+    for key in ["a", "b"] {
+        produce(&mut h, key, Some(10));
+    }
+    produce(&mut h, "a", None);
+    produce(&mut h, "x", Some(10));
+    for n in 0..3 {
+        roll(&mut h);
+        produce(&mut h, &format!("later {n}"), Some(10));
+        rest(&mut h);
+        assert!(offsets(&read(&mut h)).starts_with(&[1, 2, 3]), "after cleaning {n}");
+    }
+    h.pass_ms(600_000);
+    h.settle();
+    assert!(offsets(&read(&mut h)).starts_with(&[1, 2, 3]), "nothing is dirty, so nothing is cleaned");
+    roll(&mut h);
+    produce(&mut h, "later", Some(10));
+    rest(&mut h);
+    assert!(offsets(&read(&mut h)).starts_with(&[1, 3]));
+}
+
+#[test]
+fn the_policy_can_change_while_the_broker_runs() {
+    let mut h = Harness::new();
+    create(&mut h, &[("cleanup.policy", "delete"), ("min.cleanable.dirty.ratio", "0"), ("retention.ms", "-1")]);
+    for key in ["a", "a", "b"] {
+        produce(&mut h, key, Some(10));
+    }
+    roll(&mut h);
+    produce(&mut h, "b", Some(10));
+    rest(&mut h);
+    assert_eq!(offsets(&read(&mut h)), [0, 1, 2, 3]);
+    configure(&mut h, "cleanup.policy", "compact");
+    rest(&mut h);
+    assert_eq!(offsets(&read(&mut h)), [1, 2, 3]);
+    configure(&mut h, "cleanup.policy", "");
+    configure(&mut h, "retention.ms", "1000");
+    roll(&mut h);
+    produce(&mut h, "b", Some(10));
+    rest(&mut h);
+    assert_eq!(offsets(&read(&mut h)), [1, 2, 3, 4], "without a policy everything stays");
+    configure(&mut h, "cleanup.policy", "compact,delete");
+    rest(&mut h);
+    assert!(read(&mut h).is_empty());
+    assert_eq!((log_start(&mut h), list_offset(&mut h, -1)), (5, 5));
+}
+
+#[test]
+fn retention_by_time_goes_segment_by_segment() {
+    let mut h = Harness::new();
+    create(&mut h, &[("retention.ms", "200000")]);
+    for _ in 0..3 {
+        produce(&mut h, "k", Some(10));
+        produce(&mut h, "k", Some(10));
+        roll(&mut h);
+    }
+    produce(&mut h, "k", Some(10));
+    assert_eq!(log_start(&mut h), 0);
+    // The first segment expires, with both of its records; the second one a minute later.
+    h.pass_ms(30_000);
+    h.settle();
+    assert_eq!(log_start(&mut h), 2);
+    h.restart();
+    assert_eq!(log_start(&mut h), 2);
+    h.pass_ms(60_000);
+    h.settle();
+    assert_eq!(log_start(&mut h), 4);
+}
+
+#[test]
+fn retention_by_size_leaves_what_is_asked_for() {
+    let mut h = Harness::new();
+    create(&mut h, &[("retention.bytes", "2500")]);
+    for _ in 0..4 {
+        produce(&mut h, "k", Some(1000));
+        roll(&mut h);
+    }
+    produce(&mut h, "k", Some(1000));
+    rest(&mut h);
+    assert_eq!(log_start(&mut h), 2);
+    configure(&mut h, "retention.bytes", "0");
+    rest(&mut h);
+    assert_eq!(log_start(&mut h), 5);
+}
+
+#[test]
+fn young_records_are_not_compacted_and_old_ones_are_whatever_the_ratio() {
+    let mut h = Harness::new();
+    let configs =
+        [("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "0"), ("min.compaction.lag.ms", "900000")];
+    create(&mut h, &configs);
+    for key in ["a", "a", "b"] {
+        produce(&mut h, key, Some(10));
+    }
+    roll(&mut h);
+    produce(&mut h, "b", Some(10));
+    rest(&mut h);
+    assert_eq!(offsets(&read(&mut h)), [0, 1, 2, 3]);
+    h.pass_ms(900_000);
+    h.settle();
+    rest(&mut h);
+    assert_eq!(offsets(&read(&mut h)), [1, 2, 3]);
+    configure(&mut h, "min.compaction.lag.ms", "0");
+    configure(&mut h, "min.cleanable.dirty.ratio", "1");
+    roll(&mut h);
+    produce(&mut h, "a", Some(10));
+    roll(&mut h);
+    produce(&mut h, "c", Some(10));
+    rest(&mut h);
+    assert_eq!(offsets(&read(&mut h)), [1, 2, 3, 4, 5], "not all is dirty");
+    configure(&mut h, "max.compaction.lag.ms", "60000");
+    rest(&mut h);
+    assert_eq!(offsets(&read(&mut h)), [3, 4, 5]);
+}
+
+#[test]
+fn nothing_is_timed_when_nothing_can_become_due() {
+    let mut h = Harness::new();
+    create(&mut h, &[("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "0")]);
+    for key in ["a", "a", "b"] {
+        produce(&mut h, key, Some(10));
+    }
+    roll(&mut h);
+    produce(&mut h, "b", Some(10));
+    rest(&mut h);
+    h.pass_ms(3_600_000);
+    h.settle();
+    let before = h.broker.deadline_us();
+    h.pass_ms(3_600_000);
+    h.settle();
+    assert_eq!(h.broker.deadline_us(), before, "nothing wakes up for compaction");
+}

@@ -1,0 +1,214 @@
+//! Owns tidying as the broker decides it: what is rewritten, what a pack takes the place of, what happens meanwhile.
+
+use chronik::limits;
+use chronik::wal::tidy::{TidyDone, TidyError};
+use chronik::wal::SegmentId;
+use chronik::wire::batch::{batches, BatchBuilder};
+use chronik::wire::msg::*;
+use chronik::wire::{ErrorCode, RecordSet};
+
+use crate::harness::Harness;
+
+fn create(h: &mut Harness, name: &str, num_partitions: i32) {
+    let topic = CreatableTopic { name, num_partitions, replication_factor: 1, ..Default::default() };
+    let answer = h.call(7, &CreateTopicsRequest { topics: vec![topic], ..Default::default() });
+    assert_eq!(answer.decode::<CreateTopicsResponse<'_>>().topics[0].error_code, ErrorCode::NONE);
+}
+
+fn delete(h: &mut Harness, name: &str) {
+    let topic = DeleteTopicState { name: Some(name), ..Default::default() };
+    let answer = h.call(6, &DeleteTopicsRequest { topics: vec![topic], ..Default::default() });
+    assert_eq!(answer.decode::<DeleteTopicsResponse<'_>>().responses[0].error_code, ErrorCode::NONE);
+}
+
+fn delete_records(h: &mut Harness, name: &str, offset: i64) {
+    let partitions = vec![DeleteRecordsPartition { partition_index: 0, offset }];
+    let topics = vec![DeleteRecordsTopic { name, partitions }];
+    let answer = h.call(2, &DeleteRecordsRequest { topics, ..Default::default() });
+    assert_eq!(answer.decode::<DeleteRecordsResponse<'_>>().topics[0].partitions[0].error_code, ErrorCode::NONE);
+}
+
+/// One record of so many bytes, whose key is its number.
+fn produce(h: &mut Harness, name: &str, number: usize, bytes: usize) {
+    let mut batch = BatchBuilder::new();
+    batch.push(h.now.wall_ms, Some(&number.to_be_bytes()), Some(&vec![7; bytes]), &[]);
+    let batch = batch.build().unwrap();
+    let data = PartitionProduceData { index: 0, records: RecordSet::Bytes(&batch) };
+    let topic_data = vec![TopicProduceData { name, partition_data: vec![data], ..Default::default() }];
+    let answer = h.call(9, &ProduceRequest { acks: -1, timeout_ms: 1000, topic_data, ..Default::default() });
+    let response: ProduceResponse<'_> = answer.decode();
+    assert_eq!(response.responses[0].partition_responses[0].error_code, ErrorCode::NONE);
+}
+
+/// All offsets of a topic's partition 0 that a consumer meets from `offset` on.
+fn read(h: &mut Harness, name: &str, mut offset: i64) -> Vec<i64> {
+    let mut found = Vec::new();
+    loop {
+        let partition =
+            FetchPartition { partition: 0, fetch_offset: offset, partition_max_bytes: 1 << 20, ..Default::default() };
+        let topics = vec![FetchTopic { topic: name, partitions: vec![partition], ..Default::default() }];
+        let request = FetchRequest { max_bytes: 1 << 20, session_epoch: -1, topics, ..Default::default() };
+        let answer = h.call(11, &request);
+        let response: FetchResponse<'_> = answer.decode();
+        let data = &response.responses[0].partitions[0];
+        assert_eq!(data.error_code, ErrorCode::NONE);
+        let RecordSet::Bytes(records) = data.records else { panic!("no bytes") };
+        let headers: Vec<_> = batches(records).map(|batch| batch.unwrap().header).collect();
+        let Some(last) = headers.last() else { break };
+        found.extend(headers.iter().map(|header| header.base_offset).filter(|base| *base >= offset));
+        offset = last.last_offset() + 1;
+    }
+    found
+}
+
+/// A topic that lives and one that goes, record by record in the same sealed segments of a mebibyte.
+fn shared(h: &mut Harness) {
+    create(h, "lives", 1);
+    create(h, "goes", 1);
+    for number in 0..200 {
+        produce(h, "lives", number, 10_000);
+        produce(h, "goes", number, 30_000);
+    }
+}
+
+/// Lets so much time pass that every timer of tidying has fired, and checkpoints are written.
+fn settle(h: &mut Harness) {
+    for _ in 0..8 {
+        h.pass_ms(limits::TIDY_RETRY_US / 1000);
+        h.settle();
+    }
+}
+
+#[test]
+fn the_space_of_a_deleted_topic_comes_back_although_it_shares_segments_with_a_living_one() {
+    let mut h = Harness::new();
+    shared(&mut h);
+    let before = h.log.held_bytes(&h.removed);
+    delete(&mut h, "goes");
+    settle(&mut h);
+    let after = h.log.held_bytes(&h.removed);
+    assert!(after < before / 2, "{before} bytes before, {after} after");
+    assert!(h.removed.iter().any(|id| !id.is_pack()));
+    assert_eq!(read(&mut h, "lives", 0), (0..200).collect::<Vec<i64>>());
+    h.restart();
+    assert_eq!(read(&mut h, "lives", 0), (0..200).collect::<Vec<i64>>());
+    assert_eq!(read(&mut h, "lives", 73), (73..200).collect::<Vec<i64>>());
+}
+
+#[test]
+fn a_restart_right_after_a_pack_took_over_finds_it_by_its_entry() {
+    let mut h = Harness::new();
+    shared(&mut h);
+    delete(&mut h, "goes");
+    assert!(h.log.holds_packs());
+    assert!(h.removed.is_empty(), "no checkpoint knows of the pack");
+    h.restart();
+    assert_eq!(read(&mut h, "lives", 0), (0..200).collect::<Vec<i64>>());
+    settle(&mut h);
+    assert!(!h.removed.is_empty());
+    assert_eq!(read(&mut h, "lives", 0), (0..200).collect::<Vec<i64>>());
+}
+
+#[test]
+fn what_is_deleted_while_a_pack_is_made_stays_deleted() {
+    for restart in [false, true] {
+        let mut h = Harness::new();
+        shared(&mut h);
+        create(&mut h, "other", 1);
+        h.holds_tidying = true;
+        delete(&mut h, "goes");
+        let job = h.tidying.pop().expect("there is something to tidy");
+        let covered = job.parts[0].sources.iter().map(|source| source.last_offset).max().unwrap();
+        delete_records(&mut h, "lives", covered - 1);
+        let done = h.log.tidy(&job);
+        h.tidy_done(done);
+        let expected: Vec<i64> = (covered - 1..200).collect();
+        assert_eq!(read(&mut h, "lives", covered - 1), expected);
+        if restart {
+            h.restart();
+            assert_eq!(read(&mut h, "lives", covered - 1), expected);
+        }
+        let job = h.tidying.pop();
+        delete(&mut h, "lives");
+        if let Some(job) = job {
+            let done = h.log.tidy(&job);
+            h.tidy_done(done);
+        }
+        h.holds_tidying = false;
+        h.tidying.clear();
+        settle(&mut h);
+        create(&mut h, "lives", 1);
+        produce(&mut h, "lives", 0, 10);
+        assert_eq!(read(&mut h, "lives", 0), [0]);
+    }
+}
+
+#[test]
+fn one_job_at_a_time_and_none_while_there_is_nothing_to_gain() {
+    let mut h = Harness::new();
+    h.holds_tidying = true;
+    shared(&mut h);
+    assert!(h.tidying.is_empty(), "long runs that live are left alone: {:?}", h.tidying);
+    delete(&mut h, "goes");
+    settle(&mut h);
+    assert_eq!(h.tidying.len(), 1);
+}
+
+#[test]
+fn a_damaged_segment_is_left_alone_and_the_others_are_tidied() {
+    let mut h = Harness::new();
+    shared(&mut h);
+    h.holds_tidying = true;
+    delete(&mut h, "goes");
+    let job = h.tidying.pop().unwrap();
+    let damaged = job.parts[0].sources[0].segment;
+    let failed = Err(TidyError::Damaged(damaged, "a checksum is wrong".to_owned()));
+    h.tidy_done(TidyDone { pack: job.pack, result: failed });
+    while let Some(job) = h.tidying.pop() {
+        assert!(job.parts.iter().flat_map(|part| &part.sources).all(|source| source.segment != damaged));
+        let done = h.log.tidy(&job);
+        h.tidy_done(done);
+    }
+    settle(&mut h);
+    assert!(h.log.holds_packs() && !h.removed.contains(&damaged));
+    assert_eq!(read(&mut h, "lives", 0), (0..200).collect::<Vec<i64>>());
+}
+
+#[test]
+fn a_full_disk_ends_a_job_which_comes_again_later_with_another_number() {
+    let mut h = Harness::new();
+    shared(&mut h);
+    h.holds_tidying = true;
+    delete(&mut h, "goes");
+    let first = h.tidying.pop().unwrap();
+    h.tidy_done(TidyDone { pack: first.pack, result: Err(TidyError::Full("no space".to_owned())) });
+    h.settle();
+    assert!(h.tidying.is_empty());
+    h.pass_ms(limits::TIDY_RETRY_US / 1000);
+    let second = h.tidying.pop().expect("it is tried again");
+    assert_eq!((second.pack, &second.parts), (first.pack + 1, &first.parts));
+}
+
+#[test]
+fn nothing_is_timed_when_there_is_nothing_to_do() {
+    let mut h = Harness::new();
+    shared(&mut h);
+    delete(&mut h, "goes");
+    settle(&mut h);
+    settle(&mut h);
+    let retention_only = h.broker.deadline_us().is_none_or(|at| at > h.now.mono_us + 100 * limits::TIDY_RETRY_US);
+    assert!(retention_only, "{:?} at {}", h.broker.deadline_us(), h.now.mono_us);
+}
+
+#[test]
+fn an_unsealed_segment_is_sealed_when_much_of_it_was_deleted() {
+    let mut h = Harness::new();
+    h.log.segment_bytes = 1 << 30;
+    shared(&mut h);
+    let before = h.log.held_bytes(&h.removed);
+    delete(&mut h, "goes");
+    settle(&mut h);
+    assert!(h.removed.contains(&SegmentId::FIRST));
+    assert!(h.log.held_bytes(&h.removed) < before / 2);
+    assert_eq!(read(&mut h, "lives", 0), (0..200).collect::<Vec<i64>>());
+}
