@@ -204,6 +204,7 @@ fn table_name(table: u8) -> String {
         metalog::RESOURCE_CONFIG => "resource-config",
         metalog::FEATURE => "feature",
         metalog::CONSUMER_GROUP => "consumer-group",
+        metalog::PACK => "pack",
         _ => return format!("table-{table}"),
     };
     name.to_owned()

@@ -150,7 +150,7 @@ mod tests {
         let some = [extent(5, 6), extent(0, 1), extent(2, 2), extent(6, 9)];
         assert_eq!(joined(some.to_vec()), [extent(0, 2), extent(5, 9)]);
         assert_eq!(uncovered(extent(0, 12), &some), [extent(3, 4), extent(10, 12)]);
-        assert_eq!(uncovered(extent(1, 2), &some), []);
+        assert!(uncovered(extent(1, 2), &some).is_empty());
         assert_eq!(uncovered(extent(3, 3), &some), [extent(3, 3)]);
         assert_eq!(uncovered(extent(0, 3), &[]), [extent(0, 3)]);
     }

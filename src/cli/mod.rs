@@ -16,6 +16,7 @@ mod rebuild;
 mod repair;
 pub mod row;
 mod segments;
+mod sources;
 mod survey;
 pub mod table;
 pub mod text;

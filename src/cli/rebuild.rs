@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::failure::Failure;
 use super::repair::Plan;
-use super::survey::Taker;
+use super::sources::Chosen;
 use crate::broker::recovery::{LogState, Recovering};
 use crate::broker::settings::Settings;
 use crate::broker::{Broker, CheckpointDone, Effect, Now};
@@ -15,14 +15,14 @@ use crate::config::{Config, Fsync};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::sys::clock::Clock;
-use crate::sys::disk::Disk;
+use crate::sys::disk::{Disk, DiskFile, OpenMode};
 use crate::wal::marker::Marker;
 use crate::wal::recovery::{recover, Recovered, Replay};
 use crate::wal::settings::{FsyncMode, LogOptions, MetadataStore};
 use crate::wal::writer::Writer;
 use crate::wal::{
-    checkpoint, Fatal, Group, GroupSeq, MetaEntry, PartitionId, PlannedBatch, PlannedRun, RecoverError, RunRef,
-    SegmentId,
+    checkpoint, segment, Fatal, Group, GroupSeq, MetaEntry, PartitionId, PlannedBatch, PlannedRun, RecoverError,
+    RunRef, SegmentId,
 };
 use crate::wire::batch;
 use crate::wire::Uuid;
@@ -39,8 +39,6 @@ pub struct Copying<'a> {
     plan: &'a Plan,
     writer: Writer,
     seq: GroupSeq,
-    /// The offset from which on each partition goes on.
-    next: BTreeMap<PartitionId, i64>,
     /// What is gathered for the next group.
     runs: BTreeMap<PartitionId, PlannedRun>,
     gathered: usize,
@@ -94,13 +92,11 @@ impl<'a> Copying<'a> {
             marker.cluster = cluster;
             marker.store(&*disk)?;
         }
-        let (next, runs) = Default::default();
         let mut copying = Copying {
             plan,
             writer: made.writer,
             seq: made.next_seq,
-            next,
-            runs,
+            runs: BTreeMap::new(),
             gathered: 0,
             copied: Copied::default(),
         };
@@ -143,20 +139,41 @@ impl<'a> Copying<'a> {
     }
 }
 
-impl Taker for Copying<'_> {
-    fn meta(&mut self, _: GroupSeq, _: MetaEntry) -> Result<(), Failure> {
+impl Copying<'_> {
+    /// Copies what was chosen, partition by partition.
+    pub fn copy(&mut self, from: &dyn Disk) -> Result<(), Failure> {
+        let mut files: BTreeMap<SegmentId, Arc<dyn DiskFile>> = BTreeMap::new();
+        let plan = self.plan;
+        for (id, pieces) in &plan.chosen {
+            for piece in pieces.iter().filter(|piece| plan.wants(*id, piece.last)) {
+                let segment = piece.run.segment;
+                if files.len() >= limits::READ_HANDLES_MAX && !files.contains_key(&segment) {
+                    files.clear();
+                }
+                let file = match files.get(&segment) {
+                    Some(file) => file.clone(),
+                    None => from.open(&segment::path(segment), OpenMode::Cached)?,
+                };
+                files.insert(segment, file.clone());
+                let mut bytes = vec![0; piece.run.len as usize];
+                let read = file.read_at(&mut bytes, piece.run.position)?;
+                self.piece(piece, &bytes[..read])?;
+            }
+        }
         Ok(())
     }
 
-    fn run(&mut self, _: GroupSeq, run: RunRef, batches: &[u8]) -> Result<(), Failure> {
-        let next = self.next.get(&run.id).copied().unwrap_or(0);
-        // What was copied already, from another segment that holds the same, is not copied twice.
-        if !self.plan.wants(run.id, run.last_offset) || run.last_offset < next {
-            return Ok(());
-        }
+    fn piece(&mut self, piece: &Chosen, batches: &[u8]) -> Result<(), Failure> {
+        let run = &piece.run;
+        let mut left = batches.len();
         for batch in batch::batches(batches).flatten() {
+            left -= batch.bytes.len();
             let (base_offset, last_offset) = (batch.header.base_offset, batch.header.last_offset());
-            if base_offset < self.next.get(&run.id).copied().unwrap_or(0) {
+            if !batch::verify_crc(batch.bytes) {
+                left = usize::MAX;
+                break;
+            }
+            if base_offset < piece.first || last_offset > piece.last {
                 continue;
             }
             let planned = self.runs.entry(run.id).or_insert_with(|| PlannedRun {
@@ -170,36 +187,18 @@ impl Taker for Copying<'_> {
             planned.max_timestamp = planned.max_timestamp.max(batch.header.max_timestamp);
             let bytes = Bytes::copy_from_slice(batch.bytes);
             planned.batches.push(PlannedBatch { bytes, base_offset, leader_epoch: batch.header.leader_epoch });
-            self.next.insert(run.id, last_offset + 1);
             self.gathered += batch.bytes.len();
             self.copied.batches += 1;
             self.copied.bytes += batch.bytes.len() as u64;
+        }
+        if left != 0 || batches.len() != run.len as usize {
+            let (file, position) = (segment::path(run.segment), run.position);
+            return Err(Failure::error(format!("{file} at position {position} has changed since it was read.")));
         }
         if self.gathered >= limits::GROUP_BYTES_MAX {
             self.flush()?;
         }
         Ok(())
-    }
-}
-
-/// Passes on what the log finds to the broker that is being put together.
-struct Replayed(Recovering);
-
-impl Replay for Replayed {
-    fn checkpoint(&mut self, bytes: &[u8]) -> Result<(), String> {
-        self.0.checkpoint(bytes)
-    }
-
-    fn meta(&mut self, entry: MetaEntry) -> Result<(), String> {
-        self.0.meta(&entry)
-    }
-
-    fn run(&mut self, run: RunRef, batches: &[u8]) -> Result<(), String> {
-        self.0.run(run, batches)
-    }
-
-    fn segment(&mut self, id: SegmentId, bytes: u64, _sealed: bool) {
-        self.0.segment(id, bytes);
     }
 }
 
@@ -218,11 +217,11 @@ pub fn settle(disk: Arc<dyn Disk>, in_files: bool) -> Result<(), Failure> {
         metadata_in_log: !in_files,
         metrics: Arc::new(Metrics::new()),
     };
-    let mut replayed = Replayed(Recovering::new(settings));
-    let mut log = recover(disk.clone(), options(in_files), &mut replayed).map_err(refused)?;
+    let mut recovering = Recovering::new(settings);
+    let mut log = recover(disk.clone(), options(in_files), &mut recovering).map_err(refused)?;
     let state = LogState { clean: false, ..LogState::of(&log) };
     let cannot = |what: String| Failure::error(format!("The new data directory cannot be opened: {what}."));
-    let mut broker = replayed.0.finish(now, state).map_err(cannot)?;
+    let mut broker = recovering.finish(now, state).map_err(cannot)?;
     if !drive(&mut broker, &mut log, &*disk, now)? {
         return Err(cannot("no checkpoint with the raised epochs was taken".to_owned()));
     }

@@ -12,6 +12,7 @@ use super::findings::{uncovered, Extent};
 use super::output::safe;
 use super::parse::Args;
 use super::rebuild::{self, Copying};
+use super::sources::{self, Chosen, Pieces};
 use super::survey::{Base, Survey, Taker};
 use super::value::{object, Value};
 use super::Session;
@@ -41,6 +42,8 @@ pub struct Facts {
     /// Highest partition of each topic that has records.
     partitions: BTreeMap<Uuid, usize>,
     producer_id_max: Option<i64>,
+    /// Where sound batches stand.
+    pub pieces: Pieces,
 }
 
 impl Facts {
@@ -80,6 +83,12 @@ impl Taker for Facts {
     }
 
     fn run(&mut self, seq: GroupSeq, run: RunRef, batches: &[u8]) -> Result<(), Failure> {
+        self.pieces.entry(run.id).or_default().push(run);
+        // Groups of packs are numbered on their own; with a checkpoint, packs hold nothing whose topic it does not know.
+        let seq = match run.segment.is_pack() {
+            true => GroupSeq::from(self.base_seq == 0),
+            false => seq,
+        };
         let topic = run.id.topic;
         let count = usize::try_from(run.id.partition).map_or(0, |partition| partition + 1);
         let seen = self.partitions.entry(topic).or_default();
@@ -108,6 +117,8 @@ pub struct Topic {
 pub struct Plan {
     pub entries: Entries,
     pub topics: BTreeMap<Uuid, Topic>,
+    /// What is copied of each partition, in the order of the offsets.
+    pub chosen: BTreeMap<PartitionId, Vec<Chosen>>,
     /// Topics whose names are lost, with the names that they get.
     renamed: Vec<(Uuid, String)>,
 }
@@ -122,7 +133,10 @@ impl Plan {
     }
 
     fn of(facts: Facts, survey: &Survey) -> Result<Plan, Failure> {
-        let mut plan = Plan { entries: facts.entries, ..Plan::default() };
+        let mut plan =
+            Plan { entries: facts.entries, chosen: sources::choose(&facts.pieces, survey), ..Plan::default() };
+        // The new directory has no packs: their records go into its log.
+        plan.entries.retain(|(table, _, _), _| *table != metalog::PACK);
         let lost_metadata = survey.findings.iter().any(|finding| finding.metadata);
         for (id, partitions) in facts.nameless.iter().filter(|_| lost_metadata) {
             let is_known = facts.removed.contains(id) || plan.entries.contains_key(&Facts::topic_key(*id));
@@ -271,7 +285,7 @@ fn fill(
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(target, Writing::Auto).map_err(cannot)?);
     let cluster = survey.marker.as_ref().map(|marker| marker.cluster.clone());
     let mut copying = Copying::begin(disk.clone(), plan, in_files, cluster)?;
-    Survey::all(&*dir.disk, &mut copying)?;
+    copying.copy(&*dir.disk)?;
     let copied = copying.finish()?;
     session.out.detail("all is copied; the new directory is opened as a server does");
     rebuild::settle(disk, in_files)?;
@@ -286,7 +300,10 @@ fn losses(plan: &Plan, survey: &Survey) -> Vec<Extent> {
         let start = plan.topics.get(&extent.id.topic).and_then(|topic| topic.starts.get(&extent.id.partition));
         extent.first = extent.first.max(start.copied().unwrap_or(0));
         if !is_deleted {
-            lost.extend(uncovered(extent, &[]));
+            // Another segment may hold the same records.
+            let chosen = plan.chosen.get(&extent.id).into_iter().flatten();
+            let held: Vec<Extent> = chosen.map(|chosen| chosen.extent(extent.id)).collect();
+            lost.extend(uncovered(extent, &held));
         }
     }
     lost

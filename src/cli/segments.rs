@@ -30,14 +30,15 @@ fn state_of(view: &Result<View, RecoverError>) -> &'static str {
 /// `chronik segment list`.
 pub fn list(session: &mut Session, args: &Args) -> Result<u8, Failure> {
     let dir = datadir::open(session, args, Live::SealedOnly)?;
-    let listed = segment::list(&*dir.disk)?;
+    let listed = all_segments(&dir)?;
     let views = listed.iter().map(|(id, bytes)| (*id, *bytes, inspect::open(&*dir.disk, *id, None)));
     let views: Vec<_> = views.collect();
     if session.out.is_json() {
         let items = views.iter().map(|(id, bytes, view)| {
             let trailer = view.as_ref().ok().and_then(|view| view.trailer);
             object([
-                ("segment", (*id).into()),
+                ("segment", id.number().into()),
+                ("pack", id.is_pack().into()),
                 ("file", segment::path(*id).into()),
                 ("bytes", (*bytes).into()),
                 ("state", state_of(view).into()),
@@ -61,12 +62,36 @@ pub fn list(session: &mut Session, args: &Args) -> Result<u8, Failure> {
                 let [groups, runs, newest] = trailer.map_or(["-".into(), "-".into(), "-".into()], |t| {
                     [format!("{}-{}", t.first_seq, t.last_seq), t.run_count.to_string(), time(t.max_timestamp)]
                 });
-                vec![id.to_string(), size(*bytes), state_of(view).to_owned(), groups, runs, newest]
+                vec![short(*id), size(*bytes), state_of(view).to_owned(), groups, runs, newest]
             })
             .collect();
         session.out.table(&["SEGMENT", "SIZE", "STATE", "GROUPS", "RUNS", "NEWEST"], &rows)?;
     }
     Ok(if views.iter().any(|(_, _, view)| view.is_err()) { ERROR } else { OK })
+}
+
+/// Packs and segments of the log, with their lengths in bytes.
+fn all_segments(dir: &DataDir) -> Result<Vec<(SegmentId, u64)>, Failure> {
+    let mut all = segment::list_packs(&*dir.disk)?;
+    all.extend(segment::list(&*dir.disk)?);
+    Ok(all)
+}
+
+/// How a segment is named on the command line: `7`, or `pack-7`.
+fn short(id: SegmentId) -> String {
+    match id {
+        SegmentId::Pack(number) => format!("pack-{number}"),
+        SegmentId::Wal(number) => number.to_string(),
+    }
+}
+
+/// The segment that is meant, if it is not a path.
+fn named(text: &str) -> Option<SegmentId> {
+    let number = |digits: &str| digits.parse::<u64>().ok().filter(|number| number >> 63 == 0);
+    match text.strip_prefix("pack-") {
+        Some(digits) => number(digits).map(SegmentId::Pack),
+        None => number(text).map(SegmentId::Wal),
+    }
 }
 
 /// Segments that were named, those that can be opened; findings about those that cannot.
@@ -96,13 +121,13 @@ impl Chosen {
     /// is first needed.
     fn find(session: &Session, args: &Args) -> Result<Chosen, Failure> {
         let mut chosen = Chosen::default();
-        let numbers = args.free.iter().filter_map(|text| text.parse::<SegmentId>().ok()).collect::<Vec<_>>();
+        let numbers = args.free.iter().filter_map(|text| named(text)).collect::<Vec<_>>();
         if !numbers.is_empty() || args.free.is_empty() {
             let dir = datadir::open(session, args, Live::SealedOnly)?;
             chosen.names = Names::of(&*dir.disk);
             chosen.find_numbers(session, &dir, &numbers)?;
         }
-        for text in args.free.iter().filter(|text| text.parse::<SegmentId>().is_err()) {
+        for text in args.free.iter().filter(|text| named(text).is_none()) {
             match open_path(Path::new(text)) {
                 Ok(opened) => chosen.take(opened, session),
                 Err(failure) => chosen.codes.push(complain(&session.out, failure)),
@@ -112,7 +137,7 @@ impl Chosen {
     }
 
     fn find_numbers(&mut self, session: &Session, dir: &DataDir, numbers: &[SegmentId]) -> Result<(), Failure> {
-        let listed: Vec<SegmentId> = segment::list(&*dir.disk)?.into_iter().map(|(id, _)| id).collect();
+        let listed: Vec<SegmentId> = all_segments(dir)?.into_iter().map(|(id, _)| id).collect();
         let wanted = if numbers.is_empty() { &listed } else { numbers };
         for id in wanted {
             if !listed.contains(id) {
@@ -127,8 +152,7 @@ impl Chosen {
                 // Of all segments, the one that is written just now is left out.
                 (true, true) => {}
                 (true, false) => {
-                    let what =
-                        format!("Segment {id} is being written by the server; look at it when that has stopped.");
+                    let what = format!("{id} is being written by the server; look at it when that has stopped.");
                     self.codes.push(complain(&session.out, Failure::error(what)));
                 }
             }
@@ -206,7 +230,8 @@ fn dump_json(view: &View, index: &inspect::Index, names: &Names) -> Value {
     object([
         ("file", view.file.as_str().into()),
         ("bytes", view.bytes.into()),
-        ("segment", view.id().into()),
+        ("segment", view.id().number().into()),
+        ("pack", view.id().is_pack().into()),
         ("directory", header.identity.directory.to_string().into()),
         ("incarnation", header.identity.incarnation.into()),
         ("block", header.block_bytes.into()),
@@ -220,7 +245,7 @@ fn print_dump(session: &mut Session, view: &View, index: &inspect::Index, names:
     let header = view.header();
     let out = &mut session.out;
     out.heading(&safe(&view.file))?;
-    out.line(&format!("segment      {}", view.id()))?;
+    out.line(&format!("segment      {}", short(view.id())))?;
     out.line(&format!("directory    {}", header.identity.directory))?;
     out.line(&format!("incarnation  {:016x}", header.identity.incarnation))?;
     out.line(&format!("size         {} bytes in blocks of {}", view.bytes, header.block_bytes))?;

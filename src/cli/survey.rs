@@ -6,16 +6,18 @@ use super::datadir::Names;
 use super::failure::Failure;
 use super::findings::{joined, uncovered, Extent, Finding, Grade};
 use crate::broker::checkpoint::{self, Snapshot};
+use crate::broker::metalog;
 use crate::sys::disk::{Disk, BLOCK_BYTES};
 use crate::wal::format::{parse_entries, RunHeader, RUN_META};
 use crate::wal::inspect::{self, Bad, CheckpointHeader, Index, Item, PartialRun, ScannedGroup, View};
 use crate::wal::marker::{self, Marker};
+use crate::wal::pack::{Coverage, COVERAGE_TABLE};
 use crate::wal::settings::MetadataStore;
 use crate::wal::{self, files, segment, GroupSeq, MetaEntry, PartitionId, RecoverError, RunRef, SegmentId};
 use crate::wire::batch::{self, verify_crc};
 use crate::wire::Uuid;
 
-/// Takes what is sound, in the order of the log.
+/// Takes what is sound: packs first, then the log in its order. Groups of packs are numbered on their own.
 pub trait Taker {
     /// The newest sound checkpoint, and what sound metadata files hold. Comes first.
     fn begin(&mut self, _base: Option<&Base>, _file_entries: &[MetaEntry]) {}
@@ -71,6 +73,10 @@ pub struct Survey {
     is_chain_sealed: bool,
     /// The offset that follows each partition's last run, and how many findings there were then.
     partitions: BTreeMap<PartitionId, (i64, usize)>,
+    /// What sound packs say that they stand for.
+    pub coverage: BTreeMap<u64, Vec<Extent>>,
+    /// Packs that have taken the place of other segments, by the changes of metadata that were read.
+    packs: BTreeSet<u64>,
     /// Bytes of a block, as far as a segment has told.
     block: u32,
 }
@@ -87,12 +93,18 @@ impl Survey {
     pub fn all(disk: &dyn Disk, taker: &mut dyn Taker) -> Result<Survey, Failure> {
         let mut survey = Survey { block: BLOCK_BYTES as u32, ..Survey::default() };
         let listed = segment::list(disk).unwrap_or_default();
+        let packs = segment::list_packs(disk)?;
         survey.read_marker(disk);
         survey.find_directory(disk, &listed);
         survey.read_checkpoints(disk)?;
         survey.read_files(disk)?;
-        let mut missing = survey.missing(&listed);
+        let mut missing = survey.missing(&listed, &packs);
         taker.begin(survey.base.as_ref(), &survey.file_entries);
+        for (id, bytes) in &packs {
+            survey.read.bytes += bytes;
+            survey.segment(disk, *id, Ahead::default(), taker)?;
+            survey.chain = None;
+        }
         let ahead = look_ahead(disk, &listed, survey.directory);
         for ((id, bytes), ahead) in listed.iter().zip(ahead) {
             survey.read.bytes += bytes;
@@ -104,6 +116,8 @@ impl Survey {
             survey.segment(disk, *id, ahead, taker)?;
         }
         survey.findings.extend(missing.into_values());
+        survey.find_missing_packs(&packs);
+        survey.forgive_replaced();
         Ok(survey)
     }
 
@@ -215,13 +229,14 @@ impl Survey {
 
     /// Segments that must be there and are not: those that the checkpoint has records in, and each from the one on in
     /// which the replay begins.
-    fn missing(&self, listed: &[(SegmentId, u64)]) -> BTreeMap<SegmentId, Finding> {
-        let there: BTreeSet<SegmentId> = listed.iter().map(|(id, _)| *id).collect();
-        let last = there.last().copied().unwrap_or(0);
-        let start = self.base.as_ref().map_or(1, |base| base.header.position.segment);
+    fn missing(&self, listed: &[(SegmentId, u64)], packs: &[(SegmentId, u64)]) -> BTreeMap<SegmentId, Finding> {
+        let there: BTreeSet<SegmentId> = listed.iter().chain(packs).map(|(id, _)| *id).collect();
+        let last = there.last().copied().unwrap_or_default().max(SegmentId::default()).number();
+        let start = self.base.as_ref().map_or(SegmentId::FIRST, |base| base.header.position.segment);
         let held = self.ranges().map(|(id, _)| id).filter(|id| !there.contains(id));
         // Of a long stretch only the first are named: a single absurd file name must not make a million findings.
-        let replayed = (start..=last.max(start)).filter(|id| !there.contains(id)).take(MISSING_MAX);
+        let numbers = start.number()..=last.max(start.number());
+        let replayed = numbers.map(SegmentId::Wal).filter(|id| !there.contains(id)).take(MISSING_MAX);
         let finding = |id: SegmentId| {
             let mut finding = Finding::new(Grade::Damage, segment::path(id), 0, "the segment is missing");
             finding.lost = self.held_by(id);
@@ -229,6 +244,43 @@ impl Survey {
             (id, finding)
         };
         held.chain(replayed).map(finding).collect()
+    }
+
+    /// Packs that the log names, and that neither the checkpoint nor the folder knows.
+    fn find_missing_packs(&mut self, listed: &[(SegmentId, u64)]) {
+        let known = self.base.as_ref().map_or(0, |base| base.snapshot.last_pack);
+        for number in self.packs.range(known + 1..).copied().collect::<Vec<_>>() {
+            let id = SegmentId::Pack(number);
+            if !listed.iter().any(|(there, _)| *there == id) {
+                let what = "the pack is missing, and the log says that it replaces other segments";
+                self.findings.push(Finding::new(Grade::Damage, segment::path(id), 0, what));
+            }
+        }
+    }
+
+    /// What a sound pack holds in the place of damaged records is not lost.
+    fn forgive_replaced(&mut self) {
+        let lost_of = |number: &u64| -> Vec<Extent> { self.lost_in(SegmentId::Pack(*number)) };
+        let sound = |(number, extents): (&u64, &Vec<Extent>)| -> (u64, Vec<Extent>) {
+            let lost = lost_of(number);
+            (*number, extents.iter().flat_map(|extent| uncovered(*extent, &lost)).collect())
+        };
+        let sound: Vec<(u64, Vec<Extent>)> = self.coverage.iter().map(sound).collect();
+        for finding in &mut self.findings {
+            let own = finding.file.rsplit('/').next().and_then(segment::id_of);
+            let above = sound.iter().filter(|(number, _)| match own {
+                Some(SegmentId::Pack(own)) => *number > own,
+                _ => true,
+            });
+            let above: Vec<Extent> = above.flat_map(|(_, extents)| extents.iter().copied()).collect();
+            finding.lost = std::mem::take(&mut finding.lost).into_iter().flat_map(|e| uncovered(e, &above)).collect();
+        }
+    }
+
+    /// What is lost in one segment's file.
+    pub fn lost_in(&self, id: SegmentId) -> Vec<Extent> {
+        let file = segment::path(id);
+        self.findings.iter().filter(|finding| finding.file == file).flat_map(|finding| finding.lost.clone()).collect()
     }
 
     /// What the checkpoint says lies in a segment.
@@ -414,7 +466,7 @@ impl Reading<'_> {
         let survey = &*self.survey;
         let (before, may_start_anew) = match self.last_seq {
             0 => {
-                let start = survey.base.as_ref().map_or(0, |base| base.header.position.segment);
+                let start = survey.base.as_ref().map_or(SegmentId::default(), |base| base.header.position.segment);
                 (survey.chain.filter(|_| self.view.id() > start), survey.is_chain_sealed)
             }
             last => (Some(last), false),
@@ -425,7 +477,35 @@ impl Reading<'_> {
         }
         self.is_broken = true;
         let what = format!("group {seq} follows group {before}: groups between them are missing");
-        self.found(Grade::Damage, group.position, what).metadata = true;
+        let metadata = !self.view.id().is_pack();
+        self.found(Grade::Damage, group.position, what).metadata = metadata;
+    }
+
+    /// A change of metadata, or in a pack what it says of itself.
+    fn entry(&mut self, seq: GroupSeq, position: u64, entry: MetaEntry) -> Result<(), Failure> {
+        if let SegmentId::Pack(number) = self.view.id() {
+            if entry.table != COVERAGE_TABLE {
+                return Ok(());
+            }
+            match Coverage::parse(&entry) {
+                Ok(Coverage { id, from_offset, to_offset, .. }) if from_offset < to_offset => {
+                    let extent = Extent { id, first: from_offset, last: to_offset - 1 };
+                    self.survey.coverage.entry(number).or_default().push(extent);
+                }
+                Ok(_) => {}
+                Err(what) => self.found(Grade::Damage, position, what).metadata = true,
+            }
+            return Ok(());
+        }
+        self.survey.names.learn(&entry);
+        if let (metalog::PACK, Ok(number)) = (entry.table, <[u8; 8]>::try_from(&entry.key[..])) {
+            let number = u64::from_be_bytes(number);
+            match entry.value.is_some() {
+                true => self.survey.packs.insert(number),
+                false => self.survey.packs.remove(&number),
+            };
+        }
+        self.taker.meta(seq, entry)
     }
 
     fn sound_run(&mut self, seq: GroupSeq, run: &RunHeader, position: u64, content: &[u8]) -> Result<(), Failure> {
@@ -433,8 +513,7 @@ impl Reading<'_> {
             match parse_entries(content, run.count) {
                 Ok(entries) => {
                     for entry in entries {
-                        self.survey.names.learn(&entry);
-                        self.taker.meta(seq, entry)?;
+                        self.entry(seq, position, entry)?;
                     }
                 }
                 Err(what) => self.found(Grade::Damage, position, what).metadata = true,
@@ -450,7 +529,9 @@ impl Reading<'_> {
             position,
             len: content.len() as u32,
         };
-        self.survey.note_run(&place);
+        if !place.segment.is_pack() {
+            self.survey.note_run(&place);
+        }
         self.runs.push(place);
         match self.check_batches(&place, content) {
             None => self.taker.run(seq, place, content),
@@ -521,13 +602,15 @@ impl Reading<'_> {
         let within = |run: &&RunRef| (bad.position..bad.end).contains(&run.position);
         let indexed: Vec<RunRef> = self.index.runs.iter().filter(within).copied().collect();
         let (mut lost, mut known) = (Vec::new(), BTreeSet::new());
-        let mut metadata = bad.is_partial && bad.runs.is_empty();
+        // A pack has no changes of metadata: what it says of itself only says what it stands for.
+        let is_pack = self.view.id().is_pack();
+        let mut metadata = bad.is_partial && bad.runs.is_empty() && !is_pack;
         for run in &bad.runs {
             known.insert(run.position);
             if run.is_sound {
                 self.sound_run(seq, &run.header, run.position, &run.content)?;
             } else if run.header.kind == RUN_META {
-                metadata = true;
+                metadata = !is_pack;
             } else {
                 lost.extend(self.damaged_run(seq, run, &indexed)?);
             }
@@ -553,7 +636,9 @@ impl Reading<'_> {
             len: run.content.len() as u32,
         };
         let place = indexed.iter().find(|one| one.position == run.position).copied().unwrap_or(told);
-        self.survey.account(&place);
+        if !place.segment.is_pack() {
+            self.survey.account(&place);
+        }
         self.salvage(seq, place, &run.content)
     }
 

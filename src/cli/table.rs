@@ -172,7 +172,7 @@ static SEGMENT: &[Command] = &[
     command("list", "List the segments of the log.", &[], &[DATA_DIR], segments::list),
     command(
         "dump",
-        "Print the header and the index of segments. A segment is a number, or the path of a file.",
+        "Print the header and the index of segments. A segment is a number, pack-NUMBER, or the path of a file.",
         &[arg("SEGMENT", Many, Path)],
         &[DATA_DIR],
         segments::dump,

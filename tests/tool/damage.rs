@@ -10,7 +10,7 @@ use chronik::sys::disk::Disk;
 use chronik::sys::lock::DirLock;
 use chronik::sys::real_disk::{RealDisk, Writing};
 use chronik::wal::settings::{LogOptions, MetadataStore};
-use chronik::wal::{checkpoint, Written};
+use chronik::wal::{checkpoint, SegmentId, Written};
 use chronik::wire::Uuid;
 
 use super::{json, printed, stderr, tool};
@@ -90,7 +90,7 @@ impl Dir {
     }
 
     fn groups_in(&self, segment: u64) -> Vec<&Written> {
-        self.written.iter().filter(|written| written.handle.segment == segment).collect()
+        self.written.iter().filter(|written| written.handle.segment == SegmentId::Wal(segment)).collect()
     }
 
     /// Where the groups of a segment end.
@@ -173,7 +173,7 @@ fn a_damaged_group_header_costs_nothing_as_its_runs_prove_themselves() {
     dir.flip(FIRST, dir.written[2].position + 44);
     let found = dir.finding(1);
     assert_eq!(found.place(), ("damage", FIRST, dir.written[2].position));
-    assert_eq!(found.lost, [], "{found:?}");
+    assert!(found.lost.is_empty(), "{found:?}");
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn segments_that_do_not_belong_there_are_told_apart() {
     dir.put("wal/00000000000000000003.log", &own);
     let found = &dir.findings(1)[0];
     assert_eq!(found.place(), ("damage", "wal/00000000000000000003.log", 0));
-    assert!(found.what.contains("segment 2 under another name"), "{found:?}");
+    assert!(found.what.contains("wal/00000000000000000002.log under another name"), "{found:?}");
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn a_damaged_segment_header_is_reported_and_its_groups_are_read_all_the_same() {
     dir.flip(FIRST, 30);
     let found = dir.finding(1);
     assert_eq!(found.place(), ("damage", FIRST, 0));
-    assert_eq!(found.lost, [], "{found:?}");
+    assert!(found.lost.is_empty(), "{found:?}");
     assert_eq!(dir.verify(1).text("groups"), Some("40"));
 }
 
@@ -419,7 +419,7 @@ fn a_directory_in_use_is_refused_but_for_sealed_segments_and_one_that_is_none_is
     }
     let output = tool(&["segment", "verify", "-d", path]);
     assert!(output.status.success() && stderr(&output).contains("only sealed segments"), "{}", stderr(&output));
-    let open = dir.written.last().unwrap().handle.segment.to_string();
+    let open = dir.written.last().unwrap().handle.segment.number().to_string();
     assert_eq!(tool(&["segment", "verify", &open, "-d", path]).status.code(), Some(1));
     drop(lock);
     printed(&["wal", "verify", "-d", "/no/such/folder"], 3);

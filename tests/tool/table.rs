@@ -1,6 +1,7 @@
 //! Owns the proof that parser, help, its JSON, the manual page and the completions say what the table of commands says.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
@@ -184,7 +185,7 @@ fn a_reader_that_has_gone_is_a_success() {
             command(args).stdout(Stdio::from(OwnedFd::from(theirs))).stderr(Stdio::piped()).spawn().unwrap();
         assert!(child.wait().unwrap().success(), "{args:?}");
         let mut said = String::new();
-        std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut said).unwrap();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         assert_eq!(said, "", "{args:?}");
     }
 }
@@ -195,9 +196,13 @@ fn a_cluster_that_is_not_there_and_one_that_is_no_kafka_are_told_apart() {
     let address = listener.local_addr().unwrap().to_string();
     let server = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        let mut request = [0; 4];
-        std::io::Read::read_exact(&mut stream, &mut request).unwrap();
-        std::io::Write::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).unwrap();
+        let mut request = vec![0; u32::from_be_bytes(length) as usize];
+        stream.read_exact(&mut request).unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        // Until the tool has gone, so that what it was sent is not taken back.
+        let _ = stream.read(&mut length);
     });
     let output = tool(&["topic", "list", "-b", &address]);
     server.join().unwrap();
