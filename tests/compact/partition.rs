@@ -210,13 +210,14 @@ impl Partition {
     }
 
     fn params_to(&self, end: i64) -> Clean {
+        let end = end.max(self.first_dirty);
         let mut aborted: Vec<_> = self.aborted.iter().copied().filter(|txn| txn.first_offset < end).collect();
         aborted.sort_by_key(|txn| txn.first_offset);
         let producers = self.producers.iter().filter(|(_, producer)| producer.sequence > 0 || producer.epoch > 0);
         let last = |producer: &Producer| LastBatch { last_offset: producer.last_offset, epoch: producer.epoch };
         Clean {
             first_dirty: self.first_dirty,
-            end: end.max(self.first_dirty),
+            end,
             now_ms: self.now_ms,
             delete_retention_ms: self.delete_retention_ms,
             map_bytes_max: 1 << 20,
