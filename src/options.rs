@@ -21,7 +21,7 @@ use std::io::Write;
 
 use getopts::Fail;
 
-use crate::config::{MetadataStore, Config, Port, ShareConfig};
+use crate::config::{Config, MetadataStore, Port, ShareConfig};
 use table::{Action, Draft, Kind};
 use value::Refusal;
 

@@ -52,11 +52,7 @@ pub static COMMANDS: &[Command] = &[
         help: "Serve Kafka clients from the data directory. This is the default.",
         missing: None,
     },
-    Command {
-        name: "all",
-        help: "Serve with search and backup.",
-        missing: Some("full-text search"),
-    },
+    Command { name: "all", help: "Serve with search and backup.", missing: Some("full-text search") },
     Command {
         name: "ingest",
         help: "Take records for a controller, with --controller-url.",

@@ -107,11 +107,7 @@ pub(super) fn load(disk: &dyn Disk, seq: GroupSeq) -> io::Result<Result<(Header,
 }
 
 /// The same for a checkpoint that has another name.
-pub(super) fn load_from(
-    disk: &dyn Disk,
-    path: &str,
-    seq: GroupSeq,
-) -> io::Result<Result<(Header, Vec<u8>), Unusable>> {
+pub(super) fn load_from(disk: &dyn Disk, path: &str, seq: GroupSeq) -> io::Result<Result<(Header, Vec<u8>), Unusable>> {
     let mut bytes = disk.read(path, limits::CHECKPOINT_BYTES_MAX)?;
     let header = match Header::parse(&bytes) {
         Ok(header) => header,
