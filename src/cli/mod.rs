@@ -3,6 +3,7 @@
 //! Results go to standard output, as text or as JSON alone; everything else goes to standard error.
 
 pub mod client;
+mod backup;
 mod cluster;
 pub mod completion;
 mod datadir;

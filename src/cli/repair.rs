@@ -106,7 +106,6 @@ impl Taker for Facts {
 
 /// A living topic in the new directory.
 pub struct Topic {
-    pub name: String,
     partitions: usize,
     /// First offsets that clients may read, where records were deleted.
     starts: BTreeMap<i32, i64>,
@@ -167,7 +166,7 @@ impl Plan {
                         partitions = needed;
                         changed.push(topics::topic_entry(id, &name, partitions, &configs));
                     }
-                    self.topics.insert(id, Topic { name, partitions, starts: BTreeMap::new() });
+                    self.topics.insert(id, Topic { partitions, starts: BTreeMap::new() });
                 }
                 TopicChange::LogStart { id, offset } => {
                     if let Some(topic) = self.topics.get_mut(&id.topic) {

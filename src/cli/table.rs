@@ -4,9 +4,9 @@
 //! What is not built has no row. A family that joins later is one more line in `COMMANDS`.
 
 use super::row::Complete::{self, Group, Nothing, Path, Topic, Words};
-use super::row::Times::{Any, Many, One};
+use super::row::Times::{Any, Many, One, Optional};
 use super::row::{arg, command, family, flag, value, Arg, Command, Opt};
-use super::{cluster, completion, dump, group, repair, segments, topic, topic_change, verify, version};
+use super::{backup, cluster, completion, dump, group, repair, segments, topic, topic_change, verify, version};
 
 /// Options that every command takes.
 pub static GLOBAL: &[Opt] = &[
@@ -48,6 +48,7 @@ pub static COMMANDS: &[Command] = &[
     family("cluster", "Look at the cluster.", CLUSTER),
     family("wal", "Look at, check and mend the log of a data directory, without a server.", WAL),
     family("segment", "Look at and check segments of the log, without a server.", SEGMENT),
+    family("backup", "Make, list, verify, restore and delete backups.", BACKUP),
     command(
         "completion",
         "Print the script that completes commands in a shell.",
@@ -183,5 +184,64 @@ static SEGMENT: &[Command] = &[
         &[arg("SEGMENT", Any, Path)],
         &[DATA_DIR],
         segments::verify,
+    ),
+];
+
+const BACKUP_URL: Opt = value(
+    "url",
+    "URL",
+    "Where the backups are: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, azure://CONTAINER/PREFIX or file:///PATH. \
+     Keys come from the environment, as for the server.",
+)
+.short('u')
+.env("CHRONIK_BACKUP_URL");
+const BACKUP_DIRECTORY: Opt = value(
+    "directory",
+    "ID",
+    "The id of the data directory, or its beginning; needed where the store has backups of several.",
+);
+
+static BACKUP: &[Command] = &[
+    command(
+        "create",
+        "Make a backup of a data directory, whose server may be running. Only what the store lacks is sent.",
+        &[],
+        &[BACKUP_URL, value("data-dir", "PATH", "The data directory.").short('d').default("./data").env("CHRONIK_DATA_DIR").complete(Path)],
+        backup::create,
+    ),
+    command("list", "List the backups, and whether all that they need is there.", &[], &[BACKUP_URL], backup::list),
+    command(
+        "verify",
+        "Read every byte of a backup and say what is damaged. Without a name it is the newest.",
+        &[arg("BACKUP", Optional, Nothing)],
+        &[BACKUP_URL, BACKUP_DIRECTORY],
+        backup::verify,
+    ),
+    command(
+        "restore",
+        "Make a new data directory of a backup. Without a name it is the newest. An interrupted restore goes on when it is run again.",
+        &[arg("BACKUP", Optional, Nothing)],
+        &[
+            BACKUP_URL,
+            value("into", "PATH", "The new data directory, which must not exist or be empty.").complete(Path),
+            value("topics", "NAME,...", "Only these topics; a name may end with a *. Groups' offsets come along, nothing else.")
+                .repeats(),
+            value("rename", "OLD=NEW", "A topic comes back under another name; both may end with a *.").repeats(),
+            value("to-time", "TIME", "The newest backup made at this time or before."),
+            BACKUP_DIRECTORY,
+        ],
+        backup::restore,
+    ),
+    command(
+        "delete",
+        "Delete backups, and what no other needs.",
+        &[arg("BACKUP", Any, Nothing)],
+        &[
+            BACKUP_URL,
+            value("keep", "NUMBER", "Delete all but the newest of each data directory."),
+            value("keep-days", "DAYS", "Delete those that are older; the newest always stays."),
+            BACKUP_DIRECTORY,
+        ],
+        backup::delete,
     ),
 ];

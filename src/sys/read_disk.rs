@@ -56,6 +56,10 @@ impl Disk for ReadDisk {
         Err(refused())
     }
 
+    fn link(&self, _from: &str, _to: &str) -> io::Result<()> {
+        Err(refused())
+    }
+
     fn remove(&self, _path: &str) -> io::Result<()> {
         Err(refused())
     }

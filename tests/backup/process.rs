@@ -186,8 +186,8 @@ impl Load {
             group_id: "readers",
             producer_id: self.producer_id,
             producer_epoch: self.epoch,
-            generation_id: -1,
-            topics: vec![TxnOffsetCommitRequestTopic { name: "left", partitions }],
+            generation_id_or_member_epoch: -1,
+            topics: vec![TxnOffsetCommitRequestTopic { name: "left", partitions, ..Default::default() }],
             ..Default::default()
         };
         self.client.call(3, &request).map(drop)
@@ -282,7 +282,7 @@ fn a_server_backs_itself_up_and_keeps_as_many_as_it_should() {
     assert!(all.len() <= 2, "{all:?}");
     restored(&store, &Wanted::default(), &copy.0);
     let server = Server::start(&copy.0, &[]);
-    assert_eq!(Client::of(&server).read("orders"), []);
+    assert!(Client::of(&server).read("orders").is_empty());
 }
 
 fn scrape(server: &Server) -> String {
