@@ -301,7 +301,6 @@ impl Default for Config {
             log_level: LevelFilter::Info,
             node_id: 1,
             cluster_id: None,
-
             max_connections: 16384,
             max_connections_per_ip: 4096,
             connections_max_idle_ms: 600_000,

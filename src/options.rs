@@ -127,7 +127,7 @@ pub fn parse(
     let matches = match_arguments(args)?;
     let mut draft = Draft::default();
     for opt in OPTIONS {
-        if let (Kind::Act(set), true) = (&opt.kind, matches.opt_present(opt.long)) {
+        if let (Kind::Act(set), true) = (&opt.kind, opt.on_command_line && matches.opt_present(opt.long)) {
             set(&mut draft);
         }
     }

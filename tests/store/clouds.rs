@@ -216,7 +216,8 @@ fn a_service_account_gets_a_token_and_another_when_it_is_refused() {
         body.starts_with("grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=ey"),
         "{body}"
     );
-    assert!(!format!("{store:?}").contains("first"));
+    let told = format!("{store:?}");
+    assert!(!told.contains("second") && !told.contains("PRIVATE KEY"), "{told}");
 }
 
 #[test]
