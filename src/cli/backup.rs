@@ -333,7 +333,7 @@ pub fn delete(session: &mut Session, args: &Args) -> Result<u8, Failure> {
     let count: Option<u64> = args.number("keep", "how many backups to keep")?;
     let days: Option<u32> = args.number("keep-days", "for how many days backups are kept")?;
     let is_rule = count.is_some() || days.is_some();
-    if is_rule == !args.free.is_empty() {
+    if is_rule != args.free.is_empty() {
         return Err(Failure::usage("Name the backups to delete, or say with --keep or --keep-days which stay."));
     }
     if count == Some(0) {

@@ -2,8 +2,8 @@
 //!
 //! Results go to standard output, as text or as JSON alone; everything else goes to standard error.
 
-pub mod client;
 mod backup;
+pub mod client;
 mod cluster;
 pub mod completion;
 mod datadir;

@@ -21,7 +21,7 @@ pub fn help(path: &[&'static Command]) -> String {
     let title = title(path);
     let mut out = String::new();
     match path.last() {
-        None => out.push_str("chronik looks after Chronik Stream, or another Kafka cluster, from the command line.\n"),
+        None => out.push_str("chronik looks after Chronik Stream, or another Kafka cluster, from a shell.\n"),
         Some(command) => push(&mut out, "", 0, command.help),
     }
     let (commands, args, own) = match path.last() {

@@ -103,13 +103,16 @@ pub fn offsets(cluster: &mut Cluster, topics: &[&MetadataResponseTopic<'_>]) -> 
     Ok(found)
 }
 
+/// An offset of each partition of a topic, or why there is none.
+type Listed = BTreeMap<(String, i32), Result<i64, ErrorCode>>;
+
 /// One offset of some partitions of one leader.
 fn list_offsets(
     cluster: &mut Cluster,
     leader: i32,
     asked: &[(&str, Vec<i32>)],
     timestamp: i64,
-) -> Result<BTreeMap<(String, i32), Result<i64, ErrorCode>>, Failure> {
+) -> Result<Listed, Failure> {
     let timeout_ms = cluster.request_timeout_ms();
     let topics = asked.iter().map(|(name, partitions)| {
         let partitions = partitions.iter().map(|index| ListOffsetsPartition {
