@@ -147,7 +147,6 @@ impl Load {
                 acks: -1,
                 timeout_ms: 5000,
                 topic_data: vec![TopicProduceData { name: topic, partition_data: vec![data], ..Default::default() }],
-                ..Default::default()
             };
             let body = self.client.call(9, &request)?;
             let response: ProduceResponse<'_> = wire::decode(&body, 9).unwrap();

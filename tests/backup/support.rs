@@ -268,11 +268,14 @@ fn bytes_of<'a>(records: &RecordSet<'a>) -> &'a [u8] {
     }
 }
 
+/// Offset and value of each record of a partition of a topic.
+pub type Records = BTreeMap<(String, i32), Vec<(i64, Vec<u8>)>>;
+
 /// What is compared between a server and what was restored of it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct State {
     pub meta: Vec<String>,
-    pub records: BTreeMap<(String, i32), Vec<(i64, Vec<u8>)>>,
+    pub records: Records,
 }
 
 pub const NOW_MS: i64 = 1_700_000_000_000;
