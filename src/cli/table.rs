@@ -195,6 +195,7 @@ const BACKUP_URL: Opt = value(
 )
 .short('u')
 .env("CHRONIK_BACKUP_URL");
+const BACKUP_TIME: Opt = value("to-time", "TIME", "The newest backup made at this time or before.");
 const BACKUP_DIRECTORY: Opt = value(
     "directory",
     "ID",
@@ -214,7 +215,7 @@ static BACKUP: &[Command] = &[
         "verify",
         "Read every byte of a backup and say what is damaged. Without a name it is the newest.",
         &[arg("BACKUP", Optional, Nothing)],
-        &[BACKUP_URL, BACKUP_DIRECTORY],
+        &[BACKUP_URL, BACKUP_TIME, BACKUP_DIRECTORY],
         backup::verify,
     ),
     command(
@@ -227,7 +228,7 @@ static BACKUP: &[Command] = &[
             value("topics", "NAME,...", "Only these topics; a name may end with a *. Groups' offsets come along, nothing else.")
                 .repeats(),
             value("rename", "OLD=NEW", "A topic comes back under another name; both may end with a *.").repeats(),
-            value("to-time", "TIME", "The newest backup made at this time or before."),
+            BACKUP_TIME,
             BACKUP_DIRECTORY,
         ],
         backup::restore,
