@@ -9,15 +9,15 @@ find_server
 find_tool
 
 store=$work/store
-export CHRONIK_BACKUP_URL=file://$store
+url=file://$store
 kafka_port=$(free_port)
-tool() { bounded 120 "$CHRONIK_TOOL" "$@"; }
+tool() { CHRONIK_BACKUP_URL=$url bounded 120 "$CHRONIK_TOOL" "$@"; }
 # field NAME: of the JSON object on standard input
 field() { "$python" -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }
 last_ack() { tail -n 1 "$work/acks"; }
 many() { [ -s "$work/acks" ] && [ "$(last_ack)" -ge "$1" ]; }
 
-server_start --enable-backup --backup-url "$CHRONIK_BACKUP_URL" --backup-interval 2s
+server_start --enable-backup --backup-url "$url" --backup-interval 2s
 : >"$work/acks"
 "$python" "$smoke/backup_load.py" --bootstrap "$BOOTSTRAP" --acks "$work/acks" >"$work/load.log" 2>&1 &
 load_pid=$!
