@@ -169,8 +169,8 @@ pub struct Metrics {
     /// Bytes of the last one, and those that had to be sent for it.
     pub backup_last_bytes: Gauge,
     pub backup_last_sent_bytes: Gauge,
-    /// How long the last one took, in milliseconds.
-    pub backup_last_duration_ms: Gauge,
+    /// How long the last one took, in whole seconds, rounded up.
+    pub backup_last_duration_seconds: Gauge,
     /// Open Kafka connections.
     pub active_connections: Gauge,
     /// Kafka connections accepted.
@@ -219,7 +219,7 @@ impl Metrics {
             backup_last_success_seconds: Gauge::default(),
             backup_last_bytes: Gauge::default(),
             backup_last_sent_bytes: Gauge::default(),
-            backup_last_duration_ms: Gauge::default(),
+            backup_last_duration_seconds: Gauge::default(),
             active_connections: Gauge::default(),
             connections_accepted: Counter::default(),
             connections_refused: Counter::default(),
@@ -353,9 +353,9 @@ impl Metrics {
             ("chronik_backup_last_bytes", "Bytes of the newest backup.", &self.backup_last_bytes),
             ("chronik_backup_last_sent_bytes", "Bytes sent for the newest backup.", &self.backup_last_sent_bytes),
             (
-                "chronik_backup_last_duration_milliseconds",
-                "How long the newest backup took, in milliseconds.",
-                &self.backup_last_duration_ms,
+                "chronik_backup_last_duration_seconds",
+                "How long the newest backup took, in whole seconds, rounded up.",
+                &self.backup_last_duration_seconds,
             ),
         ];
         for (name, help, gauge) in of_last {

@@ -144,7 +144,7 @@ impl Keeper {
         metrics.backup_last_success_seconds.set(manifest.time_ms / 1000);
         metrics.backup_last_sent_bytes.set(created.sent_bytes as i64);
         metrics.backup_last_bytes.set(manifest.bytes() as i64);
-        metrics.backup_last_duration_ms.set(took.as_millis() as i64);
+        metrics.backup_last_duration_seconds.set(took.as_secs_f64().ceil() as i64);
         log::info!(
             "backup {} made in {} ms: {} topics, {} bytes, {} of them sent to {}",
             manifest.backup,
