@@ -89,25 +89,108 @@ fn a_partition_with_two_questions_gets_no_answer() {
     assert_eq!(list_offsets(&mut h, vec![]), []);
 }
 
+/// The answer to one question of OffsetForLeaderEpoch: error, epoch, end.
+fn epoch_end(h: &mut Harness, current_leader_epoch: i32, leader_epoch: i32) -> (ErrorCode, i32, i64) {
+    let partitions = vec![OffsetForLeaderPartition { leader_epoch, current_leader_epoch, partition: 0 }];
+    let topics = vec![OffsetForLeaderTopic { topic: "t", partitions }];
+    let answer = h.call(4, &OffsetForLeaderEpochRequest { topics, ..Default::default() });
+    let response: OffsetForLeaderEpochResponse<'_> = answer.decode();
+    let end = &response.topics[0].partitions[0];
+    (end.error_code, end.leader_epoch, end.end_offset)
+}
+
 #[test]
-fn any_epoch_below_zero_is_none() {
+fn only_the_epoch_minus_one_is_none() {
     let mut h = Harness::new();
     create(&mut h, "t");
+    // An epoch from before all that are known ended where they began, which it did already.
+    assert_eq!(epoch_end(&mut h, -1, -2), (ErrorCode::NONE, -2, 0));
     produce(&mut h, "t", 2);
-    assert_eq!(list_offsets(&mut h, vec![list_offset(0, -1, -2)]), [(0, ErrorCode::NONE, 2)]);
+    assert_eq!(list_offsets(&mut h, vec![list_offset(0, -1, -1)]), [(0, ErrorCode::NONE, 2)]);
+    assert_eq!(list_offsets(&mut h, vec![list_offset(0, -1, -2)]), [(0, ErrorCode::FENCED_LEADER_EPOCH, -1)]);
     assert_eq!(list_offsets(&mut h, vec![list_offset(0, -1, 1)]), [(0, ErrorCode::UNKNOWN_LEADER_EPOCH, -1)]);
-    let mut ends = Vec::new();
-    for leader_epoch in [-2, -1, 0, 1] {
-        let partitions = vec![OffsetForLeaderPartition { leader_epoch, current_leader_epoch: -7, partition: 0 }];
-        let topics = vec![OffsetForLeaderTopic { topic: "t", partitions }];
-        let answer = h.call(4, &OffsetForLeaderEpochRequest { topics, ..Default::default() });
-        let response: OffsetForLeaderEpochResponse<'_> = answer.decode();
-        let end = &response.topics[0].partitions[0];
-        assert_eq!(end.error_code, ErrorCode::NONE);
-        ends.push((end.leader_epoch, end.end_offset));
+    let ends = [-2, -1, 0, 1].map(|epoch| epoch_end(&mut h, -1, epoch));
+    let none = ErrorCode::NONE;
+    assert_eq!(ends, [(none, -2, 0), (none, -1, -1), (none, 0, 2), (none, -1, -1)]);
+    assert_eq!(epoch_end(&mut h, -2, 0).0, ErrorCode::FENCED_LEADER_EPOCH);
+}
+
+#[test]
+fn a_batch_that_is_cut_off_is_no_record_and_topics_without_partitions_are_not_answered() {
+    let mut h = Harness::new();
+    create(&mut h, "t");
+    let mut batch = BatchBuilder::new();
+    batch.push(1_700_000_000_000, None, Some(b"v"), &[]);
+    let bytes = batch.build().unwrap();
+    for cut in [1, 11, 17, bytes.len() - 1] {
+        let partition_data = vec![PartitionProduceData { index: 0, records: RecordSet::Bytes(&bytes[..cut]) }];
+        let empty = TopicProduceData { name: "u", ..Default::default() };
+        let topic_data = vec![empty, TopicProduceData { name: "t", partition_data, ..Default::default() }];
+        let answer = h.call(9, &ProduceRequest { acks: -1, topic_data, ..Default::default() });
+        let response: ProduceResponse<'_> = answer.decode();
+        let told = response.responses.iter().map(|topic| (topic.name, topic.partition_responses[0].error_code));
+        // INVALID_RECORD is not tried again.
+        assert_eq!(told.collect::<Vec<_>>(), [("t", ErrorCode::INVALID_RECORD)], "{cut} bytes");
     }
-    // An epoch from before all that are known ended where they began.
-    assert_eq!(ends, [(-2, 0), (-1, -1), (0, 2), (-1, -1)]);
+}
+
+#[test]
+fn an_idempotent_producer_may_say_what_it_likes_of_itself_but_not_half_of_it() {
+    let mut h = Harness::new();
+    for (producer_id, producer_epoch, error_code) in [
+        (-1, -1, ErrorCode::NONE),
+        (-2, 0, ErrorCode::NONE),
+        (7, -2, ErrorCode::NONE),
+        (-1, 0, ErrorCode::INVALID_REQUEST),
+        (7, -1, ErrorCode::INVALID_REQUEST),
+    ] {
+        let request = InitProducerIdRequest { producer_id, producer_epoch, ..Default::default() };
+        let answer = h.call(5, &request);
+        let response: InitProducerIdResponse = answer.decode();
+        assert_eq!(response.error_code, error_code, "{producer_id} {producer_epoch}");
+    }
+}
+
+#[test]
+fn producers_of_a_topic_that_cannot_be_are_an_invalid_topic() {
+    let mut h = Harness::new();
+    create(&mut h, "t");
+    let wanted = ["t", "u", ""].map(|name| DescribeProducersTopicRequest { name, partition_indexes: vec![7] });
+    let answer = h.call(0, &DescribeProducersRequest { topics: wanted.to_vec() });
+    let response: DescribeProducersResponse<'_> = answer.decode();
+    let told = response.topics.iter().map(|topic| topic.partitions[0].error_code).collect::<Vec<_>>();
+    let unknown = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+    assert_eq!(told, [unknown, unknown, ErrorCode::INVALID_TOPIC_EXCEPTION]);
+}
+
+/// What a transactional producer of version 11 or 12 is told of a batch: the error, and where the partition begins.
+fn produce_as(h: &mut Harness, version: i16, id: i64, sequence: i32, transactional: bool) -> (ErrorCode, i64) {
+    let mut batch = BatchBuilder::new().producer(id, 0, sequence);
+    if transactional {
+        batch = batch.transactional();
+    }
+    batch.push(1_700_000_000_000, None, Some(b"v"), &[]);
+    let bytes = batch.build().unwrap();
+    let partition_data = vec![PartitionProduceData { index: 0, records: RecordSet::Bytes(&bytes) }];
+    let topic_data = vec![TopicProduceData { name: "t", partition_data, ..Default::default() }];
+    let request = ProduceRequest { transactional_id: Some("x"), acks: -1, topic_data, ..Default::default() };
+    let answer = h.call(version, &request);
+    let response: ProduceResponse<'_> = answer.decode();
+    let told = &response.responses[0].partition_responses[0];
+    (told.error_code, told.log_start_offset)
+}
+
+#[test]
+fn what_is_refused_where_it_would_be_appended_is_told_with_the_start_of_the_log() {
+    let mut h = Harness::new();
+    create(&mut h, "t");
+    let request =
+        InitProducerIdRequest { transactional_id: Some("x"), transaction_timeout_ms: 60_000, ..Default::default() };
+    let answer = h.call(4, &request);
+    let id = answer.decode::<InitProducerIdResponse>().producer_id;
+    assert_eq!(produce_as(&mut h, 12, id, 3, true), (ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, 0));
+    assert_eq!(produce_as(&mut h, 12, id, 0, true), (ErrorCode::NONE, 0));
+    assert_eq!(produce_as(&mut h, 11, id, 1, false), (ErrorCode::INVALID_TXN_STATE, 0));
 }
 
 #[test]
@@ -121,6 +204,10 @@ fn coordinators_of_what_does_not_exist_are_an_invalid_request() {
         let response: FindCoordinatorResponse<'_> = answer.decode();
         assert_eq!(response.coordinators[0].error_code, ErrorCode::INVALID_REQUEST);
     }
+    // A version that has no share groups yet is told why.
+    let answer = h.call(3, &FindCoordinatorRequest { key: "k", key_type: 2, ..Default::default() });
+    let response: FindCoordinatorResponse<'_> = answer.decode();
+    assert!(response.error_code == ErrorCode::INVALID_REQUEST && response.error_message.is_some_and(|m| !m.is_empty()));
 }
 
 #[test]
@@ -130,4 +217,22 @@ fn a_commit_for_no_partition_of_a_topic_is_left_out_of_the_answer() {
     let topics = vec![OffsetCommitRequestTopic { name: "t", ..Default::default() }];
     let answer = h.call(8, &OffsetCommitRequest { group_id: "g", topics, ..Default::default() });
     assert!(answer.decode::<OffsetCommitResponse<'_>>().topics.is_empty());
+}
+
+/// Whoever writes to a topic that Kafka keeps its own state in is mistaken: that state is not kept there.
+#[test]
+fn clients_do_not_write_to_topics_that_kafka_calls_internal() {
+    let mut h = Harness::new();
+    for name in ["__consumer_offsets", "__transaction_state", "__share_group_state"] {
+        create(&mut h, name);
+        let mut batch = BatchBuilder::new();
+        batch.push(1_700_000_000_000, None, Some(b"v"), &[]);
+        let bytes = batch.build().unwrap();
+        let partition_data = vec![PartitionProduceData { index: 0, records: RecordSet::Bytes(&bytes) }];
+        let topic_data = vec![TopicProduceData { name, partition_data, ..Default::default() }];
+        let answer = h.call(9, &ProduceRequest { acks: -1, topic_data, ..Default::default() });
+        let response: ProduceResponse<'_> = answer.decode();
+        let error = response.responses[0].partition_responses[0].error_code;
+        assert_eq!(error, ErrorCode::INVALID_TOPIC_EXCEPTION, "{name}");
+    }
 }

@@ -3,6 +3,7 @@
 mod admin;
 mod cleaning;
 mod cli;
+mod clients;
 mod codec;
 mod compact;
 mod differential;

@@ -125,12 +125,27 @@ jvm() {
 # --- comparing --------------------------------------------------------------------------------------------------
 
 # without EXCEPTIONS FILE: the file without what may differ. A line of EXCEPTIONS that begins with s/ is a substitution (of
-# sed -E) that makes lines alike, any other is an extended regular expression of lines to leave out; those that begin with #
-# give the reason of the ones that follow.
+# sed -E) that makes lines alike; one that begins with "command " is a regular expression of "$ command" lines below which
+# all is left out; one that begins with "kafka " is a regular expression of lines' beginnings, and the lines are left out that
+# begin so as none of the other file does (see ours_lacks); any other is an extended regular expression of lines to leave out;
+# those that begin with # give the reason of the ones that follow.
 without() {
-  grep -vE '^(#|$|s/)' "$1" >"$work/exceptions" || true
+  grep -vE '^(#|$|s/|command |kafka )' "$1" >"$work/exceptions" || true
   grep -E '^s/' "$1" >"$work/substitutions" || true
-  sed -E -f "$work/substitutions" "$2" | if [ -s "$work/exceptions" ]; then grep -vE -f "$work/exceptions" || true; else cat; fi
+  sed -n 's/^command //p' "$1" >"$work/commands"
+  awk -v list="$work/commands" 'BEGIN { while ((getline line <list) > 0) all[++n] = line }
+    /^\$ / { left_out = 0; for (i = 1; i <= n; i++) if ($0 ~ all[i]) left_out = 1 }
+    !left_out || /^\$ /' "$2" | sed -E -f "$work/substitutions" |
+    if [ -s "$work/exceptions" ]; then grep -vE -f "$work/exceptions" || true; else cat; fi
+}
+
+# ours_lacks EXCEPTIONS OF-KAFKA OF-OURS: Kafka's file without the lines for which there is none of ours that begins alike
+ours_lacks() {
+  sed -n 's/^kafka //p' "$1" >"$work/lacking"
+  awk -v list="$work/lacking" 'BEGIN { while ((getline line <list) > 0) all[++n] = line }
+    function head(line, i) { for (i = 1; i <= n; i++) if (match(line, all[i])) return substr(line, RSTART, RLENGTH); return "" }
+    NR == FNR { if (head($0) != "") known[head($0)] = 1; next }
+    head($0) == "" || head($0) in known' "$3" "$2"
 }
 
 # unused EXCEPTIONS FILE...: says which exceptions match no line: they have gone stale
@@ -138,7 +153,10 @@ unused() {
   local list=$1 pattern
   shift
   while IFS= read -r pattern; do
-    cat "$@" | grep -qE -- "$pattern" || say "an exception matches nothing: $pattern"
+    pattern=${pattern#command }
+    pattern=${pattern#kafka }
+    { grep -qE -- "$pattern" "$@" || sed -E -f "$work/substitutions" "$@" | grep -cE -- "$pattern" >/dev/null; } ||
+      say "an exception matches nothing: $pattern"
   done < <(grep -vE '^(#|$|s/)' "$list")
 }
 
@@ -146,7 +164,8 @@ unused() {
 differing=0
 compare() {
   local kafka=$work/compare.kafka ours=$work/compare.ours count
-  without "$2" "$3" >"$kafka"
+  ours_lacks "$2" "$3" "$4" >"$kafka.whole"
+  without "$2" "$kafka.whole" >"$kafka"
   without "$2" "$4" >"$ours"
   unused "$2" "$3" "$4"
   if cmp -s "$kafka" "$ours"; then
@@ -176,7 +195,7 @@ settle() {
   if [ "${RECORD:-}" = 1 ]; then
     [ -s "$output.kafka" ] || fail "RECORD=1 needs CHRONIK_PEERS"
     mkdir -p "$(dirname -- "$recording")"
-    { grep -vE -- "$pattern" "$recording" 2>/dev/null || true; cat "$output.kafka"; } >"$work/recording"
+    { grep -vE -- "$pattern" "$recording" 2>/dev/null || true; sed "s:$work:DIR:g" "$output.kafka"; } >"$work/recording"
     mv "$work/recording" "$recording"
   fi
   if [ -n "${ONLY:-}" ]; then cat "$output.$ONLY"; return 0; fi

@@ -280,7 +280,8 @@ impl PartitionLog {
     }
 
     /// KIP-101: the largest epoch not above `epoch`, and the offset at which it ended. An epoch of which nothing is kept
-    /// ended where the next one begins. `None` for an epoch that is newer than the partition's, and for -1.
+    /// ended where the next one begins; so did, to Kafka, epochs below -1. `None` for an epoch that is newer than the
+    /// partition's, and for -1.
     pub fn epoch_end(&self, epoch: i32) -> Option<(i32, i64)> {
         if epoch > self.leader_epoch || epoch == -1 {
             return None;
@@ -289,7 +290,7 @@ impl PartitionLog {
         let end = self.epochs.get(next).map_or(self.high_watermark, |(_, start)| *start);
         match next.checked_sub(1).and_then(|at| self.epochs.get(at)) {
             Some((known, _)) if next == self.epochs.len() || end > self.start_offset => Some((*known, end)),
-            None if self.next_offset == 0 => None,
+            None if self.next_offset == 0 && epoch >= 0 => None,
             _ => Some((epoch, end.max(self.start_offset))),
         }
     }

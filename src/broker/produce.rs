@@ -12,7 +12,7 @@ use super::log::PartitionLog;
 use super::logical::Growth;
 use super::producers::Verdict;
 use super::reply::ReplyTo;
-use super::topics::Topic;
+use super::topics::{is_internal, Topic};
 use super::work::{WorkJob, WorkPart};
 use super::{Broker, Now};
 use crate::wal::{GroupSeq, PartitionId, PlannedBatch};
@@ -205,7 +205,9 @@ impl Broker {
         }
         self.count_produce_errors(&pending, &results);
         let mut results = results.iter();
-        let responses = pending.topics.iter().map(|topic| TopicProduceResponse {
+        // As in Kafka, a topic of which no partition is named is not answered.
+        let topics = pending.topics.iter().filter(|topic| !topic.partitions.is_empty());
+        let responses = topics.map(|topic| TopicProduceResponse {
             name: &topic.name,
             topic_id: topic.id,
             partition_responses: topic.partitions.iter().map(|p| partition_response(p, results.next())).collect(),
@@ -278,7 +280,7 @@ impl Broker {
             }
             Verdict::OutOfOrderSequence => return Err(told_start(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, log)),
             Verdict::InvalidProducerEpoch => return Err(told_start(ErrorCode::INVALID_PRODUCER_EPOCH, log)),
-            Verdict::InvalidTxnState => return Err(ErrorCode::INVALID_TXN_STATE.into()),
+            Verdict::InvalidTxnState => return Err(told_start(ErrorCode::INVALID_TXN_STATE, log)),
         }
         let base_offset = log.next_offset;
         let next_offset = base_offset
@@ -318,11 +320,17 @@ fn is_transactional(records: &[u8]) -> bool {
     BatchHeader::parse(records).is_ok_and(|header| header.is_transactional())
 }
 
+/// The client id of Kafka's tools that may write to topics that Kafka calls internal.
+const ADMIN_CLIENT: &str = "__admin_client";
+
 /// Checks one partition's data by its headers, and decides whether a worker has to look deeper.
 fn plan_partition(req: &Request<'_>, topic: &Topic, index: i32, records: &[u8]) -> Step {
     let in_range = usize::try_from(index).is_ok_and(|index| index < topic.partitions.len());
     if !in_range {
         return Step::Refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.into());
+    }
+    if is_internal(&topic.name) && req.client_id != ADMIN_CLIENT {
+        return Step::Refused(ErrorCode::INVALID_TOPIC_EXCEPTION.into());
     }
     let id = PartitionId { topic: topic.id, partition: index };
     let settings = &topic.settings;

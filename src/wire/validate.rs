@@ -189,7 +189,11 @@ fn the_one_batch(records: &[u8], api_version: i16) -> Result<Batch<'_>, Rejected
             "produce requests of version {api_version} may hold record batches of magic 2 only, not {old}"
         )));
     }
-    let batch = Batch::parse(records)?;
+    let batch = Batch::parse(records).map_err(|error| match error {
+        // To Kafka a batch that is cut off is none at all.
+        BatchError::Truncated => Rejected::invalid(error.to_string()),
+        other => other.into(),
+    })?;
     match batch.header.compression() {
         None => {
             let id = (batch.header.attributes & ATTR_CODEC) as u8;
@@ -329,7 +333,8 @@ mod tests {
         let two = [&good[..], &good[..]].concat();
         assert_eq!(refused(&two, &checks()), RejectedKind::InvalidRecord);
         let cut = &good[..good.len() - 1];
-        assert_eq!(refused(cut, &checks()), RejectedKind::CorruptMessage);
+        assert_eq!(refused(cut, &checks()), RejectedKind::InvalidRecord);
+        assert_eq!(refused(&good[..1], &checks()), RejectedKind::InvalidRecord);
         let tail = &two[..two.len() - 1];
         assert_eq!(refused(tail, &checks()), RejectedKind::CorruptMessage);
     }

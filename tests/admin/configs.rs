@@ -83,7 +83,8 @@ fn describe_configs_tells_source_type_synonyms_and_documentation() {
     assert!(own.documentation.is_some_and(|text| !text.is_empty()));
     let told: Vec<_> = own.synonyms.iter().map(|s| (s.name, s.value.unwrap(), s.source)).collect();
     // Kafka has no default for log.retention.ms.
-    assert_eq!(told, [("retention.ms", "77", 1), ("log.retention.ms", "5000", 4)]);
+    let hours = ("log.retention.hours", "168", 5);
+    assert_eq!(told, [("retention.ms", "77", 1), ("log.retention.ms", "5000", 4), hours]);
     let size = of(0, "max.message.bytes");
     let told: Vec<_> = size.synonyms.iter().map(|s| (s.name, s.value.unwrap(), s.source)).collect();
     assert_eq!((size.config_source, told), (5, vec![("message.max.bytes", "1048588", 5)]));
@@ -97,6 +98,38 @@ fn describe_configs_tells_source_type_synonyms_and_documentation() {
         .configs
         .iter()
         .all(|entry| entry.config_source == 5 || ["retention.ms"].contains(&entry.name)));
+}
+
+#[test]
+fn what_says_the_same_in_another_unit_is_a_synonym_of_what_was_set() {
+    let mut h = Harness::new();
+    let synonyms = |h: &mut Harness, key: &str| {
+        let wanted = DescribeConfigsResource { configuration_keys: Some(vec![key]), ..resource(BROKER, "1") };
+        let request = DescribeConfigsRequest { resources: vec![wanted], include_synonyms: true, ..Default::default() };
+        let answer = h.call(4, &request);
+        let response: DescribeConfigsResponse<'_> = answer.decode();
+        let told = response.results[0].configs[0].synonyms.iter();
+        told.map(|s| (s.name.to_owned(), s.value.unwrap_or("").to_owned(), s.source)).collect::<Vec<_>>()
+    };
+    let told = |name: &str, value: &str, source: i8| (name.to_owned(), value.to_owned(), source);
+    assert_eq!(synonyms(&mut h, "log.retention.ms"), []);
+    assert_eq!(synonyms(&mut h, "log.retention.hours"), [told("log.retention.hours", "168", 5)]);
+    assert_eq!(alter(&mut h, BROKER, "1", &[(SET, "log.retention.ms", Some("86400000"))]).0, ErrorCode::NONE);
+    let wanted = [told("log.retention.ms", "86400000", 2), told("log.retention.hours", "168", 5)];
+    assert_eq!(synonyms(&mut h, "log.retention.ms"), wanted);
+    // Every broker has an id that it was given.
+    assert_eq!(synonyms(&mut h, "node.id"), [told("node.id", "1", 4)]);
+    assert_eq!(synonyms(&mut h, "broker.id"), [told("broker.id", "1", 4), told("broker.id", "-1", 5)]);
+}
+
+#[test]
+fn a_wrong_value_is_told_before_the_topic_is_missed() {
+    let mut h = Harness::new();
+    for (name, value) in [("retention.ms", "soon"), ("no.such", "1")] {
+        assert_eq!(alter(&mut h, TOPIC, "t", &[(SET, name, Some(value))]).0, ErrorCode::INVALID_CONFIG);
+    }
+    let missed = alter(&mut h, TOPIC, "t", &[(SET, "retention.ms", Some("1"))]);
+    assert_eq!(missed.0, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
 }
 
 #[test]
@@ -326,4 +359,37 @@ fn broker_settings_that_cannot_change_live_are_refused() {
     let checked = alter_or_check(&mut h, BROKER, "1", &[(SET, "log.retention.ms", Some("1"))], true);
     assert_eq!(checked.0, ErrorCode::NONE);
     assert_eq!(described(&mut h, BROKER, "1", "log.retention.ms").1, 5);
+}
+
+/// kafka-reassign-partitions takes the rates away that it may have set before, on every broker, without looking.
+#[test]
+fn what_a_broker_never_had_can_be_taken_away() {
+    let mut h = Harness::new();
+    let rate = "leader.replication.throttled.rate";
+    assert_eq!(alter(&mut h, BROKER, "1", &[(DELETE, rate, None)]).0, ErrorCode::NONE);
+    let both = [(DELETE, rate, None), (SET, "message.max.bytes", Some("400"))];
+    assert_eq!(alter(&mut h, BROKER, "1", &both).0, ErrorCode::NONE);
+    assert_eq!(described(&mut h, BROKER, "1", "message.max.bytes").0, "400");
+    let set = alter(&mut h, BROKER, "1", &[(SET, rate, Some("1000"))]);
+    assert_eq!(set.0, ErrorCode::INVALID_REQUEST, "what has no effect is not accepted");
+}
+
+/// Tools read values by the type that they are told to have.
+#[test]
+fn broker_settings_have_the_types_that_they_have_in_kafka() {
+    let mut h = Harness::new();
+    let resources = vec![resource(BROKER, "1")];
+    let answer = h.call(4, &DescribeConfigsRequest { resources, ..Default::default() });
+    let response: DescribeConfigsResponse<'_> = answer.decode();
+    let (short, int, list) = (4, 3, 7);
+    for (name, wanted) in [
+        ("log.dir", list),
+        ("log.dirs", list),
+        ("group.share.assignors", list),
+        ("offsets.topic.replication.factor", short),
+        ("producer.id.expiration.ms", int),
+    ] {
+        let found = response.results[0].configs.iter().find(|entry| entry.name == name).unwrap();
+        assert_eq!(found.config_type, wanted, "{name}");
+    }
 }

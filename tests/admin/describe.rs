@@ -173,6 +173,14 @@ fn config_resources_are_listed() {
 fn one_node_elects_and_moves_nothing() {
     let mut h = Harness::new();
     must_create(&mut h, topic("t"));
+    for (election_type, wanted, error) in [
+        (9, Some(Vec::new()), ErrorCode::NONE),
+        (9, None, ErrorCode::INVALID_REQUEST),
+        (1, Some(Vec::new()), ErrorCode::NONE),
+    ] {
+        let answer = h.call(2, &ElectLeadersRequest { election_type, topic_partitions: wanted, ..Default::default() });
+        assert_eq!(answer.decode::<ElectLeadersResponse<'_>>().error_code, error, "{election_type}");
+    }
     let wanted = vec![ElectLeadersTopicPartitions { topic: "t", partitions: vec![0, 1] }];
     let answer = h.call(2, &ElectLeadersRequest { topic_partitions: Some(wanted), ..Default::default() });
     let response: ElectLeadersResponse<'_> = answer.decode();

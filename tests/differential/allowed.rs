@@ -18,6 +18,10 @@ pub enum How {
     AtMost,
     /// Kafka says the first, we say the second.
     Pair(String, String),
+    /// Kafka fails with UNKNOWN_SERVER_ERROR, we don't; then nothing else in the answer is compared.
+    InPlaceOfFailure,
+    /// Records that end in a piece of a batch, without that piece.
+    WholeBatches,
 }
 
 /// One allowed difference.
@@ -61,6 +65,8 @@ impl Allowed {
                 "unordered" => How::Unordered,
                 "at least" => How::AtLeast,
                 "at most" => How::AtMost,
+                "in place of a failure" => How::InPlaceOfFailure,
+                "whole batches" => How::WholeBatches,
                 pair => match pair.split_once(" here ") {
                     Some((kafka, chronik)) => How::Pair(kafka.trim().into(), chronik.trim().into()),
                     None => return Err(format!("no such way to differ: {pair}")),
@@ -91,6 +97,8 @@ impl Allowed {
                 How::Unordered => "another order".to_string(),
                 How::AtLeast => "more than Kafka's".to_string(),
                 How::AtMost => "less than Kafka's".to_string(),
+                How::InPlaceOfFailure => "another answer than UNKNOWN_SERVER_ERROR".to_string(),
+                How::WholeBatches => "without a piece of a batch at the end".to_string(),
                 How::Pair(kafka, chronik) => format!("Kafka {kafka}, here {chronik}"),
             };
             let paths: Vec<String> = rule.paths.iter().map(|path| format!("`{path}`")).collect();

@@ -13,6 +13,11 @@ pub struct Report {
     /// Sequences that had to be repeated, because the servers differed at first.
     pub repeated: usize,
     pub failed: Vec<Failed>,
+    /// How many APIs were asked, and how many versions of them together.
+    pub apis_asked: usize,
+    pub versions_asked: usize,
+    /// Versions of APIs that both servers speak and no sequence asked.
+    pub not_asked: Vec<String>,
     /// How often each allowed difference was met.
     pub used: BTreeMap<String, usize>,
 }
@@ -83,10 +88,13 @@ impl Report {
         }
         let used: Vec<String> = self.used.iter().map(|(id, times)| format!("{id} {times}")).collect();
         println!("\nallowed differences met: {}", used.join(", "));
+        println!("not asked: {}", self.not_asked.join(", "));
         println!(
-            "{} sequences, {} steps on each server, {} repeated: {} differ, in {} ways",
+            "{} sequences, {} steps on each server, {} APIs in {} versions, {} repeated: {} differ, in {} ways",
             self.sequences,
             self.steps,
+            self.apis_asked,
+            self.versions_asked,
             self.repeated,
             self.failed.len(),
             groups.len()

@@ -43,6 +43,8 @@ pub struct Done {
     pub label: String,
     pub line: u32,
     pub api: Option<&'static str>,
+    /// Of the request, where it was made as one.
+    pub version: Option<i16>,
     pub mine: bool,
     pub allow: Vec<String>,
     pub outcome: Outcome,
@@ -66,6 +68,7 @@ struct Raw<'a> {
     conn: &'a str,
     bytes: &'a Expr,
     length: Option<&'a Expr>,
+    mine: bool,
     read_as: &'a Option<(String, i16)>,
     allow: &'a [String],
     line: u32,
@@ -97,9 +100,9 @@ impl Runner<'_> {
                 Err(error) => self.impossible(format!("let {name}"), 0, error),
             },
             Step::Call(call) => self.call(call),
-            Step::Raw { conn, bytes, length, read_as, allow, line } => {
+            Step::Raw { conn, bytes, length, mine, read_as, allow, line } => {
                 let length = length.as_ref();
-                self.raw(&Raw { conn, bytes, length, read_as, allow, line: *line });
+                self.raw(&Raw { conn, bytes, length, mine: *mine, read_as, allow, line: *line });
             }
             Step::Receive { conn, captures, allow, line } => self.receive(conn, captures, allow, *line),
             Step::Close { conn } => {
@@ -119,7 +122,7 @@ impl Runner<'_> {
 
     fn impossible(&mut self, label: String, line: u32, error: String) {
         let outcome = Outcome::Impossible(error);
-        self.done.push(Done { label, line, api: None, mine: false, allow: Vec::new(), outcome });
+        self.done.push(Done { label, line, api: None, version: None, mine: false, allow: Vec::new(), outcome });
     }
 
     fn use_def(&mut self, name: &str, args: &[Expr], line: u32, depth: usize) {
@@ -182,7 +185,8 @@ impl Runner<'_> {
         }
         self.take(&call.captures, &outcome);
         let allow = call.allow.clone();
-        self.done.push(Done { label, line: call.line, api: Some(described.api.name), mine: call.mine, allow, outcome });
+        let (api, version) = (Some(described.api.name), Some(version));
+        self.done.push(Done { label, line: call.line, api, version, mine: call.mine, allow, outcome });
         if !self.plan.rest.is_zero() && told_later(described.api.name) {
             sleep(self.plan.rest);
         }
@@ -228,7 +232,15 @@ impl Runner<'_> {
         }
         let label = format!("raw {}", Value::Bytes(bytes));
         let api = read_as.map(|(described, _)| described.api.name);
-        self.done.push(Done { label, line: raw.line, api, mine: false, allow: raw.allow.to_vec(), outcome });
+        self.done.push(Done {
+            label,
+            line: raw.line,
+            api,
+            version: None,
+            mine: raw.mine,
+            allow: raw.allow.to_vec(),
+            outcome,
+        });
     }
 
     fn receive(&mut self, conn: &str, captures: &[(String, String)], allow: &[String], line: u32) {
@@ -244,7 +256,7 @@ impl Runner<'_> {
         let outcome = self.client(conn).map_or_else(Outcome::Impossible, |client| client.receive(patience));
         self.take(captures, &outcome);
         let label = format!("answer to {label}");
-        self.done.push(Done { label, line, api, mine: false, allow: allow.to_vec(), outcome });
+        self.done.push(Done { label, line, api, version: None, mine: false, allow: allow.to_vec(), outcome });
     }
 
     /// Captures values, and learns topic ids wherever an answer names one.

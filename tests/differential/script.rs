@@ -16,6 +16,8 @@ pub struct Sequence {
     pub place: String,
     /// The API over whose versions it is repeated.
     pub each: Option<String>,
+    /// The first and the last of these versions, where not all of them are meant.
+    pub versions: (Option<i16>, Option<i16>),
     /// Parameters and the values over which it is repeated.
     pub with: Vec<(String, Vec<Expr>)>,
     /// Whether it changes what other sequences would notice, and so runs by itself.
@@ -33,6 +35,7 @@ pub enum Step {
         conn: String,
         bytes: Expr,
         length: Option<Expr>,
+        mine: bool,
         /// The API and version as which the answer is read, otherwise it is compared as bytes.
         read_as: Option<(String, i16)>,
         allow: Vec<String>,
@@ -204,10 +207,17 @@ impl<'a> Parser<'a> {
     }
 
     fn sequence(&mut self, title: String, place: String) -> Result<Sequence, String> {
-        let mut sequence = Sequence { title, place, each: None, with: Vec::new(), alone: false, steps: Vec::new() };
+        let (versions, with, steps) = Default::default();
+        let mut sequence = Sequence { title, place, each: None, versions, with, alone: false, steps };
         loop {
             if self.accept_word("each") {
                 sequence.each = Some(self.api()?);
+                if self.accept_word("from") {
+                    sequence.versions.0 = Some(self.number()? as i16);
+                }
+                if self.accept_word("to") {
+                    sequence.versions.1 = Some(self.number()? as i16);
+                }
             } else if self.accept_word("with") {
                 let name = self.word()?;
                 if !self.accept_word("in") {
@@ -286,13 +296,14 @@ impl<'a> Parser<'a> {
         }
         if self.accept_word("raw") {
             let length = if self.accept_word("length") { Some(self.operand()?) } else { None };
+            let mine = self.accept_word("mine");
             let read_as = match self.accept_word("as") {
                 true => Some((self.api()?, self.version()?)),
                 false => None,
             };
             let bytes = self.expr()?;
             let (_, allow) = self.after_call()?;
-            return Ok(Step::Raw { conn, bytes, length, read_as, allow, line });
+            return Ok(Step::Raw { conn, bytes, length, mine, read_as, allow, line });
         }
         let next_is_open = matches!(self.tokens.get(self.at + 1).map(|t| &t.token), Some(Token::Sign("(")));
         if next_is_open {

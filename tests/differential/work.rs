@@ -1,6 +1,6 @@
 //! Owns turning sequences into jobs, one for each version and parameter, and running them side by side.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
@@ -35,6 +35,8 @@ pub struct Shared<'a> {
     /// Names that no other run of this test uses on the same servers.
     stamp: String,
     next: AtomicUsize,
+    /// What was asked so far: APIs and their versions.
+    asked: Mutex<BTreeSet<(&'static str, i16)>>,
 }
 
 /// One sequence with one version and one set of parameters.
@@ -64,7 +66,12 @@ pub fn expand(sequence: &Sequence, shared: &Shared<'_>) -> Vec<Job> {
     let mut pinned = vec![None];
     if let Some(api) = &sequence.each {
         let range = shared.versions.get(api.as_str()).copied();
-        pinned = range.map_or(Vec::new(), |(min, max)| (min..=max).map(|v| Some((api.clone(), v))).collect());
+        let wanted = |v: &i16| {
+            let (from, to) = sequence.versions;
+            from.is_none_or(|from| *v >= from) && to.is_none_or(|to| *v <= to)
+        };
+        let pins = |(min, max)| (min..=max).filter(wanted).map(|v| Some((api.clone(), v))).collect();
+        pinned = range.map_or(Vec::new(), pins);
     }
     let mut sets: Vec<Vec<(String, Value)>> = vec![Vec::new()];
     let scope =
@@ -126,7 +133,8 @@ impl<'a> Shared<'a> {
         println!("served by Kafka only: {}", missing.join(" "));
         let newest = versions.iter().map(|(name, (_, max))| (*name, *max)).collect();
         let stamp = base36(now as u64 / 1000 % 60_466_176);
-        Shared { apis, defs, allowed, kafka, chronik, now, versions, newest, stamp, next: AtomicUsize::new(0) }
+        let (next, asked) = Default::default();
+        Shared { apis, defs, allowed, kafka, chronik, now, versions, newest, stamp, next, asked }
     }
 
     /// Makes both servers ready for groups and transactions: Kafka creates its internal topics when they are first needed.
@@ -177,6 +185,11 @@ impl<'a> Shared<'a> {
         alone.iter().for_each(|job| self.run_job(job, &report));
         let mut report = report.into_inner().unwrap_or_default();
         report.failed.sort_by_key(|a| a.order());
+        let asked = self.asked.lock().map(|asked| asked.clone()).unwrap_or_default();
+        report.apis_asked = asked.iter().map(|(api, _)| api).collect::<BTreeSet<_>>().len();
+        report.versions_asked = asked.len();
+        let all = self.versions.iter().flat_map(|(api, (min, max))| (*min..=*max).map(|version| (*api, version)));
+        report.not_asked = all.filter(|one| !asked.contains(one)).map(|(api, v)| format!("{api} v{v}")).collect();
         report
     }
 
@@ -235,6 +248,9 @@ impl<'a> Shared<'a> {
         let pinned = job.pinned.as_ref().map(|(api, version)| (api.as_str(), *version));
         let plan = self.plan(steps, pinned, &job.parameters, &prefix, pace);
         let (kafka, chronik) = self.on_both(&plan);
+        if let Ok(mut asked) = self.asked.lock() {
+            asked.extend(kafka.iter().filter_map(|done| Some((done.api?, done.version?))));
+        }
         let mut used = BTreeMap::new();
         let differences = compare(&kafka, &chronik, &prefix, self.allowed, &mut used);
         if std::env::var_os("DIFFERENTIAL_TRACE").is_some() {

@@ -176,7 +176,7 @@ fn ends_of_epochs_are_kafkas_also_for_those_that_never_were() {
             (-1, -2, (ErrorCode::NONE, -2, 1)),
             (0, 0, (ErrorCode::NONE, 0, 3)),
             (3, 0, (ErrorCode::UNKNOWN_LEADER_EPOCH, -1, -1)),
-            (-2, 0, (ErrorCode::NONE, 0, 3)),
+            (-2, 0, (ErrorCode::FENCED_LEADER_EPOCH, -1, -1)),
         ] {
             assert_eq!(end_offset(&mut h, version, current, epoch), expected, "version {version}: {current} {epoch}");
         }

@@ -30,6 +30,8 @@ fn a_session_needs_names_and_begins_without_acknowledgements() {
     assert_eq!(fetched(&w.h.call(2, &request)).error, ErrorCode::INVALID_REQUEST);
     let request = ShareFetchRequest { group_id: Some(G), member_id: None, ..Default::default() };
     assert_eq!(fetched(&w.h.call(2, &request)).error, ErrorCode::INVALID_REQUEST);
+    let request = ShareFetchRequest { group_id: Some(G), member_id: Some(""), ..Default::default() };
+    assert_eq!(fetched(&w.h.call(2, &request)).error, ErrorCode::INVALID_REQUEST);
     let request =
         ShareFetchRequest { group_id: Some(G), member_id: Some("m"), share_acquire_mode: 7, ..Default::default() };
     assert_eq!(fetched(&w.h.call(2, &request)).error, ErrorCode::INVALID_REQUEST);

@@ -15,6 +15,8 @@ pub struct Clock<E> {
     wall_base_ms: i64,
     /// How far jumps have moved it, ms.
     jumped_ms: i64,
+    /// The monotonic clock shows the first of these until the second is reached.
+    stalled: Option<(u64, u64)>,
     queue: BinaryHeap<Reverse<(u64, u64, Item<E>)>>,
     scheduled: u64,
 }
@@ -46,11 +48,41 @@ impl<E> Ord for Item<E> {
 impl<E> Clock<E> {
     pub fn new(rng: &mut Rng) -> Clock<E> {
         let wall_base_ms = 1_600_000_000_000 + rng.below(1 << 32) as i64;
-        Clock { now_us: rng.below(1 << 40), wall_base_ms, jumped_ms: 0, queue: BinaryHeap::new(), scheduled: 0 }
+        Clock {
+            now_us: rng.below(1 << 40),
+            wall_base_ms,
+            jumped_ms: 0,
+            stalled: None,
+            queue: BinaryHeap::new(),
+            scheduled: 0,
+        }
     }
 
     pub fn now(&self) -> Now {
-        Now { mono_us: self.now_us, wall_ms: self.wall_base_ms + self.jumped_ms + (self.now_us / 1000) as i64 }
+        let stalled = self.stalled.filter(|(_, until)| self.now_us < *until);
+        let mono_us = stalled.map_or(self.now_us, |(shown, _)| shown);
+        Now { mono_us, wall_ms: self.wall_base_ms + self.jumped_ms + (self.now_us / 1000) as i64 }
+    }
+
+    /// The time by which things happen, monotonic µs: the clock that the broker sees may stand still.
+    pub fn real_us(&self) -> u64 {
+        self.now_us
+    }
+
+    /// For so long, µs, the monotonic clock stands still; then it shows the right time again.
+    pub fn stall(&mut self, us: u64) {
+        self.stalled = Some((self.now().mono_us, self.now_us + us));
+    }
+
+    /// Nothing happens for so long, µs, and then everything that was due at once.
+    pub fn leap(&mut self, us: u64) {
+        self.now_us += us;
+    }
+
+    /// A timer that is due when the clock shows `at_us`.
+    pub fn wake_at(&mut self, at_us: u64, event: E) {
+        let until = self.stalled.map_or(0, |(_, until)| until);
+        self.at(at_us.max(until), event);
     }
 
     /// Somebody set the wall clock: so far from where it would stand without any jump.
@@ -71,7 +103,7 @@ impl<E> Clock<E> {
     /// Moves on to the next event.
     pub fn next(&mut self) -> Option<E> {
         let Reverse((at_us, _, Item(event))) = self.queue.pop()?;
-        self.now_us = at_us;
+        self.now_us = self.now_us.max(at_us);
         Some(event)
     }
 }

@@ -14,12 +14,17 @@ use super::world::{Event, Stats, World};
 /// How often a start may be struck down before the run is given up.
 const STARTS_MAX: usize = 50;
 
+/// Kinds of misfortune.
+const MISFORTUNES: u64 = 17;
+
 /// Runs one seed from its beginning to its end.
 pub fn run(scenario: Scenario, trace: bool) -> (Result<(), String>, Stats, Vec<String>) {
     let mut world = World::new(scenario, trace);
     let result = world.run();
     world.stats.answers = world.model.answers;
     world.stats.commits = world.model.txns.commits;
+    world.stats.given = world.model.consumers.given;
+    world.stats.accepted = world.model.shares.accepted;
     world.stats.crashes = world.disk.crashes();
     (result, world.stats, world.trace.unwrap_or_default())
 }
@@ -39,9 +44,13 @@ impl World {
         for client in 1..clients.len() {
             clock.after(0, Event::Act(client));
         }
-        let mut acts_at = vec![Some(clock.now().mono_us); clients.len()];
+        let mut acts_at = vec![Some(clock.real_us()); clients.len()];
         acts_at[CHECKER] = None;
-        let model = Model::new(scenario.excuses, scenario.file_metadata);
+        let session_us = scenario.group_session_ms as u64 * 1000;
+        let mut model = Model::new(scenario.excuses, scenario.file_metadata);
+        model.consumers.session_us = session_us;
+        model.shares.lock_us = scenario.lock_ms as u64 * 1000;
+        model.shares.deliveries_max = scenario.deliveries_max as i16;
         World {
             rng,
             clock,
@@ -114,7 +123,7 @@ impl World {
         }
         let nth = 1 + self.rng.below(12);
         let cut = self.worst();
-        match self.rng.below(14) {
+        match self.draw_misfortune() {
             0 | 1 => self.die(cut)?,
             2 => self.die(Trouble::Kill)?,
             3..=5 => self.disk.plan(CHANGES, "", nth, cut),
@@ -142,9 +151,30 @@ impl World {
                 self.note(|| format!("the wall clock jumps to {ms} ms off"));
                 self.clock.jump(ms);
             }
+            14 => {
+                let us = self.rng.range(1000, 3_000_000);
+                self.note(|| format!("the monotonic clock stands still for {us} us"));
+                self.clock.stall(us);
+            }
+            15 => {
+                let us = self.rng.range(1000, 8_000_000);
+                self.note(|| format!("nothing happens for {us} us"));
+                self.clock.leap(us);
+            }
             _ => self.reset_all(),
         }
         Ok(())
+    }
+
+    /// One of the kinds that this run has; if it has none, connections break.
+    fn draw_misfortune(&mut self) -> u64 {
+        for _ in 0..8 {
+            let kind = self.rng.below(MISFORTUNES);
+            if self.scenario.misfortunes & (1 << kind) != 0 {
+                return kind;
+            }
+        }
+        MISFORTUNES
     }
 
     /// The log gave up. The process ends, and what the cache still shows is not what the medium holds.

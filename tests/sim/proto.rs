@@ -99,6 +99,13 @@ answers! {
     JoinGroup => JoinGroupRequest, JoinGroupResponse;
     SyncGroup => SyncGroupRequest, SyncGroupResponse;
     Heartbeat => HeartbeatRequest, HeartbeatResponse;
+    LeaveGroup => LeaveGroupRequest, LeaveGroupResponse;
+    ConsumerGroupHeartbeat => ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse;
+    ConsumerGroupDescribe => ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse;
+    ShareGroupHeartbeat => ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse;
+    ShareFetch => ShareFetchRequest, ShareFetchResponse;
+    ShareAcknowledge => ShareAcknowledgeRequest, ShareAcknowledgeResponse;
+    ReadShareGroupState => ReadShareGroupStateRequest, ReadShareGroupStateResponse;
     CreateTopics => CreateTopicsRequest, CreateTopicsResponse;
     DeleteTopics => DeleteTopicsRequest, DeleteTopicsResponse;
     CreatePartitions => CreatePartitionsRequest, CreatePartitionsResponse;

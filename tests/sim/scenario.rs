@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chronik::broker::settings::Settings;
-use chronik::config::{Config, Fsync};
+use chronik::config::{Config, Fsync, ShareConfig};
 use chronik::metrics::Metrics;
 use chronik::wal::settings::{Entropy, FsyncMode, LogOptions, MetadataStore};
 
-use super::actors::{Actor, Admin, Checker, Consumer, Member, Offsets, Producer, TxnProducer, TxnReader};
+use super::actors::{
+    Actor, Admin, Checker, Consumer, GroupMember, GroupWatch, Manners, Member, Offsets, Producer, ShareMember,
+    ShareWatch, Stray, TxnProducer, TxnReader,
+};
 use super::disk::{Faults, Op};
 use super::model::Excuses;
 use super::rng::Rng;
@@ -29,6 +32,8 @@ pub struct Scenario {
     pub events: u64,
     /// Mean number of events between misfortunes.
     pub misfortune_events: u64,
+    /// Which kinds of misfortune there are, a bit for each.
+    pub misfortunes: u64,
     pub disk_errors: bool,
     pub full_disk: bool,
     pub clock_jumps: bool,
@@ -44,6 +49,18 @@ pub struct Scenario {
     pub segment_bytes: u64,
     pub roll_ms: i64,
     pub txn_producers: u64,
+    /// Members of groups of the consumer protocol.
+    pub group_members: u64,
+    pub manners: Manners,
+    /// Session timeout of those, and how long an assignment holds at least.
+    pub group_session_ms: i64,
+    pub assignment_interval_ms: i64,
+    /// Members of a share group, how long they may keep a record, and how often one is handed out.
+    pub sharers: u64,
+    pub lock_ms: i64,
+    /// Clients that use everything badly.
+    pub strays: u64,
+    pub deliveries_max: i64,
 }
 
 /// The modes that may lose what they acknowledged in a power cut; not when the process dies.
@@ -84,6 +101,15 @@ impl Scenario {
             segment_bytes: *rng.pick(&[12, 20]).unwrap_or(&12) << 20,
             roll_ms: *rng.pick(&[20, 100, 1_000_000]).unwrap_or(&100),
             txn_producers: rng.below(5),
+            group_members: if rng.chance(60) { rng.range(1, 5) } else { 0 },
+            manners: Manners { migrate: rng.chance(40), patterns: rng.chance(40), vanish: rng.chance(60) },
+            group_session_ms: *rng.pick(&[1000, 3000, 8000]).unwrap_or(&3000),
+            assignment_interval_ms: *rng.pick(&[0, 100, 1000]).unwrap_or(&0),
+            misfortunes: if rng.chance(30) { u64::MAX } else { rng.next_u64() | rng.next_u64() },
+            strays: if rng.chance(40) { rng.range(1, 2) } else { 0 },
+            sharers: if rng.chance(50) { rng.range(1, 4) } else { 0 },
+            lock_ms: *rng.pick(&[300, 1500, 5000]).unwrap_or(&1500),
+            deliveries_max: *rng.pick(&[2, 3, 5, 10]).unwrap_or(&5),
         }
     }
 
@@ -94,7 +120,8 @@ impl Scenario {
 
     /// The checker first, then everybody else.
     pub fn clients(&self, rng: &mut Rng) -> Vec<Box<dyn Actor>> {
-        let groups = ["offsets-0", "offsets-1", "members-0", "members-1", "txn-0", "txn-1"].map(String::from);
+        let groups = ["offsets-0", "offsets-1", "members-0", "members-1", "txn-0", "txn-1", "next-0", "next-1"]
+            .map(String::from);
         let names = |prefix: &str, from: usize| (from..from + 2).map(|n| format!("{prefix}-{n}")).collect::<Vec<_>>();
         let mut clients: Vec<Box<dyn Actor>> = vec![
             Box::new(Checker::new(groups.to_vec())),
@@ -125,6 +152,22 @@ impl Scenario {
         for _ in 0..self.txn_producers.min(2) {
             clients.push(Box::<TxnReader>::default());
         }
+        for n in 0..self.group_members {
+            let group = groups[6 + usize::from(n >= 3)].clone();
+            clients.push(Box::new(GroupMember::new(group, n, rng.chance(35), self.manners)));
+        }
+        for group in groups[6..].iter().take(self.group_members.div_ceil(3) as usize) {
+            clients.push(Box::new(GroupWatch::new(group.clone())));
+        }
+        for n in 0..self.sharers {
+            clients.push(Box::new(ShareMember::new("share-0".to_string(), n, self.manners.vanish)));
+        }
+        for n in 0..self.strays {
+            clients.push(Box::new(Stray::new(groups[2 + n as usize % 2].clone())));
+        }
+        if self.sharers > 0 {
+            clients.push(Box::new(ShareWatch::new("share-0".to_string())));
+        }
         clients
     }
 
@@ -137,6 +180,18 @@ impl Scenario {
             log_retention_check_interval_ms: 50,
             group_initial_rebalance_delay_ms: 50,
             log_segment_bytes: self.segment_bytes,
+            share: ShareConfig {
+                session_timeout_ms: self.group_session_ms,
+                min_session_timeout_ms: 1,
+                min_record_lock_duration_ms: 1,
+                assignment_interval_ms: self.assignment_interval_ms,
+                record_lock_duration_ms: self.lock_ms,
+                delivery_count_limit: self.deliveries_max,
+                ..ShareConfig::default()
+            },
+            group_consumer_session_timeout_ms: self.group_session_ms,
+            group_consumer_min_session_timeout_ms: 1,
+            group_consumer_assignment_interval_ms: self.assignment_interval_ms,
             ..Config::default()
         };
         Settings {

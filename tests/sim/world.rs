@@ -54,6 +54,9 @@ pub struct Stats {
     pub packs: u64,
     /// Transactions that were committed.
     pub commits: u64,
+    /// Partitions that members of consumer groups were given, and records that share groups are done with.
+    pub given: u64,
+    pub accepted: u64,
 }
 
 impl Stats {
@@ -68,6 +71,8 @@ impl Stats {
         self.groups += other.groups;
         self.packs += other.packs;
         self.commits += other.commits;
+        self.given += other.given;
+        self.accepted += other.accepted;
     }
 }
 
@@ -187,6 +192,8 @@ impl World {
                     self.log_failed(&why)?;
                 }
             }
+            // If the clock stands still, it is not due yet, and has to be agreed on anew.
+            Event::Deadline if node.deadline_us.is_some_and(|at| at <= self.clock.real_us()) => node.deadline_us = None,
             _ => {}
         }
         Ok(())
@@ -220,7 +227,7 @@ impl World {
         self.carry_out_effects()?;
         let deadline = self.node.as_ref().and_then(|node| node.broker.deadline_us());
         if let Some(at) = deadline.filter(|at| self.node.as_ref().is_some_and(|n| n.deadline_us != Some(*at))) {
-            self.clock.at(at, Event::Deadline);
+            self.clock.wake_at(at, Event::Deadline);
             if let Some(node) = &mut self.node {
                 node.deadline_us = Some(at);
             }
@@ -243,6 +250,7 @@ impl World {
             }
             let Some(sent) = conn.arrived.pop_front() else { continue };
             let (answered, frame, correlation) = (sent.is_answered(), sent.frame.clone(), sent.correlation);
+            self.model.turn_of(conn.client, now.mono_us);
             let call = self.model.handed_in(sent.correlation, sent.version, sent.ask);
             let line = self.trace.is_some().then(|| format!("{id:?} asks {correlation}: {call:?}"));
             if answered {
@@ -293,7 +301,8 @@ impl World {
             }
             Err(why) => return Err(format!("a response that cannot be sent: {why}")),
         };
-        let answer = call.ask.answer(&bytes, call.correlation, call.version)?;
+        let answer = super::renew::answer(&call.ask, &bytes, call.correlation, call.version)?;
+        self.model.turn_of(call.client, self.clock.now().mono_us);
         self.model
             .answered(&call, &answer)
             .map_err(|why| format!("{why}\n  asked:  {call:?}\n  answer: {answer:?}"))?;
@@ -308,7 +317,7 @@ impl World {
     }
 
     fn net_time(&mut self, id: ConnId, delay: u64) -> u64 {
-        let at = self.clock.now().mono_us + delay;
+        let at = self.clock.real_us() + delay;
         let Some(conn) = self.net.conns.get_mut(&id) else { return at };
         conn.last_leave_us = conn.last_leave_us.max(at);
         conn.last_leave_us
@@ -342,7 +351,7 @@ impl World {
 
     /// Gives a client its turn in so many µs, or earlier if that was agreed already.
     pub fn act_after(&mut self, client: usize, delay_us: u64) {
-        let at = self.clock.now().mono_us + delay_us;
+        let at = self.clock.real_us() + delay_us;
         if self.acts_at[client].is_none_or(|agreed| agreed > at) {
             self.acts_at[client] = Some(at);
             self.clock.at(at, Event::Act(client));
@@ -350,7 +359,7 @@ impl World {
     }
 
     fn act(&mut self, client: usize) {
-        if self.acts_at[client] != Some(self.clock.now().mono_us) {
+        if self.acts_at[client].is_none_or(|agreed| agreed > self.clock.real_us()) {
             return;
         }
         self.acts_at[client] = None;
@@ -382,11 +391,13 @@ impl World {
         };
         let result = what(self.clients[client].as_mut(), &mut turn);
         let (out, again_us) = (turn.out, turn.again_us);
-        if let Some(delay) = again_us {
+        // At the end of a run, who has nothing to say need not be asked all the time.
+        let idle = self.closing && out.is_empty() && self.clients[client].is_idle();
+        if let Some(delay) = again_us.map(|delay| if idle { delay * 16 } else { delay }) {
             self.act_after(client, delay);
         }
         for (correlation, version, ask) in out {
-            let frame = ask.frame(correlation, version);
+            let frame = super::renew::frame(&ask, correlation, version);
             self.transmit(client, Sent { correlation, version, ask, frame });
         }
         result
@@ -404,7 +415,7 @@ impl World {
             id
         });
         let delay = self.delay(self.scenario.net_us);
-        let now_us = self.clock.now().mono_us;
+        let now_us = self.clock.real_us();
         if let Some(conn) = self.net.conns.get_mut(&id) {
             conn.last_arrival_us = conn.last_arrival_us.max(now_us + delay);
             let at = conn.last_arrival_us;
@@ -426,6 +437,7 @@ impl World {
         }
         self.note(|| format!("{id:?} of client {client} is gone"));
         self.clients[client].disconnected();
+        self.model.shares.disconnected(client);
         let delay = self.rng.range(100, 20_000);
         self.act_after(client, delay);
     }

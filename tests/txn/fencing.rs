@@ -103,7 +103,9 @@ fn requests_that_make_no_sense_are_refused() {
     assert_eq!(init(&mut h, 5, "", None).0, ErrorCode::INVALID_REQUEST);
     assert_eq!(init(&mut h, 5, "x", Some((7, -1))).0, ErrorCode::INVALID_REQUEST);
     assert_eq!(init(&mut h, 5, "x", Some((-1, 7))).0, ErrorCode::INVALID_REQUEST);
-    assert_eq!(init(&mut h, 5, "x", Some((-2, 0))).0, ErrorCode::INVALID_REQUEST);
+    // As in Kafka, only -1 is nobody: whoever else cannot be is a stranger, who may have an id that nobody has.
+    assert_eq!(init(&mut h, 5, "y", Some((-2, 0))).0, ErrorCode::NONE);
+    assert_eq!(init(&mut h, 5, "y", Some((-2, 0))).0, ErrorCode::PRODUCER_FENCED);
     for timeout in [0, -1, 900_001, i32::MAX] {
         let refused = init_with_timeout(&mut h, 5, "x", None, timeout).0;
         assert_eq!(refused, ErrorCode::INVALID_TRANSACTION_TIMEOUT);

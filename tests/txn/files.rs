@@ -104,3 +104,17 @@ fn what_is_left_to_end_waits_for_room_on_the_disk() {
     }
     assert_eq!(committed(&mut h, "t", 0), ["a"]);
 }
+
+/// The reservation of producer ids is in another file than the transactional id that has one of them.
+#[test]
+fn a_producer_id_whose_reservation_a_crash_took_is_not_given_out_again() {
+    let mut h = Harness::new();
+    let producer = Producer::init(&mut h, "x", NEW);
+    for group in h.log.groups.values_mut() {
+        group.meta.retain(|entry| entry.table != metalog::PRODUCER_IDS);
+    }
+    h.restart();
+    h.settle();
+    let other = Producer::init(&mut h, "y", NEW);
+    assert_ne!(other.id, producer.id);
+}

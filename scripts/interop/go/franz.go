@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -54,6 +55,11 @@ func newTopic(t *T, stem string, partitions int32, configs ...string) string {
 	}
 	_, err := franzAdmin(t).CreateTopic(t.ctx, partitions, -1, set, topic)
 	t.NoError(err, "creating %s", topic)
+	// Kafka answers before its broker knows.
+	t.Eventually(30*time.Second, "the topic is there", func() bool {
+		told, err := franzAdmin(t).ListTopics(t.ctx, topic)
+		return err == nil && told[topic].Err == nil && len(told[topic].Partitions) == int(partitions)
+	})
 	return topic
 }
 
@@ -326,6 +332,7 @@ func (m *franzMember) Assigned() []int32 {
 			list = append(list, p)
 		}
 	}
+	slices.Sort(list)
 	return list
 }
 

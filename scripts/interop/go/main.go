@@ -8,6 +8,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -126,6 +128,28 @@ func offered(addr string) (func(api string) bool, error) {
 	return func(api string) bool { return names[api] }, nil
 }
 
+// awake asks for coordinators until they are there: Kafka makes what they keep their state in for the first who asks.
+func awake(addr string) error {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(addr))
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	admin := kadm.NewClient(cl)
+	for {
+		_, err = admin.FetchOffsets(ctx, fresh("awake"))
+		if err == nil || errors.Is(err, kerr.GroupIDNotFound) {
+			err = admin.FindTxnCoordinators(ctx, fresh("awake")).Error()
+		}
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
 func chosen(wanted []string, name string) bool {
 	for _, w := range wanted {
 		if name == w || strings.HasPrefix(name, w+"/") {
@@ -136,6 +160,10 @@ func chosen(wanted []string, name string) bool {
 }
 
 func main() {
+	if len(os.Args) > 3 && os.Args[1] == "--child" {
+		childMain(os.Args[2:])
+		return
+	}
 	bootstrap := flag.String("bootstrap", "", "HOST:PORT")
 	list := flag.Bool("list", false, "name the checks")
 	flag.Parse()
@@ -148,6 +176,10 @@ func main() {
 	has, err := offered(*bootstrap)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "FAILED no answer from %s: %v\n", *bootstrap, err)
+		os.Exit(1)
+	}
+	if err := awake(*bootstrap); err != nil {
+		fmt.Fprintf(os.Stderr, "FAILED no coordinators at %s: %v\n", *bootstrap, err)
 		os.Exit(1)
 	}
 	passed, failed, skipped := 0, 0, 0

@@ -615,7 +615,8 @@ func saramaTxnOffsets(t *T) {
 		}
 		if commit {
 			t.NoError(producer.CommitTxn(), "committing")
-			t.Equal(committed(), 3, "committed offset")
+			// Kafka answers before the markers are written.
+			t.Eventually(20*time.Second, "the offset is committed", func() bool { return committed() == 3 })
 		} else {
 			t.NoError(producer.AbortTxn(), "aborting")
 			t.Equal(committed(), -1, "committed offset of an aborted transaction")

@@ -21,14 +21,23 @@ async function using(client, call) {
 
 async function newTopic(address, stem, numPartitions = 1, configEntries = []) {
   const topic = fresh(stem)
-  await using(kafka(address).admin(), (admin) =>
-    admin.createTopics({ waitForLeaders: true, topics: [{ topic, numPartitions, configEntries }] }))
+  await using(kafka(address).admin(), async (admin) => {
+    await admin.createTopics({ waitForLeaders: true, topics: [{ topic, numPartitions, configEntries }] })
+    // Kafka answers before its broker knows.
+    await eventually(20_000, 'the topic is there', async () => {
+      try {
+        return (await admin.fetchTopicOffsets(topic)).length === numPartitions
+      } catch {
+        return false
+      }
+    })
+  })
   return topic
 }
 
-/** Sends value i to partition i % partitions. */
+/** Sends value i to partition i % partitions, each once. */
 const send = (address, topic, partitions, values) =>
-  using(kafka(address).producer(), (producer) => producer.send({
+  using(kafka(address).producer({ idempotent: true, maxInFlightRequests: 1 }), (producer) => producer.send({
     topic, messages: values.map((value, i) => ({ value, partition: i % partitions })) }))
 
 /** Reads count records from the beginning. */

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use super::{error_of, message_of, repeated, resource, Outcome, Refused};
 use crate::broker::configs::value::elements;
-use crate::broker::configs::{broker_table, check_together, topic_table, TopicSettings};
+use crate::broker::configs::{broker_table, check_together, topic_table, Configs, TopicSettings};
 use crate::broker::dispatch::Request;
-use crate::broker::topics::Topic;
 use crate::broker::{topics, Broker, Now};
 use crate::limits;
 use crate::wire::msg::{
@@ -143,10 +142,12 @@ impl Broker {
         if let Some(fault) = topics::name_fault(name) {
             return Err(Refused::new(ErrorCode::INVALID_TOPIC_EXCEPTION, format!("Topic name is invalid: {fault}")));
         }
-        let topic = self.topics.by_name(name).ok_or_else(|| {
+        // As in Kafka, what is wrong with a value is told before the topic is missed.
+        let topic = self.topics.by_name(name);
+        let configs = self.altered(topic.map(|topic| &topic.configs), change)?;
+        let topic = topic.ok_or_else(|| {
             Refused::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, format!("The topic '{name}' does not exist."))
         })?;
-        let configs = self.altered(topic, change)?;
         check_together(&self.settings.config, &configs).map_err(|why| Refused::new(ErrorCode::INVALID_CONFIG, why))?;
         if validate_only || configs == topic.configs {
             return Ok(());
@@ -160,9 +161,9 @@ impl Broker {
         Ok(())
     }
 
-    /// A topic's configurations with a change.
-    fn altered(&self, topic: &Topic, change: &Change<'_>) -> Result<BTreeMap<String, String>, Refused> {
-        let mut configs = if change.replace { BTreeMap::new() } else { topic.configs.clone() };
+    /// A topic's own configurations, if there is such a topic, with a change.
+    fn altered(&self, own: Option<&Configs>, change: &Change<'_>) -> Result<Configs, Refused> {
+        let mut configs = own.filter(|_| !change.replace).cloned().unwrap_or_default();
         for alteration in &change.alterations {
             let name = alteration.name;
             let operation = alteration.operation.unwrap_or(Operation::Set);
@@ -224,8 +225,13 @@ impl Broker {
         }
         for alteration in &change.alterations {
             let name = alteration.name;
-            let row = broker_table::find(name)
-                .ok_or_else(|| invalid(format!("Unknown broker config name: {}", topic_table::shown(name))))?;
+            let Some(row) = broker_table::find(name) else {
+                // Tools take away what they may have set, such as the rates of a reassignment, without looking.
+                if matches!(alteration.operation, Some(Operation::Delete)) {
+                    continue;
+                }
+                return Err(invalid(format!("Unknown broker config name: {}", topic_table::shown(name))));
+            };
             let value = match (alteration.operation, alteration.value) {
                 (Some(Operation::Set), Some(value)) => {
                     Some(row.check(self.broker_configs.options(), value).map_err(invalid)?)

@@ -131,31 +131,27 @@ impl Broker {
     /// The number of partitions of a topic whose replicas the broker places.
     fn check_counts(&self, topic: &CreatableTopic<'_>) -> Result<usize, Refused> {
         let refused = |error, why: String| Err(Refused::new(error, why));
-        match topic.replication_factor {
-            -1 | 1 => {}
-            factor if factor <= 0 => {
-                let why = "Replication factor must be larger than 0, or -1 to use the default value.".to_owned();
-                return refused(ErrorCode::INVALID_REPLICATION_FACTOR, why);
-            }
-            factor => {
-                let why = format!(
-                    "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} \
-                     cannot be reached because only 1 broker(s) are registered."
-                );
-                return refused(ErrorCode::INVALID_REPLICATION_FACTOR, why);
-            }
+        let factor = topic.replication_factor;
+        if factor <= 0 && factor != -1 {
+            let why = "Replication factor must be larger than 0, or -1 to use the default value.".to_owned();
+            return refused(ErrorCode::INVALID_REPLICATION_FACTOR, why);
         }
         let partitions = match topic.num_partitions {
             -1 => self.settings.config.num_partitions,
             partitions => partitions,
         };
-        match usize::try_from(partitions) {
-            Ok(partitions @ 1..) => Ok(partitions),
-            _ => {
-                let why = "Number of partitions was set to an invalid non-positive value.".to_owned();
-                refused(ErrorCode::INVALID_PARTITIONS, why)
-            }
+        let Ok(partitions @ 1..) = usize::try_from(partitions) else {
+            let why = "Number of partitions was set to an invalid non-positive value.".to_owned();
+            return refused(ErrorCode::INVALID_PARTITIONS, why);
+        };
+        if factor > 1 {
+            let why = format!(
+                "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot be \
+                 reached because only 1 broker(s) are registered."
+            );
+            return refused(ErrorCode::INVALID_REPLICATION_FACTOR, why);
         }
+        Ok(partitions)
     }
 
     /// The number of partitions of a topic whose replicas the client has placed.

@@ -38,9 +38,10 @@ impl Broker {
                 }
                 found => found,
             };
+            let given_twice = topic.name.and_then(|name| self.topics.id_of(name)).filter(|id| by_both.contains(id));
             named.push(match &found {
                 Ok(id) => (self.topics.by_id(*id).map(|topic| topic.name.to_string()), *id),
-                Err(_) => (topic.name.map(str::to_owned), topic.topic_id),
+                Err(_) => (topic.name.map(str::to_owned), given_twice.unwrap_or(topic.topic_id)),
             });
             outcomes.push(found.and_then(|id| self.delete_checked(req.now, id)));
         }

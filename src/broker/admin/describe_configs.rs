@@ -238,18 +238,30 @@ impl Broker {
         Some(Entry { value: Some(value), source, synonyms, ..self.broker_entry(row) })
     }
 
-    /// Where a broker configuration has values, the one that counts first.
+    /// Where a broker configuration has values, the one that counts first. Those that say the same in another unit follow
+    /// it, as in Kafka only where it has a value itself.
     fn broker_synonyms(&self, row: &'static BrokerConfig) -> Vec<Synonym> {
         let own = self.settings.config.node_id.to_string();
-        let (static_value, default) = (row.value(self.broker_configs.options()), row.value(&Config::default()));
-        let values = [
-            (self.broker_configs.of(&own).get(row.name).cloned(), source::DYNAMIC_BROKER),
-            (self.broker_configs.of("").get(row.name).cloned(), source::DYNAMIC_DEFAULT_BROKER),
-            (Some(static_value).filter(|value| *value != default), source::STATIC_BROKER),
-            ((!row.null_by_default).then(|| default.clone()), source::DEFAULT),
-        ];
-        let known = values.into_iter().filter_map(|(value, source)| Some((value?, source)));
-        known.map(|(value, source)| Synonym { name: row.name, value, source }).collect()
+        let changed = |resource: &str, row: &BrokerConfig| self.broker_configs.of(resource).get(row.name).cloned();
+        let value = |of: &BrokerConfig, source: i8| match source {
+            source::DYNAMIC_BROKER => changed(&own, of),
+            source::DYNAMIC_DEFAULT_BROKER => changed("", of),
+            source::STATIC_BROKER => {
+                // The others are this one in another unit: they were not set.
+                let value = of.value(self.broker_configs.options());
+                let set = of.always_set || value != of.value(&Config::default());
+                Some(value).filter(|_| set && of.name == row.name)
+            }
+            _ if of.null_by_default => None,
+            _ if of.always_set => Some("-1".to_owned()),
+            _ => Some(of.value(&Config::default())),
+        };
+        let value = &value;
+        let sources = [source::DYNAMIC_BROKER, source::DYNAMIC_DEFAULT_BROKER, source::STATIC_BROKER, source::DEFAULT];
+        let all = sources.into_iter().flat_map(|source| {
+            row.alternatives().filter_map(move |of| Some(Synonym { name: of.name, value: value(of, source)?, source }))
+        });
+        all.skip_while(|synonym| synonym.name != row.name).collect()
     }
 
     pub(in crate::broker) fn list_config_resources(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {

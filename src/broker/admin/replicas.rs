@@ -20,7 +20,9 @@ impl Broker {
     pub(in crate::broker) fn elect_leaders(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
         let request: ElectLeadersRequest<'_> = wire::decode_request(req.body, req.to.version)?;
         let named: usize = request.topic_partitions.iter().flatten().map(|topic| topic.partitions.len()).sum();
-        let error_code = match ELECTION_TYPES.contains(&request.election_type) {
+        // Kafka does not look at the kind of an election in which nobody takes part.
+        let nobody = request.topic_partitions.as_ref().is_some_and(Vec::is_empty);
+        let error_code = match nobody || ELECTION_TYPES.contains(&request.election_type) {
             false => ErrorCode::INVALID_REQUEST,
             true if named > limits::REQUEST_ITEMS_MAX => ErrorCode::POLICY_VIOLATION,
             true => ErrorCode::NONE,

@@ -22,7 +22,18 @@ pub struct BrokerConfig {
     about: &'static str,
     /// Nothing is told unless it was set: Kafka has no default then.
     pub null_by_default: bool,
+    /// Every Kafka has a value of its own, so it is told as one that was set.
+    pub always_set: bool,
 }
+
+/// Configurations that say the same in other units: the value of the first one that is set counts. Kafka tells the others as
+/// synonyms of it.
+const ALTERNATIVES: [&[&str]; 4] = [
+    &["log.flush.interval.ms", "log.flush.scheduler.interval.ms"],
+    &["log.retention.ms", "log.retention.minutes", "log.retention.hours"],
+    &["log.roll.jitter.ms", "log.roll.jitter.hours"],
+    &["log.roll.ms", "log.roll.hours"],
+];
 
 /// Whether a configuration can be changed while the broker runs.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +54,13 @@ impl BrokerConfig {
         let option = OPTIONS.iter().find(|option| option.is_kafkas() && option.key() == self.name);
         let topic = || TOPIC_CONFIGS.iter().find(|row| row.synonym() == Some(self.name)).map(|row| row.documentation);
         option.map(|option| option.help).or_else(topic).unwrap_or(self.about)
+    }
+
+    /// The rows that give it a value, among them itself, those that count first first.
+    pub fn alternatives(&self) -> impl Iterator<Item = &'static BrokerConfig> {
+        let names = ALTERNATIVES.iter().find(|names| names.contains(&self.name)).copied();
+        let own = names.is_none().then_some(self.name);
+        names.unwrap_or(&[]).iter().copied().chain(own).filter_map(find)
     }
 
     /// What it is under these settings.
@@ -100,7 +118,7 @@ pub fn find(name: &str) -> Option<&'static BrokerConfig> {
 
 /// An option.
 const fn option(name: &'static str, kind: Kind, change: Change, read: fn(&Config) -> String) -> BrokerConfig {
-    BrokerConfig { name, kind, read, change, about: "", null_by_default: false }
+    BrokerConfig { name, kind, read, change, about: "", null_by_default: false, always_set: false }
 }
 
 /// Something that is what it is.
@@ -111,12 +129,17 @@ const fn fact(
     read: fn(&Config) -> String,
     about: &'static str,
 ) -> BrokerConfig {
-    BrokerConfig { name, kind, read, change, about, null_by_default: false }
+    BrokerConfig { name, kind, read, change, about, null_by_default: false, always_set: false }
 }
 
 /// Something that Kafka has no default for.
 const fn null_by_default(row: BrokerConfig) -> BrokerConfig {
     BrokerConfig { null_by_default: true, ..row }
+}
+
+/// Something that every Kafka sets.
+const fn always_set(row: BrokerConfig) -> BrokerConfig {
+    BrokerConfig { always_set: true, ..row }
 }
 
 /// The default of a topic configuration that has an effect only there.
@@ -182,7 +205,7 @@ pub static BROKER_CONFIGS: &[BrokerConfig] = &[
     )),
     fact("authorizer.class.name", Kind::Text, Never, |_| String::new(), "Empty: there are no ACLs in this version."),
     option("auto.create.topics.enable", Kind::Bool, Never, |c| c.auto_create_topics_enable.to_string()),
-    fact("broker.id", int(0), Never, |c| c.node_id.to_string(), "This broker's id, as clients see it."),
+    always_set(fact("broker.id", int(-1), Never, |c| c.node_id.to_string(), "This broker's id, as clients see it.")),
     null_by_default(fact("broker.rack", Kind::Text, Never, |_| String::new(), "None: one node is in no rack.")),
     default("compression.gzip.level", Kind::GzipLevel, |_| "-1".into()),
     default("compression.lz4.level", Kind::Int { min: 1, max: 17 }, |_| "9".into()),
@@ -241,7 +264,7 @@ pub static BROKER_CONFIGS: &[BrokerConfig] = &[
     option("group.share.assignment.interval.ms", int(0), Never, |c| c.share.assignment_interval_ms.to_string()),
     fact(
         "group.share.assignors",
-        Kind::Text,
+        Kind::List(&["simple"]),
         Never,
         |_| "simple".into(),
         "The assignor of share groups; there is one.",
@@ -298,10 +321,17 @@ pub static BROKER_CONFIGS: &[BrokerConfig] = &[
     default("log.cleaner.min.cleanable.ratio", Kind::Double { min: 0.0, max: 1.0 }, |_| "0.5".into()),
     default("log.cleaner.min.compaction.lag.ms", long(0), |_| "0".into()),
     default("log.cleanup.policy", Kind::List(&["compact", "delete"]), |_| "delete".into()),
-    fact("log.dir", Kind::Text, Never, |c| c.data_dir.to_string_lossy().into_owned(), "Where everything is kept."),
-    fact("log.dirs", Kind::Text, Never, |c| c.data_dir.to_string_lossy().into_owned(), "Where everything is kept."),
+    fact("log.dir", Kind::Texts, Never, |c| c.data_dir.to_string_lossy().into_owned(), "Where everything is kept."),
+    fact("log.dirs", Kind::Texts, Never, |c| c.data_dir.to_string_lossy().into_owned(), "Where everything is kept."),
     default("log.flush.interval.messages", long(1), |_| i64::MAX.to_string()),
     null_by_default(default("log.flush.interval.ms", long(0), |_| i64::MAX.to_string())),
+    fact(
+        "log.flush.scheduler.interval.ms",
+        long(0),
+        Never,
+        |_| i64::MAX.to_string(),
+        "Without effect with --fsync=always, which syncs every record before it is acknowledged.",
+    ),
     default("log.index.interval.bytes", int(0), |_| "4096".into()),
     default("log.index.size.max.bytes", int(4), |_| "10485760".into()),
     default("log.local.retention.bytes", long(-2), |_| "-2".into()),
@@ -347,6 +377,7 @@ pub static BROKER_CONFIGS: &[BrokerConfig] = &[
         |c| (c.log_roll_ms / 3_600_000).max(1).to_string(),
         "As log.roll.ms, rounded.",
     ),
+    fact("log.roll.jitter.hours", int(0), Never, |_| "0".into(), "None: log.roll.jitter.ms counts."),
     null_by_default(default("log.roll.jitter.ms", long(0), |_| "0".into())),
     null_by_default(option("log.roll.ms", long(1000), Live(|c, v| c.log_roll_ms = number(v)), |c| {
         c.log_roll_ms.to_string()
@@ -372,11 +403,11 @@ pub static BROKER_CONFIGS: &[BrokerConfig] = &[
         |c| c.message_max_bytes.to_string(),
     ),
     default("min.insync.replicas", int(1), |_| "1".into()),
-    option("node.id", int(0), Never, |c| c.node_id.to_string()),
+    always_set(null_by_default(option("node.id", int(0), Never, |c| c.node_id.to_string()))),
     option("num.partitions", int(1), Never, |c| c.num_partitions.to_string()),
     option("offset.metadata.max.bytes", int(0), Never, |c| c.offset_metadata_max_bytes.to_string()),
     option("offsets.retention.minutes", int(1), Never, |c| (c.offsets_retention_ms / 60_000).to_string()),
-    fact("offsets.topic.replication.factor", int(1), Never, |_| "1".into(), ONE_NODE),
+    fact("offsets.topic.replication.factor", Kind::Short { min: 1 }, Never, |_| "1".into(), ONE_NODE),
     fact(
         "process.roles",
         Kind::List(&["broker", "controller"]),
@@ -384,7 +415,7 @@ pub static BROKER_CONFIGS: &[BrokerConfig] = &[
         |_| "broker,controller".into(),
         "One process is both broker and controller.",
     ),
-    option("producer.id.expiration.ms", long(1), Live(|c, v| c.producer_id_expiration_ms = number(v)), |c| {
+    option("producer.id.expiration.ms", int(1), Live(|c, v| c.producer_id_expiration_ms = number(v)), |c| {
         c.producer_id_expiration_ms.to_string()
     }),
     option("queued.max.request.bytes", long(-1), Never, |c| c.queued_max_request_bytes.to_string()),
@@ -427,7 +458,8 @@ mod tests {
             let value = match (row.kind, row.name) {
                 // What cannot be honoured cannot be a default either.
                 (_, "log.local.retention.bytes" | "log.local.retention.ms" | "compression.type") => "-2",
-                (Kind::Choice(names) | Kind::List(names), _) => names[1],
+                (Kind::Choice(names) | Kind::List(names), _) => names[names.len().min(2) - 1],
+                (_, "log.cleaner.dedupe.buffer.size") => "54321000",
                 (Kind::Bool, _) => "true",
                 (Kind::Double { .. }, _) => "0.75",
                 (Kind::GzipLevel, _) | (Kind::Int { max: 17 | 22, .. }, _) => "7",

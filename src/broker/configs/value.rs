@@ -12,6 +12,8 @@ pub enum Kind {
     Text,
     /// STRING: one of these.
     Choice(&'static [&'static str]),
+    /// SHORT: a 16-bit number of at least this.
+    Short { min: i64 },
     /// INT: a 32-bit number in these bounds.
     Int { min: i64, max: i64 },
     /// LONG: a 64-bit number of at least this.
@@ -47,6 +49,7 @@ impl Kind {
             Kind::Bool => 1,
             Kind::Text | Kind::Choice(_) | Kind::OffsetReset => 2,
             Kind::Int { .. } | Kind::GzipLevel => 3,
+            Kind::Short { .. } => 4,
             Kind::Long { .. } => 5,
             Kind::Double { .. } => 6,
             Kind::List(_) | Kind::Texts | Kind::ThrottledReplicas => 7,
@@ -89,6 +92,10 @@ impl Kind {
             Kind::Text => Ok(text.to_owned()),
             Kind::Choice(names) if names.contains(&text) => Ok(text.to_owned()),
             Kind::Choice(names) => Err(format!("String must be one of: {}", names.join(", "))),
+            Kind::Short { min } => {
+                let number = text.parse::<i16>().map_err(|_| "Not a number of type SHORT".to_owned())?;
+                in_bounds(i64::from(number), min, i64::from(i16::MAX))
+            }
             Kind::Int { min, max } => {
                 let number = text.parse::<i32>().map_err(|_| "Not a number of type INT".to_owned())?;
                 in_bounds(i64::from(number), min, max)

@@ -541,7 +541,7 @@ impl Broker {
 /// The client's epoch for a partition must be ours, unless it tells none (-1).
 pub(super) fn check_epoch(client: i32, ours: i32) -> Result<(), ErrorCode> {
     match client {
-        ..=-1 => Ok(()),
+        -1 => Ok(()),
         epoch if epoch < ours => Err(ErrorCode::FENCED_LEADER_EPOCH),
         epoch if epoch > ours => Err(ErrorCode::UNKNOWN_LEADER_EPOCH),
         _ => Ok(()),

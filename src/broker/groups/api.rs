@@ -221,9 +221,10 @@ impl Groups {
         }
         let single = [MemberIdentity { member_id: request.member_id, ..Default::default() }];
         let leaving = if to.version < 3 { &single[..] } else { &request.members };
+        let lookup = ctx.topics;
         let results = self.act(ctx.now, ctx.out, request.group_id, |group, env| {
             if group.consumer.is_some() {
-                return group.leave_classic(env, leaving);
+                return group.leave_classic(env, lookup, leaving);
             }
             leaving.iter().map(|member| code(group.leave(env, member))).collect::<Vec<_>>()
         });
@@ -658,7 +659,7 @@ fn find_coordinator(ctx: &mut Ctx<'_>, to: ReplyTo, request: &FindCoordinatorReq
             node_id: -1,
             port: -1,
             error_code: ErrorCode::INVALID_REQUEST,
-            error_message: Some(""),
+            error_message: Some(if to.version < 4 { "The key type is one of later versions." } else { "" }),
             ..Default::default()
         },
         None => Coordinator {

@@ -38,7 +38,7 @@ pub(super) fn names(group: Option<&str>, member: Option<&str>) -> Result<(Name, 
     let (Some(group), Some(member)) = (group, member) else { return Err(ErrorCode::INVALID_REQUEST) };
     let too_long =
         group.len() > limits::CONSUMER_GROUP_ID_BYTES_MAX || member.len() > limits::SHARE_MEMBER_ID_BYTES_MAX;
-    if too_long {
+    if too_long || member.is_empty() {
         return Err(ErrorCode::INVALID_REQUEST);
     }
     Ok((group.into(), member.into()))

@@ -9,7 +9,7 @@ use crate::broker::dispatch::Request;
 use crate::broker::groups::{MatchDone, MatchJob};
 use crate::broker::reply::ReplyTo;
 use crate::broker::work::WorkJob;
-use crate::broker::{Broker, Effect, Now};
+use crate::broker::{topics, Broker, Effect, Now};
 use crate::wal::PartitionId;
 use crate::wire::msg::{
     DescribeProducersRequest, DescribeProducersResponse, DescribeTransactionsRequest, DescribeTransactionsResponse,
@@ -119,14 +119,19 @@ impl Broker {
     pub(in crate::broker) fn describe_producers(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
         let request: DescribeProducersRequest<'_> = wire::decode_request(req.body, req.to.version)?;
         let mut wait = self.gather.meta_seq();
-        let topics = request.topics.iter().map(|topic| {
+        let faults: Vec<Option<String>> = request.topics.iter().map(|topic| topics::name_fault(topic.name)).collect();
+        let topics = request.topics.iter().zip(&faults).map(|(topic, fault)| {
             let topic_id = self.topics.id_of(topic.name);
+            let unknown = match (fault, topic_id) {
+                (Some(fault), _) => (ErrorCode::INVALID_TOPIC_EXCEPTION, Some(fault.as_str())),
+                (None, None) => (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, Some(NO_SUCH_TOPIC)),
+                (None, Some(_)) => (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None),
+            };
             let partitions = topic.partition_indexes.iter().map(|index| {
                 let id = topic_id.map(|topic| PartitionId { topic, partition: *index });
-                let error_message = topic_id.is_none().then_some(NO_SUCH_TOPIC);
-                let described = PartitionResponse { partition_index: *index, error_message, ..Default::default() };
+                let described = PartitionResponse { partition_index: *index, ..Default::default() };
                 match id.and_then(|id| self.topics.partition(id)) {
-                    None => PartitionResponse { error_code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, ..described },
+                    None => PartitionResponse { error_code: unknown.0, error_message: unknown.1, ..described },
                     Some(partition) => {
                         wait = wait.max(partition.last_seq);
                         let producers = partition.log.producers.iter().map(|(id, state)| producer(*id, state));

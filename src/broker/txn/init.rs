@@ -54,6 +54,13 @@ impl ProducerIds {
         }
     }
 
+    /// Somebody has this id, so it is not handed out again: with metadata in files, a crash may have taken the reservation
+    /// and left a transactional id with an id out of it.
+    pub fn is_taken(&mut self, producer_id: i64) {
+        self.next = self.next.max(producer_id.saturating_add(1));
+        self.end = self.end.max(self.next);
+    }
+
     /// Whether the next id begins a new block, which is reserved in the log.
     fn needs_block(&self) -> bool {
         self.next >= self.end
@@ -159,11 +166,12 @@ impl Broker {
     }
 }
 
-/// The producer that a request says it is from, in whole or not at all.
+/// The producer that a request says it is from, in whole or not at all. As in Kafka, only -1 is none: what else nobody can
+/// be is nobody's identity.
 fn expected(request: &InitProducerIdRequest<'_>) -> Result<Option<ProducerIdentity>, ErrorCode> {
     match (request.producer_id, request.producer_epoch) {
         (-1, -1) => Ok(None),
-        (id, epoch) if id >= 0 && epoch >= 0 => Ok(Some(ProducerIdentity { id, epoch })),
-        _ => Err(ErrorCode::INVALID_REQUEST),
+        (-1, _) | (_, -1) => Err(ErrorCode::INVALID_REQUEST),
+        (id, epoch) => Ok(Some(ProducerIdentity { id, epoch })),
     }
 }

@@ -40,7 +40,11 @@ impl Broker {
                 Ok(true) => unknown.push(*id),
                 Ok(false) => {}
                 Err(error) => {
-                    refused.insert(*id, error.into());
+                    // Kafka finds sequences wrong where it appends, and tells then where the partition begins.
+                    let appending = error == ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER;
+                    let partition = self.topics.partition(*id).filter(|_| appending);
+                    let log_start_offset = partition.map(|partition| partition.log.start_offset);
+                    refused.insert(*id, Refusal { log_start_offset, ..error.into() });
                 }
             }
         }

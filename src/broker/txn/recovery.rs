@@ -18,6 +18,9 @@ impl Broker {
     /// The recovery is over: timeouts begin to run, and transactions that were cut off in their end are ended.
     pub(in crate::broker) fn recover_txns(&mut self, now: Now) {
         self.txns.recovered(now);
+        for txn in self.txns.by_id.values() {
+            self.producer_ids.is_taken(txn.producer_id.max(txn.previous_producer_id));
+        }
         self.settings.metrics.transactions_open.set(self.txns.ongoing as i64);
         self.finish_txns(now);
     }

@@ -145,7 +145,7 @@ impl<'a> Cleaning<'a> {
             cleaned_to: self.cleaned_to,
             end: self.end,
             segments: self.segments,
-            aborted_gone: self.walk.finish(),
+            aborted_gone: self.walk.finish(self.end),
         }
     }
 

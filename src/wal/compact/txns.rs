@@ -129,9 +129,11 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The markers' offsets of the aborted transactions of which no batch was met: readers need not be told of them, and
-    /// must not be once the marker is gone. Ascending.
-    pub fn finish(mut self) -> Vec<i64> {
+    /// The markers' offsets of the aborted transactions that were over before `end`, where the walk ended, and of which no
+    /// batch was met: readers need not be told of them, and must not be once the marker is gone. Ascending.
+    pub fn finish(mut self, end: i64) -> Vec<i64> {
+        // The marker of the last one may be gone already, with nothing behind it that would show that it was passed.
+        self.reach(end, end - 1);
         self.gone.sort_unstable();
         self.gone
     }
@@ -175,7 +177,7 @@ mod tests {
         assert!(!meets(&mut walk, &marker(7, 13, false)), "its batches were still there");
         assert!(!meets(&mut walk, &marker(8, 14, true)));
         assert!(!meets(&mut walk, &data(7, 15)));
-        assert_eq!(walk.finish(), Vec::<i64>::new());
+        assert_eq!(walk.finish(16), Vec::<i64>::new());
     }
 
     #[test]
@@ -184,7 +186,7 @@ mod tests {
         let mut walk = Walk::new(&txns);
         assert!(meets(&mut walk, &marker(8, 12, true)));
         assert!(meets(&mut walk, &marker(7, 13, false)));
-        assert_eq!(walk.finish(), [13]);
+        assert_eq!(walk.finish(14), [13]);
     }
 
     #[test]
@@ -196,7 +198,15 @@ mod tests {
         // The second is open while the walk passes, although nothing of it is left.
         assert!(!meets(&mut walk, &data(8, 22)));
         assert!(!meets(&mut walk, &data(7, 30)));
-        assert_eq!(walk.finish(), [13, 23]);
+        assert_eq!(walk.finish(31), [13, 23]);
+    }
+
+    #[test]
+    fn an_aborted_transaction_of_which_nothing_is_left_at_the_end_is_forgotten() {
+        let txns = [aborted(7, 10, 13), aborted(8, 12, 40)];
+        let mut walk = Walk::new(&txns);
+        assert!(!meets(&mut walk, &data(9, 11)));
+        assert_eq!(walk.finish(20), [13], "the other one goes on behind the end");
     }
 
     #[test]

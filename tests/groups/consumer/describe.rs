@@ -53,6 +53,30 @@ fn members_are_told_with_what_they_have_and_shall_have() {
 }
 
 #[test]
+fn what_a_member_is_to_give_up_is_told_as_its_own_until_it_has() {
+    let mut w = world();
+    w.joined_consumer("a", &["t"]);
+    w.joined_consumer("b", &["t"]);
+    let kept = w.stay("a", 2).assignment.unwrap();
+    assert_eq!((count(&kept), count(&w.describe_consumer(G).members[0].assigned)), (4, 8));
+    w.beat(&Beat::stay("a", 2).owning(&kept));
+    assert_eq!(count(&w.describe_consumer(G).members[0].assigned), 4);
+}
+
+#[test]
+fn an_administrator_takes_members_out_by_the_classic_protocol() {
+    let mut w = world();
+    let (epoch, _) = w.joined_consumer("a", &["t"]);
+    w.beat(&Beat::join("b", &["t"]).with_instance("i"));
+    let left = w.leave(&[("nobody", None), ("", Some("j")), ("", Some("i")), ("a", None), ("a", None)]);
+    let unknown = ErrorCode::UNKNOWN_MEMBER_ID;
+    assert_eq!(left, [unknown, unknown, ErrorCode::NONE, ErrorCode::NONE, unknown]);
+    assert_eq!(w.stay("a", epoch).error, unknown);
+    let described = w.describe_consumer(G);
+    assert_eq!((described.state.as_str(), described.members.len()), ("Empty", 0));
+}
+
+#[test]
 fn the_describers_of_one_kind_do_not_know_the_other() {
     let mut w = world();
     w.joined_consumer("a", &["t"]);

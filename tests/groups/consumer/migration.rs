@@ -178,7 +178,7 @@ fn a_classic_client_joins_a_consumer_group() {
     assert_eq!(w.heartbeat(&id, generation), ErrorCode::NONE);
     assert_eq!(w.heartbeat(&id, generation + 1), ErrorCode::ILLEGAL_GENERATION);
     assert_eq!(w.heartbeat("n", 3), ErrorCode::UNKNOWN_MEMBER_ID, "that one does not speak the classic protocol");
-    assert_eq!(w.leave(&[("n", None), (&id, None)]), [ErrorCode::UNKNOWN_MEMBER_ID, ErrorCode::NONE]);
+    assert_eq!(w.leave(&[("o", None), (&id, None)]), [ErrorCode::UNKNOWN_MEMBER_ID, ErrorCode::NONE]);
     assert_eq!(count(&w.stay("n", 3).assignment.unwrap()), 8);
 }
 

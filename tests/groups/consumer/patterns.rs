@@ -26,7 +26,7 @@ fn whoever_joins_with_a_pattern_waits_for_a_worker_and_gets_its_topics() {
 #[test]
 fn a_pattern_that_is_none_is_refused_and_nothing_is_left_of_it() {
     let mut w = world();
-    for bad in ["[", "(", "*", "a{2,1}", "\\"] {
+    for bad in ["[", "(", "*", "a{2,1}", "\\", r"(a)\1", r"(a)\7b", r"[\1]"] {
         let refused = w.beat(&join("a", bad));
         assert_eq!(refused.error, ErrorCode::INVALID_REGULAR_EXPRESSION);
         let words = format!("SubscribedTopicRegex `{bad}` is not a valid regular expression: ");

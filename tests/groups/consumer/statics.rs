@@ -101,3 +101,20 @@ fn a_static_member_may_leave_while_it_gives_partitions_up() {
     assert_eq!((back.epoch, back.assignment), (3, Some(kept)));
     assert_eq!(w.describe_consumer(G).state, "Stable");
 }
+
+/// An administrator removes members by LeaveGroup: static ones by their instance alone, others by their id.
+#[test]
+fn an_administrator_removes_members_of_the_new_protocol() {
+    let mut w = world();
+    w.beat(&join("s", "i"));
+    w.joined_consumer("a", &["t"]);
+    assert_eq!(w.leave(&[("", Some("nobody")), ("nobody", None)]), [ErrorCode::UNKNOWN_MEMBER_ID; 2]);
+    assert_eq!(w.leave(&[("x", Some("i"))]), [ErrorCode::FENCED_INSTANCE_ID]);
+    assert_eq!(w.leave(&[("", Some("i"))]), [ErrorCode::NONE]);
+    assert_eq!(w.beat(&Beat::stay("s", 2).with_instance("i")).error, ErrorCode::UNKNOWN_MEMBER_ID);
+    assert_eq!(w.leave(&[("a", None)]), [ErrorCode::NONE]);
+    assert_eq!(w.stay("a", 3).error, ErrorCode::UNKNOWN_MEMBER_ID);
+    assert_eq!(w.describe_consumer(G).members.len(), 0);
+    let (_, all) = w.joined_consumer("b", &["t"]);
+    assert_eq!(count(&all), 8, "what they had is free");
+}

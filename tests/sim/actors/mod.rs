@@ -3,9 +3,14 @@
 mod admin;
 mod checker;
 mod consumer;
+mod group_member;
+mod group_watch;
 mod member;
 mod offsets;
 mod producer;
+mod share_member;
+mod share_watch;
+mod stray;
 mod txn_producer;
 mod txn_reader;
 
@@ -18,9 +23,14 @@ use super::rng::Rng;
 pub use admin::Admin;
 pub use checker::Checker;
 pub use consumer::Consumer;
+pub use group_member::{GroupMember, Manners};
+pub use group_watch::GroupWatch;
 pub use member::Member;
 pub use offsets::Offsets;
 pub use producer::Producer;
+pub use share_member::ShareMember;
+pub use share_watch::ShareWatch;
+pub use stray::{Stray, NOWHERE};
 pub use txn_producer::TxnProducer;
 pub use txn_reader::TxnReader;
 

@@ -54,6 +54,8 @@ pub struct TxnProducer {
     step: Option<Step>,
     asked: Option<i32>,
     value_bytes_max: u64,
+    /// How often it goes on though it was told that it lost its id.
+    stubborn: u32,
 }
 
 impl TxnProducer {
@@ -69,6 +71,7 @@ impl TxnProducer {
             step: None,
             asked: None,
             value_bytes_max,
+            stubborn: 0,
         }
     }
 
@@ -289,7 +292,11 @@ impl Actor for TxnProducer {
             NONE => self.done(step, answer),
             // There is no room: the same again later. What a refused batch leaves out of order is given up.
             code if FULL.contains(&code) && !matches!(step, Step::Produce(_)) => self.step = Some(step),
-            _ => self.give_up(),
+            _ if self.stubborn > 0 && !turn.closing => self.stubborn -= 1,
+            _ => {
+                self.stubborn = if turn.rng.one_in(3) { turn.rng.range(1, 4) as u32 } else { 0 };
+                self.give_up();
+            }
         }
         if turn.rng.chance(70) {
             turn.again(0, 2000);

@@ -133,6 +133,7 @@ impl Model {
                     }
                     let gone = told.error_code == UNKNOWN_TOPIC_OR_PARTITION && topic.may_be_absent;
                     hold!(told.error_code == NONE || gone, "{}: delete: {}", name.as_str(), told.error_code);
+                    self.dead.extend(topic.id.map(|id| (id, self.orders)));
                     (topic.may_exist, topic.id) = (false, None);
                 }
                 Ok(())

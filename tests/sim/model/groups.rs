@@ -9,13 +9,18 @@ use kafka_protocol::messages::{
     OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, SyncGroupRequest, SyncGroupResponse,
 };
 
+use super::super::actors::NOWHERE;
+use super::consumers::{self, FENCED_INSTANCE_ID, GROUP_ID_NOT_FOUND, STALE_MEMBER_EPOCH};
 use super::register::Register;
-use super::{hold, Call, Verdict, NONE};
+use super::{hold, Call, Verdict, NONE, UNKNOWN_TOPIC_OR_PARTITION};
 
 const ILLEGAL_GENERATION: i16 = 22;
 const UNKNOWN_MEMBER_ID: i16 = 25;
 const REBALANCE_IN_PROGRESS: i16 = 27;
 const MEMBER_ID_REQUIRED: i16 = 79;
+
+/// What else a commit is refused with in groups of the consumer protocol.
+const FENCED: [i16; 3] = [FENCED_INSTANCE_ID, GROUP_ID_NOT_FOUND, STALE_MEMBER_EPOCH];
 
 /// Offset and metadata.
 type Committed = Option<(i64, String)>;
@@ -29,6 +34,8 @@ pub struct Groups {
     groups: BTreeMap<String, Membership>,
     /// What each request to end a transaction commits, by the request's order.
     of_txn: BTreeMap<u64, Vec<(String, String, i32)>>,
+    /// Groups from which members vanish: they rebalance without anybody joining or leaving.
+    restless: BTreeSet<String>,
 }
 
 /// One group's members.
@@ -119,8 +126,13 @@ impl Groups {
             let code = codes.remove(&(key.1.clone(), key.2)).ok_or("a commit without an answer")?;
             let register = self.offsets.entry(key.clone()).or_insert_with(|| Register::new(None));
             if code != NONE {
-                let fenced = matches!(code, ILLEGAL_GENERATION | UNKNOWN_MEMBER_ID | REBALANCE_IN_PROGRESS);
-                hold!(fenced && !request.member_id.is_empty(), "commit for {key:?} refused with {code}");
+                let fenced = matches!(code, ILLEGAL_GENERATION | UNKNOWN_MEMBER_ID | REBALANCE_IN_PROGRESS)
+                    || consumers::is_followed(&key.0) && FENCED.contains(&code);
+                let fenced = fenced || code == UNKNOWN_TOPIC_OR_PARTITION && key.1 == NOWHERE;
+                hold!(
+                    fenced && (key.1 == NOWHERE || !request.member_id.is_empty()),
+                    "commit for {key:?} refused with {code}"
+                );
                 register.refused(call);
                 continue;
             }
@@ -171,6 +183,11 @@ impl Groups {
             register.seen(call, now, &value).map_err(|e| format!("offset of {key:?} went back: {e}"))?;
         }
         Ok(())
+    }
+
+    /// Somebody is about to join the group who will vanish.
+    pub fn is_restless(&mut self, group: &str) {
+        self.restless.insert(group.to_string());
     }
 
     pub fn join_handed_in(&mut self, request: &JoinGroupRequest) {
@@ -252,11 +269,12 @@ impl Groups {
 
     pub fn check_heartbeat(&mut self, request: &HeartbeatRequest, response: &HeartbeatResponse) -> Verdict {
         let name = request.group_id.as_str();
+        let restless = self.restless.contains(name);
         let group = self.groups.entry(name.to_string()).or_default();
         let current = request.generation_id == group.generation && group.synced.contains(request.member_id.as_str());
         let code = response.error_code;
         hold!(
-            code == NONE || !current || group.disturbed,
+            code == NONE || !current || group.disturbed || restless,
             "{name}: {} was thrown out of generation {} ({code}) though nobody joined or left",
             request.member_id.as_str(),
             group.generation

@@ -6,10 +6,12 @@
 //! that prefix, with the bytes that were sent, and no answer may tell of anything beyond it.
 
 mod admin;
+pub mod consumers;
 mod groups;
 mod log;
 mod reads;
 mod register;
+pub mod shares;
 mod txn;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +24,7 @@ use super::batch::{self, Batch};
 use super::proto::{Answer, Ask};
 
 pub use admin::TopicState;
+pub use consumers::Consumers;
 pub use groups::{commit_text, Groups};
 pub use log::Log;
 pub use txn::FULL;
@@ -62,6 +65,9 @@ pub struct Call {
     pub order: u64,
     /// Which start of the broker took it.
     pub life: u32,
+    /// Who asks, and when it was handed in (monotonic µs).
+    pub client: usize,
+    pub at_us: u64,
 }
 
 /// A batch that a client made.
@@ -95,7 +101,14 @@ pub struct Model {
     pub topics: BTreeMap<String, TopicState>,
     pub groups: Groups,
     pub txns: txn::Txns,
+    pub consumers: Consumers,
+    pub shares: shares::Shares,
+    /// Who speaks now, and the time (monotonic µs).
+    client: usize,
+    pub now_us: u64,
     names: BTreeMap<Uuid, String>,
+    /// Ids of topics that were deleted, each with how many requests had been handed in when that was answered.
+    dead: BTreeMap<Uuid, u64>,
     sent: BTreeMap<u64, Sent>,
     /// The last group whose completion the broker was told of.
     durable: GroupSeq,
@@ -125,10 +138,18 @@ impl Model {
         self.sent.insert(sent.batch.tag, sent);
     }
 
+    /// It is this client's turn, at this time (monotonic µs).
+    pub fn turn_of(&mut self, client: usize, now_us: u64) {
+        (self.client, self.now_us) = (client, now_us);
+    }
+
     /// The broker takes a request. The call is to be given back with its answer.
     pub fn handed_in(&mut self, correlation: i32, version: i16, ask: Ask) -> Call {
         self.orders += 1;
-        let call = Call { correlation, version, ask, durable: self.durable, order: self.orders, life: self.life };
+        let (order, durable, life, client, at_us) = (self.orders, self.durable, self.life, self.client, self.now_us);
+        let call = Call { correlation, version, ask, durable, order, life, client, at_us };
+        self.consumers.handed_in(&call);
+        self.shares.handed_in(&call);
         match &call.ask {
             Ask::Produce(request) => {
                 for (_, _, batch) in batches_of(request) {
@@ -215,6 +236,7 @@ impl Model {
         }
         (self.durable, self.planned, self.logged) = (last, last, last);
         self.groups.cut(last);
+        self.shares.restarted();
         self.txns.cut(last, self.logs.iter());
         self.life += 1;
         Ok(())
@@ -223,6 +245,10 @@ impl Model {
     /// An answer leaves the broker.
     pub fn answered(&mut self, call: &Call, answer: &Answer) -> Verdict {
         self.answers += 1;
+        let of_groups = self.check_consumers(call, answer).or_else(|| self.check_shares(call, answer));
+        if let Some(verdict) = of_groups {
+            return verdict;
+        }
         match (&call.ask, answer) {
             (Ask::Produce(request), Answer::Produce(response)) => self.check_produce(call, request, response),
             (Ask::Fetch(request), Answer::Fetch(response)) => self.check_fetch(call, request, response),
@@ -230,6 +256,7 @@ impl Model {
                 self.check_list_offsets(call, request, response)
             }
             (Ask::OffsetCommit(request), Answer::OffsetCommit(response)) => {
+                self.check_member_commit(call, request, response)?;
                 let (now, durable) = (self.orders, self.durable);
                 self.groups.check_commit(call, request, response, now, durable)
             }
@@ -283,7 +310,8 @@ impl Model {
             hold!(part.base_offset == -1, "error {} with offset {}", part.error_code, part.base_offset);
             let full = part.error_code == KAFKA_STORAGE_ERROR && self.excuses.disk_full;
             let follows_full = part.error_code == OUT_OF_ORDER_SEQUENCE && self.excuses.disk_full;
-            let gone = part.error_code == UNKNOWN_TOPIC_OR_PARTITION && self.may_be_unknown(call, &topic, partition);
+            let unknown = [UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID].contains(&part.error_code);
+            let gone = unknown && self.may_be_unknown(call, &topic, partition);
             if request.transactional_id.is_some() {
                 self.may_refuse("a batch of a transaction", part.error_code)?;
                 continue;
@@ -316,6 +344,11 @@ impl Model {
             let named = self.names.get(&id.topic).is_none_or(|name| name == topic);
             (named && id.partition == partition).then_some(log)
         })
+    }
+
+    /// Whether a topic with this id was deleted.
+    pub fn is_dead(&self, id: Uuid) -> bool {
+        self.dead.contains_key(&id)
     }
 
     pub fn durable(&self) -> GroupSeq {

@@ -59,6 +59,8 @@ impl Model {
 
     /// Whether there was something to read; what came must fit one of the logs that the name may stand for.
     fn check_partition(&mut self, call: &Call, want: &Wanted, part: &PartitionData) -> Result<bool, String> {
+        let dead = want.id.and_then(|id| self.dead.get(&id)).is_some_and(|at| *at < call.order);
+        hold!(!dead || part.error_code == UNKNOWN_TOPIC_ID, "{:?} was deleted: {}", want.id, part.error_code);
         match part.error_code {
             UNKNOWN_TOPIC_OR_PARTITION | UNKNOWN_TOPIC_ID => {
                 let topic = want.id.and_then(|id| self.names.get(&id)).unwrap_or(&want.topic).clone();

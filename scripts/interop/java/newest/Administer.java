@@ -117,7 +117,7 @@ final class Administer {
             var id = admin.describeTopics(List.of("a-topic")).allTopicNames().get().get("a-topic").topicId();
             return admin.describeTopics(TopicCollection.ofTopicIds(List.of(id))).allTopicIds().get().get(id).name();
         });
-        Out.step("list", () -> lines(() -> admin.listTopics().names().get().stream().filter(n -> n.startsWith("a")).sorted().toList(),
+        Out.step("list", () -> lines(() -> arrives(() -> admin.listTopics().names().get().contains("a-same")), () -> admin.listTopics().names().get().stream().filter(n -> n.startsWith("a")).sorted().toList(),
                 () -> admin.listTopics(new ListTopicsOptions().listInternal(true)).listings().get().stream().filter(t -> t.name().equals("a-topic")).toList()));
         Out.step("create-partitions", () -> lines(() -> admin.createPartitions(Map.of("a-placed", NewPartitions.increaseTo(4, List.of(List.of(1), List.of(1))), "a-topic", NewPartitions.increaseTo(3),
                 "a-defaults", NewPartitions.increaseTo(0), "a-no-such", NewPartitions.increaseTo(3), "a-told", NewPartitions.increaseTo(3, List.of(List.of(1)))), new CreatePartitionsOptions()).values(),
@@ -153,6 +153,12 @@ final class Administer {
         return configs(found.stream().filter(e -> names.isEmpty() || names.contains(e.name())).toList());
     }
 
+    /** On a real cluster it takes a moment until a broker knows. */
+    private static String arrives(Out.Condition condition) throws Exception {
+        Out.await("what was altered", 10, condition);
+        return "arrives";
+    }
+
     private static AlterConfigOp op(String name, String value, AlterConfigOp.OpType type) {
         return new AlterConfigOp(new ConfigEntry(name, value), type);
     }
@@ -165,8 +171,10 @@ final class Administer {
         Out.step("topic-configs", () -> described(Type.TOPIC, "a-topic"));
         Out.step("topic-configs-changed", () -> lines(
                 () -> alter(Type.TOPIC, "a-topic", op("cleanup.policy", "compact", AlterConfigOp.OpType.APPEND), op("retention.ms", "", AlterConfigOp.OpType.DELETE), op("segment.bytes", "2097152", AlterConfigOp.OpType.SET)),
+                () -> arrives(() -> described(Type.TOPIC, "a-topic", "segment.bytes").contains("segment.bytes=2097152 DYN")),
                 () -> described(Type.TOPIC, "a-topic", "cleanup.policy", "retention.ms", "segment.bytes"),
                 () -> alter(Type.TOPIC, "a-topic", op("cleanup.policy", "compact", AlterConfigOp.OpType.SUBTRACT)),
+                () -> arrives(() -> described(Type.TOPIC, "a-topic", "cleanup.policy").contains("cleanup.policy=delete DYN")),
                 () -> described(Type.TOPIC, "a-topic", "cleanup.policy"),
                 () -> alter(Type.TOPIC, "a-topic", op("retention.ms", "1", AlterConfigOp.OpType.APPEND)),
                 () -> alter(Type.TOPIC, "a-topic", op("retention.ms", "x", AlterConfigOp.OpType.SET)),
@@ -180,26 +188,28 @@ final class Administer {
                 () -> admin.incrementalAlterConfigs(Map.of(new ConfigResource(Type.TOPIC, "a-topic"), List.of(op("retention.ms", "77", AlterConfigOp.OpType.SET))), new AlterConfigsOptions().validateOnly(true)).all(),
                 () -> described(Type.TOPIC, "a-topic", "retention.ms"),
                 () -> described(Type.TOPIC, "a-no-such")));
-        for (var value : Map.of("compression.type", "zstd", "min.insync.replicas", "2", "message.timestamp.type", "LogAppendTime", "delete.retention.ms", "1", "segment.ms", "100", "unclean.leader.election.enable", "true",
-                "preallocate", "true", "follower.replication.throttled.replicas", "*", "remote.storage.enable", "true", "flush.messages", "1").entrySet()) {
+        for (var value : new TreeMap<>(Map.of("compression.type", "zstd", "min.insync.replicas", "2", "message.timestamp.type", "LogAppendTime", "delete.retention.ms", "1", "segment.ms", "100", "unclean.leader.election.enable", "true",
+                "preallocate", "true", "follower.replication.throttled.replicas", "*", "remote.storage.enable", "true", "flush.messages", "1")).entrySet()) {
             Out.step("topic-config-" + value.getKey(), () -> lines(() -> alter(Type.TOPIC, "a-topic", op(value.getKey(), value.getValue(), AlterConfigOp.OpType.SET)), () -> described(Type.TOPIC, "a-topic", value.getKey()),
                     () -> alter(Type.TOPIC, "a-topic", op(value.getKey(), "", AlterConfigOp.OpType.DELETE))));
         }
         Out.step("broker-configs", () -> described(Type.BROKER, "1"));
         Out.step("broker-configs-default", () -> described(Type.BROKER, ""));
         Out.step("broker-configs-other", () -> lines(() -> described(Type.BROKER, "7"), () -> described(Type.BROKER, "one")));
-        Out.step("broker-configs-changed", () -> lines(() -> alter(Type.BROKER, "", op("log.retention.ms", "900000000", AlterConfigOp.OpType.SET)), () -> described(Type.BROKER, "1", "log.retention.ms"),
-                () -> described(Type.BROKER, ""), () -> alter(Type.BROKER, "1", op("log.retention.ms", "800000000", AlterConfigOp.OpType.SET)), () -> described(Type.BROKER, "1", "log.retention.ms"),
+        Out.step("broker-configs-changed", () -> lines(() -> alter(Type.BROKER, "", op("log.retention.ms", "900000000", AlterConfigOp.OpType.SET)),
+                () -> arrives(() -> described(Type.BROKER, "1", "log.retention.ms").contains("log.retention.ms=900000000 DYN")), () -> described(Type.BROKER, "1", "log.retention.ms"),
+                () -> described(Type.BROKER, ""), () -> alter(Type.BROKER, "1", op("log.retention.ms", "800000000", AlterConfigOp.OpType.SET)),
+                () -> arrives(() -> described(Type.BROKER, "1", "log.retention.ms").contains("log.retention.ms=800000000 DYN")), () -> described(Type.BROKER, "1", "log.retention.ms"),
                 () -> described(Type.TOPIC, "a-topic", "retention.ms"),
                 () -> alter(Type.BROKER, "1", op("log.retention.ms", "", AlterConfigOp.OpType.DELETE)), () -> alter(Type.BROKER, "", op("log.retention.ms", "", AlterConfigOp.OpType.DELETE)),
                 () -> alter(Type.BROKER, "1", op("node.id", "2", AlterConfigOp.OpType.SET)), () -> alter(Type.BROKER, "1", op("log.retention.ms", "x", AlterConfigOp.OpType.SET)),
                 () -> alter(Type.BROKER, "7", op("log.retention.ms", "1", AlterConfigOp.OpType.SET)), () -> alter(Type.BROKER, "1", op("message.max.bytes", "2000000", AlterConfigOp.OpType.SET)),
-                () -> described(Type.TOPIC, "a-topic", "max.message.bytes"), () -> alter(Type.BROKER, "1", op("message.max.bytes", "", AlterConfigOp.OpType.DELETE))));
+                () -> arrives(() -> described(Type.TOPIC, "a-topic", "max.message.bytes").contains("message.max.bytes=2000000")), () -> described(Type.TOPIC, "a-topic", "max.message.bytes"), () -> alter(Type.BROKER, "1", op("message.max.bytes", "", AlterConfigOp.OpType.DELETE))));
     }
 
     private static void moreConfigs() {
         Out.step("group-configs", () -> lines(() -> described(Type.GROUP, "a-group"), () -> alter(Type.GROUP, "a-group", op("consumer.session.timeout.ms", "50000", AlterConfigOp.OpType.SET), op("share.auto.offset.reset", "earliest", AlterConfigOp.OpType.SET)),
-                () -> described(Type.GROUP, "a-group", "consumer.session.timeout.ms", "share.auto.offset.reset"), () -> alter(Type.GROUP, "a-group", op("consumer.session.timeout.ms", "1", AlterConfigOp.OpType.SET)),
+                () -> arrives(() -> described(Type.GROUP, "a-group", "consumer.session.timeout.ms").contains("50000")), () -> described(Type.GROUP, "a-group", "consumer.session.timeout.ms", "share.auto.offset.reset"), () -> alter(Type.GROUP, "a-group", op("consumer.session.timeout.ms", "1", AlterConfigOp.OpType.SET)),
                 () -> alter(Type.GROUP, "a-group", op("share.auto.offset.reset", "by_duration:PT1H", AlterConfigOp.OpType.SET)), () -> alter(Type.GROUP, "a-group", op("share.auto.offset.reset", "sometime", AlterConfigOp.OpType.SET)),
                 () -> alter(Type.GROUP, "a-group", op("no.such", "1", AlterConfigOp.OpType.SET)), () -> alter(Type.GROUP, "", op("consumer.session.timeout.ms", "50000", AlterConfigOp.OpType.SET)), () -> described(Type.GROUP, "")));
         Out.step("client-metrics-configs", () -> lines(() -> alter(Type.CLIENT_METRICS, "a-metrics", op("interval.ms", "60000", AlterConfigOp.OpType.SET), op("metrics", "org.apache.kafka.producer.,org.apache.kafka.consumer.", AlterConfigOp.OpType.SET),
@@ -212,6 +222,7 @@ final class Administer {
                 () -> admin.listConfigResources(Set.of(Type.BROKER, Type.BROKER_LOGGER), new ListConfigResourcesOptions()).all(),
                 () -> admin.listConfigResources().all().get().stream().map(r -> r.type().toString()).distinct().sorted().toList(), () -> admin.listClientMetricsResources().all(),
                 () -> alter(Type.CLIENT_METRICS, "a-metrics", op("interval.ms", "", AlterConfigOp.OpType.DELETE), op("metrics", "", AlterConfigOp.OpType.DELETE), op("match", "", AlterConfigOp.OpType.DELETE)),
+                () -> arrives(() -> admin.listConfigResources(Set.of(Type.CLIENT_METRICS), new ListConfigResourcesOptions()).all().get().isEmpty()),
                 () -> admin.listConfigResources(Set.of(Type.CLIENT_METRICS), new ListConfigResourcesOptions()).all(),
                 () -> admin.listConfigResources(Set.of(Type.UNKNOWN), new ListConfigResourcesOptions()).all()));
         Out.step("loggers", () -> lines(() -> admin.describeConfigs(List.of(new ConfigResource(Type.BROKER_LOGGER, "1"))).all().get().values().stream().map(c -> c.get("root") != null).toList(),

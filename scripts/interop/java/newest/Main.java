@@ -18,6 +18,7 @@ public final class Main {
                 case "migrate" -> Migrate.run();
                 case "share" -> Share.run();
                 case "admin" -> Administer.run();
+                case "zombies" -> Zombies.run();
                 case "before-restart" -> Restart.before();
                 case "after-restart" -> Restart.after();
                 default -> throw new IllegalArgumentException("no area " + area);

@@ -200,7 +200,7 @@ public final class Tools {
                 try (consumer) {
                     while (true) {
                         consumer.poll(Duration.ofMillis(50));
-                        if (ready.getCount() > 0 && !consumer.assignment().isEmpty()) {
+                        if (ready.getCount() > 0 && atTheEnd()) {
                             consumer.commitSync();
                             ready.countDown();
                         }
@@ -212,6 +212,11 @@ public final class Tools {
             thread.setDaemon(true);
             thread.start();
             if (!ready.await(30, TimeUnit.SECONDS)) OUT.println("# no assignment");
+        }
+
+        private boolean atTheEnd() {
+            var assigned = consumer.assignment();
+            return !assigned.isEmpty() && consumer.endOffsets(assigned).entrySet().stream().allMatch(e -> consumer.position(e.getKey()) >= e.getValue());
         }
 
         void leave() throws InterruptedException {

@@ -195,19 +195,29 @@ impl Group {
         Ok(())
     }
 
-    /// Members of the classic protocol leave a consumer group; what became of each.
+    /// Members of either protocol leave a consumer group by LeaveGroup, which is also how an administrator removes them;
+    /// what became of each.
     pub(in super::super) fn leave_classic(
         &mut self,
         env: &mut Env<'_>,
+        lookup: &dyn TopicLookup,
         leaving: &[MemberIdentity<'_>],
     ) -> Vec<ErrorCode> {
         let mut changes = Changes::default();
         let mut results = Vec::with_capacity(leaving.len());
         let mut left = false;
+        // With them the group may become a classic one, so they go last.
+        let mut fenced: Vec<Name> = Vec::new();
         for identity in leaving {
             let result = self.leaving_member(identity);
+            let result =
+                result.and_then(|id| if fenced.contains(&id) { Err(ErrorCode::UNKNOWN_MEMBER_ID) } else { Ok(id) });
             results.push(result.as_ref().err().copied().unwrap_or(ErrorCode::NONE));
             let Ok(id) = result else { continue };
+            if !self.consumer.as_ref().and_then(|group| group.member(&id)).is_some_and(Member::is_classic) {
+                fenced.push(id);
+                continue;
+            }
             self.cancel_member(env, &id);
             if let Some(group) = &mut self.consumer {
                 group.take(&id);
@@ -223,21 +233,25 @@ impl Group {
             }
             self.became_smaller(env, &changes);
         }
+        for id in fenced {
+            self.fence(env, lookup, &id);
+        }
         results
     }
 
     fn leaving_member(&self, leaving: &MemberIdentity<'_>) -> Result<Name, ErrorCode> {
         let group = self.consumer.as_ref().ok_or(ErrorCode::UNKNOWN_MEMBER_ID)?;
-        let member = match leaving.group_instance_id {
-            None => group.member(leaving.member_id).ok_or(ErrorCode::UNKNOWN_MEMBER_ID)?,
+        let found = match leaving.group_instance_id {
+            None => group.member(leaving.member_id).ok_or(ErrorCode::UNKNOWN_MEMBER_ID),
             // An administrator removes a static member without knowing its member id.
             Some(instance) if leaving.member_id.is_empty() => {
-                group.by_instance(instance).ok_or(ErrorCode::UNKNOWN_MEMBER_ID)?
+                group.by_instance(instance).ok_or(ErrorCode::UNKNOWN_MEMBER_ID)
             }
-            Some(instance) => check_instance(group.by_instance(instance), leaving.member_id, instance)
-                .map_err(|refused| refused.code)?,
+            Some(instance) => {
+                check_instance(group.by_instance(instance), leaving.member_id, instance).map_err(|refused| refused.code)
+            }
         };
-        member.is_classic().then(|| member.id.clone()).ok_or(ErrorCode::UNKNOWN_MEMBER_ID)
+        found.map(|member| member.id.clone())
     }
 
     /// The member of the classic protocol whose generation this is.

@@ -1,5 +1,7 @@
 //! Owns what is told of consumer groups: their states, and the answers to ConsumerGroupDescribe.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::super::ctx::{Ctx, TopicLookup};
 use super::super::group::Group;
 use super::super::{api, GroupKind, Groups};
@@ -116,7 +118,6 @@ fn described<'a>(
 
 fn described_member<'a>(member: &'a Member, lookup: &'a dyn TopicLookup) -> ConsumerGroupDescribeMember<'a> {
     let said = &member.subscription;
-    let assigned = member.current.assigned.iter().map(|(topic, p)| (*topic, p.keys().copied().collect()));
     ConsumerGroupDescribeMember {
         member_id: &member.id,
         instance_id: said.instance.as_deref(),
@@ -126,10 +127,19 @@ fn described_member<'a>(member: &'a Member, lookup: &'a dyn TopicLookup) -> Cons
         client_host: &said.client_host,
         subscribed_topic_names: said.topics.iter().map(|topic| &**topic).collect(),
         subscribed_topic_regex: Some(said.pattern.as_deref().unwrap_or("")),
-        assignment: assignment(assigned, lookup),
+        assignment: assignment(held(member), lookup),
         target_assignment: assignment(targets(&member.target), lookup),
         member_type: if member.is_classic() { TYPE_CLASSIC } else { TYPE_CONSUMER },
     }
+}
+
+/// What a member holds: as in Kafka also what it has been told to give up and hasn't yet.
+fn held(member: &Member) -> impl Iterator<Item = (Uuid, Vec<i32>)> {
+    let mut held: BTreeMap<Uuid, BTreeSet<i32>> = BTreeMap::new();
+    for (topic, partition) in member.current.held() {
+        held.entry(topic).or_default().insert(partition);
+    }
+    held.into_iter().map(|(topic, partitions)| (topic, partitions.into_iter().collect()))
 }
 
 fn targets(target: &Partitions) -> impl Iterator<Item = (Uuid, Vec<i32>)> + '_ {

@@ -48,7 +48,7 @@ fn compile(pattern: &str) -> Result<Regex, String> {
             .size_limit(limits::PATTERN_PROGRAM_BYTES_MAX);
         builder.build().map_err(|error| fault(&error))
     };
-    let pattern = without_quotes(pattern);
+    let pattern = without_quotes(pattern)?;
     // By itself first: what is put around it must not complete it.
     build(&pattern)?;
     build(&format!(r"\A(?:{pattern})\z"))
@@ -81,8 +81,10 @@ fn fault(error: &regex::Error) -> String {
     words.map_or(last, |(_, kafkas)| kafkas).to_owned()
 }
 
-/// RE2 takes what stands between `\Q` and `\E` as it is.
-fn without_quotes(pattern: &str) -> String {
+/// RE2 takes what stands between `\Q` and `\E` as it is. A single digit after a backslash would be a backreference, which
+/// RE2 hasn't; octal numbers begin with 0 or have more digits.
+fn without_quotes(pattern: &str) -> Result<String, String> {
+    let octal = |c: Option<char>| c.is_some_and(|c| matches!(c, '0'..='7'));
     let mut out = String::with_capacity(pattern.len());
     let mut rest = pattern;
     while let Some(at) = rest.find('\\') {
@@ -93,13 +95,17 @@ fn without_quotes(pattern: &str) -> String {
             out.push_str(&regex::escape(text));
             rest = after;
         } else {
+            let mut after = escape.chars().skip(1);
+            if after.next().is_some_and(|digit| matches!(digit, '1'..='7')) && !octal(after.next()) {
+                return Err("invalid escape sequence".to_owned());
+            }
             // An escape and what it stands before.
             let end = escape.char_indices().nth(2).map_or(escape.len(), |(end, _)| end);
             out.push_str(&escape[..end]);
             rest = &escape[end..];
         }
     }
-    out + rest
+    Ok(out + rest)
 }
 
 #[derive(Debug, Default)]
@@ -238,11 +244,25 @@ mod tests {
         assert_eq!(matched(r"\Qorders.").unwrap(), [""; 0]);
         assert_eq!(matched(r"\Qorders\E\.e[u]").unwrap(), ["orders.eu"]);
         assert_eq!(matched(r"\\Q").unwrap(), [""; 0]);
+        assert_eq!(matched(r"\Qp.1\E|\170").unwrap(), ["p.1", "x"], "octal numbers are no backreferences");
     }
 
     #[test]
     fn what_is_no_pattern_is_refused_in_one_line() {
-        for bad in ["[", "a)(b", "(", "a{2,1}", r"\", "(?P<n>a)(?P<n>b)", "a(?#", &"(".repeat(1000)] {
+        for bad in [
+            "[",
+            "a)(b",
+            "(",
+            "a{2,1}",
+            r"\",
+            r"\1",
+            r"(a)\7x",
+            r"[\2]",
+            r"\8",
+            "(?P<n>a)(?P<n>b)",
+            "a(?#",
+            &"(".repeat(1000),
+        ] {
             let bad_result = matched(bad);
             let fault = bad_result.unwrap_err();
             assert!(!fault.is_empty() && !fault.contains('\n'), "{bad}: {fault}");
