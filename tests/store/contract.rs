@@ -209,15 +209,21 @@ fn large_objects(store: &dyn ObjectStore, large: usize) {
     let (from, to) = (large as u64 / 3, large as u64 / 2);
     let (got, _) = get_bytes(store, "large", Some(from..to), large).unwrap();
     assert!(got == body[from as usize..to as usize]);
-    assert_eq!(kind(store.put("large", &body, PutMode::IfAbsent)), Kind::Exists);
     let other = bytes(24, large);
-    assert_eq!(kind(store.put("large", &other, PutMode::IfMatch(&ETag("1".into())))), Kind::Exists);
-    assert!(read(store, "large") == body, "a refused upload changes nothing");
+    // Some stand-ins for S3 overlook the condition of an upload in parts; whoever tests with one says so.
+    let parts_are_conditional = std::env::var_os("CHRONIK_STORE_PARTS_UNCONDITIONAL").is_none();
+    if parts_are_conditional {
+        assert_eq!(kind(store.put("large", &body, PutMode::IfAbsent)), Kind::Exists);
+        assert_eq!(kind(store.put("large", &other, PutMode::IfMatch(&ETag("1".into())))), Kind::Exists);
+        assert!(read(store, "large") == body, "a refused upload changes nothing");
+    }
     let new = store.put("large", &other, PutMode::IfMatch(&etag)).unwrap();
     assert_ne!(new, etag);
     assert!(read(store, "large") == other);
     store.delete("large").unwrap();
-    assert_eq!(kind(store.put("large", &body, PutMode::IfMatch(&new))), Kind::Exists);
+    if parts_are_conditional {
+        assert_eq!(kind(store.put("large", &body, PutMode::IfMatch(&new))), Kind::Exists);
+    }
 }
 
 /// Bytes that can be read up to a place, and not behind it.
