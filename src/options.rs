@@ -506,6 +506,7 @@ mod tests {
                 "16777217",
                 "off",
                 "a.example",
+                "file:///backups",
                 "LogAppendTime",
                 "zstd",
                 "range",
