@@ -258,6 +258,20 @@ pub(super) fn size_of(response: &Response) -> Option<u64> {
     text.parse().ok()
 }
 
+/// What the status of an answer means where the store has no code of its own that says more.
+pub(super) fn kind_of_status(status: u16) -> Kind {
+    match status {
+        401 | 403 => Kind::Denied,
+        404 => Kind::NotFound,
+        412 => Kind::Exists,
+        416 => Kind::OutOfRange,
+        429 => Kind::Throttled,
+        408 => Kind::Timeout,
+        500 | 502..=504 => Kind::Unavailable,
+        _ => Kind::Other,
+    }
+}
+
 /// A state without the quotes that some answers have around it.
 pub(super) fn etag(text: &str) -> ETag {
     ETag(text.trim().trim_start_matches("W/").trim_matches('"').to_owned())

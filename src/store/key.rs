@@ -42,6 +42,16 @@ pub fn joined(folder: &str, key: &str) -> String {
     }
 }
 
+/// The key of an object that a store lists under `name`, if it is one of ours below `folder`. What can't be a key isn't: a
+/// marker that some console left for a folder.
+pub fn key_within<'a>(folder: &str, name: &'a str) -> Option<&'a str> {
+    let key = match folder {
+        "" => Some(name),
+        folder => name.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')),
+    };
+    key.filter(|key| check_key(key).is_ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -28,7 +28,7 @@ use std::ops::Range;
 pub use azure::AzureStore;
 pub use error::{Kind, StoreError};
 pub use gcs::GcsStore;
-pub use key::{check_key, check_prefix, joined};
+pub use key::{check_key, check_prefix, joined, key_within};
 pub use local::LocalStore;
 pub use open::{open, open_url};
 pub use retry::Tuning;

@@ -1,5 +1,6 @@
 //! Owns what Azure's refusals mean, and the sentences for them.
 
+use super::super::cloud::kind_of_status;
 use super::super::http::Response;
 use super::super::text::from_http_date;
 use super::super::{s3, xml, Kind, StoreError};
@@ -44,16 +45,7 @@ impl Fault {
             "OperationTimedOut" => Kind::Timeout,
             "InternalError" => Kind::Unavailable,
             "AuthenticationFailed" if self.is_skew() => Kind::ClockSkew,
-            _ => match self.status {
-                401 | 403 => Kind::Denied,
-                404 => Kind::NotFound,
-                412 => Kind::Exists,
-                416 => Kind::OutOfRange,
-                429 => Kind::Throttled,
-                408 => Kind::Timeout,
-                500 | 502..=504 => Kind::Unavailable,
-                _ => Kind::Other,
-            },
+            _ => kind_of_status(self.status),
         }
     }
 

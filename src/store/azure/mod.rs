@@ -17,8 +17,8 @@ use super::retry::Retry;
 use super::sigv4::hmac_sha256;
 use super::text::{base64, from_base64, from_http_date, http_date, percent};
 use super::{
-    check_key, check_prefix, joined, local, xml, ETag, Kind, Listed, ObjectInfo, ObjectStore, Page, PutMode, Source,
-    StoreError, Surroundings, Tuning,
+    check_key, check_prefix, joined, key_within, local, xml, ETag, Kind, Listed, ObjectInfo, ObjectStore, Page,
+    PutMode, Source, StoreError, Surroundings, Tuning,
 };
 use crate::config::storage::{AzureConfig, Secret};
 use crate::limits::{STORE_LIST_PAGE, STORE_SINGLE_PUT_BYTES_MAX};
@@ -199,10 +199,7 @@ impl AzureStore {
     }
 
     fn list_once(&self, prefix: &str, from: Option<&str>) -> Result<Page> {
-        let whole = match self.folder.as_str() {
-            "" => prefix.to_owned(),
-            folder => format!("{folder}/{prefix}"),
-        };
+        let whole = joined(&self.folder, prefix);
         let mut query = vec![
             ("restype", "container".to_owned()),
             ("comp", "list".to_owned()),
@@ -222,11 +219,7 @@ impl AzureStore {
         let mut page = Page::default();
         for blob in xml::elements(text, "Blob") {
             let name = xml::text(blob, "Name").ok_or_else(strange)?;
-            let key = match self.folder.as_str() {
-                "" => Some(name.as_str()),
-                folder => name.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')),
-            };
-            let Some(key) = key.filter(|key| check_key(key).is_ok()) else {
+            let Some(key) = key_within(&self.folder, &name) else {
                 continue;
             };
             let info = ObjectInfo {

@@ -19,8 +19,8 @@ use super::json::{quoted, Json};
 use super::retry::Retry;
 use super::text::{base64, from_http_date, from_iso_date, percent};
 use super::{
-    check_key, check_prefix, joined, ETag, Kind, Listed, ObjectInfo, ObjectStore, Page, PutMode, Source, StoreError,
-    Surroundings, Tuning,
+    check_key, check_prefix, joined, key_within, ETag, Kind, Listed, ObjectInfo, ObjectStore, Page, PutMode, Source,
+    StoreError, Surroundings, Tuning,
 };
 use crate::config::storage::GcsConfig;
 use crate::limits::{STORE_LIST_PAGE, STORE_SINGLE_PUT_BYTES_MAX};
@@ -223,10 +223,7 @@ impl GcsStore {
     }
 
     fn list_once(&self, prefix: &str, from: Option<&str>) -> Result<Page> {
-        let whole = match self.folder.as_str() {
-            "" => prefix.to_owned(),
-            folder => format!("{folder}/{prefix}"),
-        };
+        let whole = joined(&self.folder, prefix);
         let page = from.map_or(String::new(), |token| format!("&pageToken={}", percent(token, "")));
         let url = format!(
             "{}/storage/v1/b/{}/o?maxResults={STORE_LIST_PAGE}&prefix={}{page}",
@@ -239,11 +236,7 @@ impl GcsStore {
         let mut page = Page::default();
         for item in json.list("items") {
             let name = item.text("name").ok_or_else(|| self.strange())?;
-            let key = match self.folder.as_str() {
-                "" => Some(name),
-                folder => name.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')),
-            };
-            if let Some(key) = key.filter(|key| check_key(key).is_ok()) {
+            if let Some(key) = key_within(&self.folder, name) {
                 let info = info_of(item).ok_or_else(|| self.strange())?;
                 page.objects.push(Listed { key: key.to_owned(), info });
             }

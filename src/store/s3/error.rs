@@ -1,5 +1,6 @@
 //! Owns what S3's refusals mean, and the sentences for them.
 
+use super::super::cloud::kind_of_status;
 use super::super::http::Response;
 use super::super::text::from_http_date;
 use super::super::{xml, Kind, StoreError};
@@ -99,14 +100,7 @@ impl Fault {
             400 if self.region.as_deref().is_some_and(|region| region != asked.region) => {
                 Kind::WrongRegion(self.region.clone())
             }
-            401 | 403 => Kind::Denied,
-            404 => Kind::NotFound,
-            412 => Kind::Exists,
-            416 => Kind::OutOfRange,
-            429 => Kind::Throttled,
-            408 => Kind::Timeout,
-            500 | 502..=504 => Kind::Unavailable,
-            _ => Kind::Other,
+            status => kind_of_status(status),
         }
     }
 

@@ -21,8 +21,8 @@ use super::retry::Retry;
 use super::sigv4::{canonical_query, Signed, Signer};
 use super::text::{amz_date, from_http_date, from_iso_date, percent};
 use super::{
-    check_key, check_prefix, joined, xml, ETag, Kind, Listed, ObjectInfo, ObjectStore, Page, PutMode, Source,
-    StoreError, Surroundings, Tuning,
+    check_key, check_prefix, joined, key_within, xml, ETag, Kind, Listed, ObjectInfo, ObjectStore, Page, PutMode,
+    Source, StoreError, Surroundings, Tuning,
 };
 use crate::config::storage::S3Config;
 use crate::limits::STORE_LIST_PAGE;
@@ -189,10 +189,7 @@ impl S3Store {
     }
 
     fn list_once(&self, prefix: &str, from: Option<&str>, count: usize) -> Result<Page> {
-        let whole = match self.folder.as_str() {
-            "" => prefix.to_owned(),
-            folder => format!("{folder}/{prefix}"),
-        };
+        let whole = joined(&self.folder, prefix);
         let mut query = vec![("list-type", "2".to_owned()), ("max-keys", count.to_string()), ("prefix", whole)];
         if let Some(token) = from {
             query.push(("continuation-token", token.to_owned()));
@@ -208,12 +205,7 @@ impl S3Store {
         let mut page = Page::default();
         for object in xml::elements(text, "Contents") {
             let key = xml::text(object, "Key").ok_or_else(strange)?;
-            let key = match self.folder.as_str() {
-                "" => Some(key.as_str()),
-                folder => key.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')),
-            };
-            // What can't be a key isn't one of ours: a marker that some console left for a folder.
-            let Some(key) = key.filter(|key| check_key(key).is_ok()) else {
+            let Some(key) = key_within(&self.folder, &key) else {
                 continue;
             };
             let info = ObjectInfo {
