@@ -144,12 +144,15 @@ impl SharePartition {
         again + (last - first.max(self.end) + 1).max(0)
     }
 
-    /// Hands out records. The stretches lie end to end from `from` on, where something is to be acquired.
-    pub fn acquire(&mut self, how: &Acquire<'_>, from: i64, stretches: &[Stretch]) -> Vec<Acquired> {
+    /// Hands out records. The stretches lie end to end from `from` on, where something is to be acquired. An acquisition
+    /// itself is not kept, but that there is nothing at an offset is: the start may move over it, and what was told of the
+    /// start must not go back with a crash.
+    pub fn acquire(&mut self, how: &Acquire<'_>, from: i64, stretches: &[Stretch]) -> (Vec<Acquired>, Change) {
         let mut out = Out { ranges: Vec::new(), left: how.records_max.min(limits::SHARE_ACQUIRE_RECORDS_MAX) };
+        let mut change = Change::default();
         if from < self.start || from > self.end {
             // The start was set anew while a reader looked.
-            return out.ranges;
+            return (out.ranges, change);
         }
         let room = how.locks_max - (self.end - self.start);
         let mut last_allowed = i64::MAX;
@@ -168,7 +171,7 @@ impl SharePartition {
                 continue;
             }
             if !stretch.has_records {
-                self.archive(first, last);
+                change.durable |= self.archive(first, last);
                 continue;
             }
             let again_last = last.min(self.end - 1);
@@ -180,7 +183,7 @@ impl SharePartition {
             }
         }
         self.advance();
-        out.ranges
+        (out.ranges, change)
     }
 
     /// Acquires what is available within a batch. False when the acquisition is to end here.
@@ -228,17 +231,20 @@ impl SharePartition {
         out.add(how, batch_first.max(first), Acquired { first, last, count: 1 });
     }
 
-    /// There is nothing at these offsets that a consumer could be given.
-    fn archive(&mut self, first: i64, last: i64) {
+    /// There is nothing at these offsets that a consumer could be given. True if that was not known before.
+    fn archive(&mut self, first: i64, last: i64) -> bool {
         let before = last.min(self.end - 1);
+        let mut is_new = last >= self.end;
         self.runs.change(first, before, |fate| {
             if fate.state == RecordState::Available {
                 fate.state = RecordState::Archived;
+                is_new = true;
             }
         });
         if last >= self.end {
             self.push(last, Fate::new(RecordState::Archived, 0));
         }
+        is_new
     }
 
     /// Extends the end to include `last`.
