@@ -31,6 +31,7 @@ pub fn run(scenario: Scenario, trace: bool) -> (Result<(), String>, Stats, Vec<S
     world.stats.commits = world.model.txns.commits;
     world.stats.given = world.model.consumers.given;
     world.stats.accepted = world.model.shares.accepted;
+    world.stats.gone = world.model.gone;
     world.stats.crashes = world.disk.crashes();
     (result, world.stats, world.trace.unwrap_or_default())
 }
@@ -54,6 +55,7 @@ impl World {
         acts_at[CHECKER] = None;
         let session_us = scenario.group_session_ms as u64 * 1000;
         let mut model = Model::new(scenario.excuses, scenario.file_metadata);
+        model.clock_jumps = scenario.clock_jumps;
         model.consumers.session_us = session_us;
         model.shares.lock_us = scenario.lock_ms as u64 * 1000;
         model.shares.deliveries_max = scenario.deliveries_max as i16;

@@ -6,6 +6,7 @@
 //! rejected or renewed by that member; what was handed out too often is archived; the start moves over what is final.
 
 use super::runs::{Fate, Name, RecordState, Runs};
+use crate::canary::{self, Fault};
 use crate::limits;
 use crate::wire::msg::AcknowledgementBatch;
 use crate::wire::ErrorCode;
@@ -128,7 +129,7 @@ impl SharePartition {
 
     /// Where to read next: the first record that is available, or the end.
     pub fn next_offset(&self) -> i64 {
-        let available = self.runs.iter().find(|(_, _, fate)| fate.state == RecordState::Available);
+        let available = self.runs.iter().find(|(_, _, fate)| may_be_acquired(fate));
         available.map_or(self.end, |(first, _, _)| first)
     }
 
@@ -188,7 +189,7 @@ impl SharePartition {
 
     /// Acquires what is available within a batch. False when the acquisition is to end here.
     fn acquire_again(&mut self, how: &Acquire<'_>, first: i64, last: i64, out: &mut Out) -> bool {
-        let available = self.runs.within(first, last).filter(|(_, _, fate)| fate.state == RecordState::Available);
+        let available = self.runs.within(first, last).filter(|(_, _, fate)| may_be_acquired(fate));
         let available: Vec<_> = available.map(|(first, last, fate)| (first, last, fate.count)).collect();
         for (run_first, run_last, count) in available {
             let len = run_last - run_first + 1;
@@ -351,7 +352,7 @@ impl SharePartition {
         let mut change = Change { durable: !acquired.is_empty(), available: false };
         for (first, last) in acquired {
             self.runs.change(first, last, |fate| {
-                let again = fate.count < deliveries_max;
+                let again = fate.count < deliveries_max && !canary::has(Fault::ShareRecordLost);
                 change.available |= again;
                 *fate = Fate::new(if again { RecordState::Available } else { RecordState::Archived }, fate.count);
             });
@@ -405,6 +406,12 @@ impl Out {
         }
         self.ranges.push(taken);
     }
+}
+
+/// Whether somebody may be given a record.
+fn may_be_acquired(fate: &Fate) -> bool {
+    fate.state == RecordState::Available
+        || canary::has(Fault::AcquiredTwice) && fate.state == RecordState::Acquired && fate.count == 1
 }
 
 /// Records that were handed out often are handed out alone and in ever smaller pieces, so that the one that cannot be
