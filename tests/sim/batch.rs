@@ -220,8 +220,10 @@ fn parse_one(bytes: Bytes) -> Result<Batch, String> {
     }
     let (last_offset, transactional) = (base_offset + i64::from(last_delta), bytes[22] & TRANSACTIONAL != 0);
     if bytes[22] & CONTROL != 0 {
-        let (marker, delta) = marker(&bytes, producer, epoch)?;
-        let (marker, timestamps) = (Some(marker), vec![first_timestamp + delta]);
+        // Compaction may empty the marker of a transaction of which nothing else is left.
+        let found = if count == 0 { None } else { Some(marker(&bytes, producer, epoch)?) };
+        let timestamps = found.iter().map(|(_, delta)| first_timestamp + delta).collect();
+        let marker = found.map(|(marker, _)| marker);
         return Ok(Batch {
             base_offset,
             last_offset,

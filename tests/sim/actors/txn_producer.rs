@@ -204,7 +204,7 @@ impl TxnProducer {
     }
 
     fn commit_offsets(&self, turn: &mut Turn<'_>, xid: TransactionalId, id: i64, epoch: i16) -> (i16, Ask) {
-        let topics = turn.topics(true);
+        let topics = turn.readable(true);
         let (topic, partitions) = turn.rng.pick(&topics).cloned().unwrap_or_default();
         let metadata = commit_text(turn.ids.commit());
         let part = TxnOffsetCommitRequestPartition::default()
