@@ -223,18 +223,8 @@ fn parse_one(bytes: Bytes) -> Result<Batch, String> {
         // Compaction may empty the marker of a transaction of which nothing else is left.
         let found = if count == 0 { None } else { Some(marker(&bytes, producer, epoch)?) };
         let timestamps = found.iter().map(|(_, delta)| first_timestamp + delta).collect();
-        let marker = found.map(|(marker, _)| marker);
-        return Ok(Batch {
-            base_offset,
-            last_offset,
-            sequence: None,
-            transactional,
-            marker,
-            tag: 0,
-            timestamps,
-            keyed: Vec::new(),
-            bytes,
-        });
+        let (marker, sequence, keyed, tag) = (found.map(|(marker, _)| marker), None, Vec::new(), 0);
+        return Ok(Batch { base_offset, last_offset, sequence, transactional, marker, tag, timestamps, keyed, bytes });
     }
     let mut at = 61;
     let mut tag = 0;
