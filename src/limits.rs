@@ -107,6 +107,9 @@ pub const READ_SPLICES_MAX: usize = 4096;
 pub const GATHER_SPLICES_MIN: usize = 8;
 pub const GATHER_SPLICE_BYTES: u64 = 8 << 10;
 
+/// Bytes that one look-up takes of a segment that is not on this disk; they are held in memory until they are sent.
+pub const READ_ELSEWHERE_BYTES: u32 = 4 << 20;
+
 /// Runs that are read to find a partition's largest timestamp. One is enough unless headers claim what their records do not hold.
 pub const MAX_TIMESTAMP_RUNS: usize = 64;
 

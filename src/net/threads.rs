@@ -18,7 +18,8 @@ use crate::sys::disk::Disk;
 use crate::sys::mailbox::{mailbox, Receiver, TrySendError, Worker};
 use crate::wal::checkpoint::Floor;
 use crate::wal::pool::BufferPool;
-use crate::wal::readers::Readers;
+use crate::wal::read_cache::ReadCache;
+use crate::wal::readers::{ReaderCounts, Readers};
 use crate::wal::settings::{Entropy, FsyncMode};
 use crate::wal::thread::WalThread;
 use crate::wal::tidy::{Tidier, TidyJob};
@@ -78,7 +79,8 @@ impl Threads {
 
         let reports = inbox.clone();
         let report = move |done| reports.push(Completion::Read(done));
-        let readers = Arc::new(Readers::spawn(Arc::clone(&plant.disk), READERS, report)?);
+        let cache = Arc::new(ReadCache::new(Arc::clone(&plant.disk)));
+        let readers = Arc::new(Readers::spawn(cache, ReaderCounts { here: READERS, elsewhere: None }, report)?);
 
         // One worker, so that jobs of one connection and partition are done in the order of their arrival.
         let (jobs, receiver) = mailbox(JOBS_MAX);

@@ -137,6 +137,16 @@ pub(super) fn open_named(
     directory: Option<crate::wire::Uuid>,
 ) -> Result<Segment, RecoverError> {
     let file = disk.open(&name, mode).map_err(RecoverError::io("opening a segment"))?;
+    opened(name, id, file, directory)
+}
+
+/// The same for a file that is open already, wherever it lies.
+pub(super) fn opened(
+    name: String,
+    id: SegmentId,
+    file: Arc<dyn DiskFile>,
+    directory: Option<crate::wire::Uuid>,
+) -> Result<Segment, RecoverError> {
     let mut block = AlignedBuf::with_capacity(BLOCK_BYTES);
     block.resize(BLOCK_BYTES);
     let read = file.read_at(&mut block, 0).map_err(RecoverError::io("reading a segment"))?;
