@@ -56,7 +56,7 @@ pub struct BlockCache {
     state: Mutex<State>,
     arrived: Condvar,
     /// Who reads ahead: an object, and the first block.
-    ahead: Option<Sender<(Object, u32)>>,
+    ahead: Mutex<Option<Sender<(Object, u32)>>>,
 }
 
 type BlockId = (Arc<str>, u32);
@@ -120,13 +120,17 @@ impl BlockCache {
             disk.remove(&format!("{DIR}/{name}"))?;
         }
         let (state, arrived) = (Mutex::new(State::default()), Condvar::new());
-        Ok(BlockCache { disk, source, settings, state, arrived, ahead: None })
+        Ok(BlockCache { disk, source, settings, state, arrived, ahead: Mutex::new(None) })
     }
 
     /// From now on what is likely to be read next is put into this mailbox, for a thread that calls `prefetch`.
-    pub fn reads_ahead(mut self, ahead: Sender<(Object, u32)>) -> BlockCache {
-        self.ahead = Some(ahead);
-        self
+    pub fn reads_ahead(self, ahead: Sender<(Object, u32)>) -> BlockCache {
+        BlockCache { ahead: Mutex::new(Some(ahead)), ..self }
+    }
+
+    /// Nothing more is read ahead, so the thread that does it can end.
+    pub fn stop_reading_ahead(&self) {
+        *self.ahead.lock() = None;
     }
 
     /// Bytes of all blocks that are kept.
@@ -223,7 +227,7 @@ impl BlockCache {
 
     /// Asks for what is likely to be read next, if somebody does that here.
     fn read_ahead(&self, object: &Object, next: Option<u32>) {
-        if let (Some(next), Some(ahead)) = (next, &self.ahead) {
+        if let (Some(next), Some(ahead)) = (next, &*self.ahead.lock()) {
             // With too much to do already, whoever reads fetches for himself.
             let _ = ahead.try_send((object.clone(), next));
         }

@@ -37,9 +37,9 @@ impl Remote {
         }
     }
 
-    /// What the cache has done, and the bytes in it.
-    pub fn cache(&self) -> &BlockCache {
-        &self.cache
+    /// The cache that its segments are read through.
+    pub fn shared_cache(&self) -> Arc<BlockCache> {
+        Arc::clone(&self.cache)
     }
 }
 

@@ -264,6 +264,8 @@ pub enum ReadError {
     Corrupt(String),
     /// The disk failed: answered as KAFKA_STORAGE_ERROR.
     Io(String),
+    /// What is not on this disk cannot be had from where it is: answered as KAFKA_STORAGE_ERROR.
+    Away(String),
     /// The batches cannot be said in the older format: answered as UNSUPPORTED_COMPRESSION_TYPE or similar.
     Unsupported(String),
 }

@@ -56,6 +56,11 @@ impl Reader {
                 result = self.look_up(id, &kind);
             }
         }
+        if let Err(ReadError::Io(why)) = &mut result {
+            if kind.segments().any(|segment| self.cache.is_elsewhere(segment)) {
+                result = Err(ReadError::Away(std::mem::take(why)));
+            }
+        }
         // A single large batch must not hold its memory for ever.
         if self.buf.capacity() > 4 * limits::READ_PIECE_BYTES {
             self.buf = Vec::new();

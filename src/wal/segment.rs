@@ -37,6 +37,12 @@ pub fn id_of(name: &str) -> Option<SegmentId> {
     }
 }
 
+/// The segment that a file is, by its path.
+pub fn id_of_path(path: &str) -> Option<SegmentId> {
+    let (dir, name) = path.rsplit_once('/')?;
+    id_of(name).filter(|id| folder(*id) == dir)
+}
+
 /// Ids and lengths in bytes of the log's segment files, in order.
 pub fn list(disk: &dyn Disk) -> io::Result<Vec<(SegmentId, u64)>> {
     let files = disk.list(DIR)?;
