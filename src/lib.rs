@@ -19,7 +19,8 @@ pub mod wal;
 pub mod store;
 // Tier 3: the state machine.
 pub mod broker;
-// Tier 4: copies; sockets and threads; the command-line tool.
+// Tier 4: copies; segments in object storage; sockets and threads; the command-line tool.
 pub mod backup;
 pub mod cli;
 pub mod net;
+pub mod tier;

@@ -152,7 +152,7 @@ fn the_document_tells_every_api_and_every_configuration() {
         let support = match row.support {
             Support::Enforced => "acted on",
             Support::NoEffect => "kept, no effect",
-            Support::DefaultOnly => "default only",
+            Support::NeedsStore => "with object storage, else default only",
             Support::NeedsFsyncAlways => "kept, or default only",
         };
         configs.push_str(&format!("| `{}` | {support} | {} |\n", row.name, row.documentation));

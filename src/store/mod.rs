@@ -30,7 +30,7 @@ pub use error::{Kind, StoreError};
 pub use gcs::GcsStore;
 pub use key::{check_key, check_prefix, joined, key_within};
 pub use local::LocalStore;
-pub use open::{open, open_url};
+pub use open::{open, open_url, with_url, within};
 pub use retry::Tuning;
 pub use s3::S3Store;
 pub use source::{FileRange, Source};

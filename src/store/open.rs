@@ -29,6 +29,22 @@ pub fn open(
     }))
 }
 
+/// The settings for a folder within the store that they name.
+pub fn within(config: &StorageConfig, folder: &str) -> StorageConfig {
+    let mut config = config.clone();
+    let under = |prefix: &Option<String>| match prefix.as_deref().map(|prefix| prefix.trim_matches('/')) {
+        None | Some("") => Some(folder.to_owned()),
+        Some(prefix) => Some(format!("{prefix}/{folder}")),
+    };
+    match config.backend {
+        Backend::Local => config.local_path = config.local_path.map(|path| path.join(folder)),
+        Backend::S3 => config.s3.prefix = under(&config.s3.prefix),
+        Backend::Gcs => config.gcs.prefix = under(&config.gcs.prefix),
+        Backend::Azure => config.azure.prefix = under(&config.azure.prefix),
+    }
+    config
+}
+
 /// The store that a URL names: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `azure://CONTAINER/PREFIX` (or `az://`),
 /// `file:///PATH`. Regions, endpoints and keys come from the settings, the place in the store from the URL alone.
 pub fn open_url(
@@ -43,7 +59,7 @@ pub fn open_url(
 }
 
 /// The settings with what the URL says in place of their own.
-fn with_url(url: &str, config: &StorageConfig) -> Result<StorageConfig, StoreError> {
+pub fn with_url(url: &str, config: &StorageConfig) -> Result<StorageConfig, StoreError> {
     let (scheme, rest) = url.split_once("://").ok_or_else(|| not_a_store(url))?;
     let mut config = config.clone();
     if scheme == "file" {

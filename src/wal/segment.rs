@@ -38,6 +38,12 @@ pub fn id_of(name: &str) -> Option<SegmentId> {
     }
 }
 
+/// The segment that a file is, by its path.
+pub fn id_of_path(path: &str) -> Option<SegmentId> {
+    let (dir, name) = path.rsplit_once('/')?;
+    id_of(name).filter(|id| folder(*id) == dir)
+}
+
 /// Ids and lengths in bytes of the log's segment files, in order.
 pub fn list(disk: &dyn Disk) -> io::Result<Vec<(SegmentId, u64)>> {
     let files = disk.list(DIR)?;
@@ -140,6 +146,16 @@ pub(super) fn open_named(
     directory: Option<crate::wire::Uuid>,
 ) -> Result<Segment, RecoverError> {
     let file = disk.open(&name, mode).map_err(RecoverError::io("opening a segment"))?;
+    opened(name, id, file, directory)
+}
+
+/// The same for a file that is open already, wherever it lies.
+pub(super) fn opened(
+    name: String,
+    id: SegmentId,
+    file: Arc<dyn DiskFile>,
+    directory: Option<crate::wire::Uuid>,
+) -> Result<Segment, RecoverError> {
     let mut block = AlignedBuf::with_capacity(BLOCK_BYTES);
     block.resize(BLOCK_BYTES);
     let read = file.read_at(&mut block, 0).map_err(RecoverError::io("reading a segment"))?;

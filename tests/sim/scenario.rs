@@ -64,6 +64,9 @@ pub struct Scenario {
     pub keyed: u64,
     pub map_bytes: usize,
     pub deliveries_max: i64,
+    /// There is an object store, which keeps all segments that it may.
+    pub tiered: bool,
+    pub store_fails: bool,
 }
 
 /// The modes that may lose what they acknowledged in a power cut; not when the process dies.
@@ -80,8 +83,8 @@ impl Scenario {
         // A failed fsync may lose what nobody had synced yet; then only `always` keeps its promise.
         let disk_errors = disk_errors && fsync == Fsync::Always;
         // An error while space is reserved ahead is no more than a want of space.
-        let excuses = Excuses { reads_fail: rng.chance(15), disk_full: full_disk || disk_errors };
-        Scenario {
+        let excuses = Excuses { reads_fail: rng.chance(15), reads_late: false, disk_full: full_disk || disk_errors };
+        let mut scenario = Scenario {
             seed,
             faults: Faults::drawn(rng),
             excuses,
@@ -113,9 +116,19 @@ impl Scenario {
             sharers: if rng.chance(50) { rng.range(1, 4) } else { 0 },
             lock_ms: *rng.pick(&[300, 1500, 5000]).unwrap_or(&1500),
             deliveries_max: *rng.pick(&[2, 3, 5, 10]).unwrap_or(&5),
+            tiered: rng.chance(50),
+            store_fails: rng.chance(30),
             keyed: if rng.chance(40) { rng.range(1, 3) } else { 0 },
             map_bytes: *rng.pick(&[200, 1 << 16]).unwrap_or(&200),
-        }
+        };
+        // What only the store has cannot be read while it is away.
+        scenario.excuses.reads_fail |= scenario.is_tiered() && scenario.store_fails;
+        scenario
+    }
+
+    /// What is in files cannot be uploaded with the log.
+    pub fn is_tiered(&self) -> bool {
+        self.tiered && !self.file_metadata
     }
 
     /// A good client's connection is closed only for what the protocol cannot say otherwise.
@@ -129,7 +142,7 @@ impl Scenario {
             .map(String::from);
         let names = |prefix: &str, from: usize| (from..from + 2).map(|n| format!("{prefix}-{n}")).collect::<Vec<_>>();
         let mut clients: Vec<Box<dyn Actor>> = vec![
-            Box::new(Checker::new(groups.to_vec())),
+            Box::new(Checker::new(groups.to_vec(), if self.is_tiered() { 1000 } else { 0 })),
             Box::new(Admin::new(names("steady", 0), names("passing", 0), self.delete_records)),
             Box::new(Admin::new(names("steady", 2), names("passing", 2), self.delete_records)),
             Box::new(Offsets::new(groups[0].clone())),
@@ -209,6 +222,13 @@ impl Scenario {
             group_consumer_assignment_interval_ms: self.assignment_interval_ms,
             ..Config::default()
         };
+        let mut config = config;
+        if self.is_tiered() {
+            // Whatever is in the store goes from the disk.
+            config.storage.local_path = Some("the store".into());
+            config.storage.local_free_bytes = u64::MAX;
+            config.storage.upload_pause_ms = 200;
+        }
         Settings {
             config,
             cluster_id: "simulation".to_string(),

@@ -89,6 +89,8 @@ struct Sent {
 pub struct Excuses {
     /// Reads may be answered with an error.
     pub reads_fail: bool,
+    /// What only the object store has may be late: a fetch is answered without it then.
+    pub reads_late: bool,
     /// Appends may be refused for want of space.
     pub disk_full: bool,
 }
