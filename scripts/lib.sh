@@ -2,6 +2,7 @@
 # Shared by scripts/test, scripts/smoke-*.sh and scripts/trace-acks: tools, the server under test, clean-up.
 #
 # CHRONIK_SERVER   the server to test; without it the dev build, built first
+# CHRONIK_TOOL     the tool chronik to test; without it the dev build, built first
 # BOOTSTRAP        HOST:PORT of a server that runs already: test that one and start none
 # CHRONIK_PEERS    folder with a harness `kafka/kafka` (install, start, stop): test a real Kafka in place of ours
 # OLD_CLIENTS      no: leave out what speaks protocols from before 2.1, which Kafka 4 has dropped
@@ -136,7 +137,7 @@ kafka_port=0
 
 # What the environment says to some other server must not reach the one under test.
 for variable in $(compgen -e CHRONIK_) RUST_LOG STORAGE_BACKEND; do
-  case $variable in CHRONIK_SERVER | CHRONIK_PEERS | CHRONIK_CACHE) ;; *) unset "$variable" ;; esac
+  case $variable in CHRONIK_SERVER | CHRONIK_TOOL | CHRONIK_PEERS | CHRONIK_CACHE) ;; *) unset "$variable" ;; esac
 done
 
 clean_up() {
@@ -181,6 +182,13 @@ needs_chronik() {
 find_server() {
   [ -z "${CHRONIK_SERVER:-}" ] || { [ -x "$CHRONIK_SERVER" ] || fail "no program at CHRONIK_SERVER=$CHRONIK_SERVER"; return 0; }
   CHRONIK_SERVER=$(build_server "${CARGO_TARGET_DIR:-$repo/target}") || fail "the server can't be built"
+}
+
+# find_tool: $CHRONIK_TOOL is the command-line tool
+find_tool() {
+  [ -z "${CHRONIK_TOOL:-}" ] || { [ -x "$CHRONIK_TOOL" ] || fail "no program at CHRONIK_TOOL=$CHRONIK_TOOL"; return 0; }
+  (cd "$repo" && cargo build --quiet --bin chronik --target-dir "${CARGO_TARGET_DIR:-$repo/target}") >&2 || fail "the tool can't be built"
+  CHRONIK_TOOL=${CARGO_TARGET_DIR:-$repo/target}/debug/chronik
 }
 
 # address WHAT: where the server says it serves WHAT

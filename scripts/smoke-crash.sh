@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # kill -9 under load, again and again: every acknowledged record is at its offset, an idempotent producer's exactly
-# once, and a member of a group goes on as if nothing had been. Small segments and a compacted topic, whose records all have
-# keys of their own, keep tidying and compaction at work meanwhile.
+# once, and a member of a group goes on as if nothing had been. Small segments and a second topic, which is compacted and whose
+# records all have keys of their own, keep tidying and compaction at work meanwhile.
 # shellcheck source=scripts/lib.sh
 . "$(dirname -- "$0")/lib.sh"
 
@@ -19,8 +19,10 @@ topic=crash-$$
 import sys
 from confluent_kafka.admin import AdminClient, NewTopic
 client = AdminClient({"bootstrap.servers": sys.argv[1]})
+client.create_topics([NewTopic(sys.argv[2], 3, 1)])[sys.argv[2]].result(30)
+compacted = sys.argv[2] + "-compacted"
 config = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0", "segment.bytes": "1048576", "segment.ms": "500"}
-client.create_topics([NewTopic(sys.argv[2], 3, 1, config=config)])[sys.argv[2]].result(30)
+client.create_topics([NewTopic(compacted, 3, 1, config=config)])[compacted].result(30)
 PYTHON
 
 # background NAME COMMAND...: its pid goes to $pids, its output to $work/NAME.log
@@ -48,13 +50,13 @@ finish() {
   [ "$status" = 0 ] || { tail -n 40 "$work/$1.log" >&2; fail "$1 ended with status $status"; }
 }
 
-for producer in "idem confluent" "plain kafka-python"; do
-  read -r role client <<<"$producer"
+for producer in "idem confluent $topic" "plain kafka-python $topic" "compacted confluent $topic-compacted"; do
+  read -r role client into <<<"$producer"
   : >"$work/$role.acks"
-  background "$role" "$python" "$smoke/crash_producer.py" --bootstrap "$BOOTSTRAP" --topic "$topic" --name "$role" \
+  background "$role" "$python" "$smoke/crash_producer.py" --bootstrap "$BOOTSTRAP" --topic "$into" --name "$role" \
     --acks "$work/$role.acks" "$client"
 done
-roles=(idem plain)
+roles=(idem plain compacted)
 handled=()
 # A real Kafka, while it starts, tells its clients for a moment of no topics and groups, and librdkafka then joins anew.
 if ! is_peer || [ "$rounds" = 0 ]; then
@@ -66,8 +68,8 @@ if ! is_peer || [ "$rounds" = 0 ]; then
 fi
 
 # grown: both producers have got another $per_round acknowledgements, and the member has read on as far
-declare -A files=([idem]=$work/idem.acks [plain]=$work/plain.acks [member]=$work/member.records)
-declare -A before=([idem]=0 [plain]=0 [member]=0)
+declare -A files=([idem]=$work/idem.acks [plain]=$work/plain.acks [compacted]=$work/compacted.acks [member]=$work/member.records)
+declare -A before=([idem]=0 [plain]=0 [compacted]=0 [member]=0)
 count() { wc -l <"${files[$1]}"; }
 grown() {
   everyone_is_there
@@ -93,6 +95,8 @@ if [ -s "$work/member.log" ] && grep -E 'Timed out [1-9][0-9]* in-flight' "$work
 verify() {
   bounded 150 "$python" "$smoke/crash_verify.py" --bootstrap "$BOOTSTRAP" --topic "$topic" --acks "$work/idem.acks" \
     --acks "$work/plain.acks" --idempotent idem "${handled[@]}" || fail "see above"
+  bounded 150 "$python" "$smoke/crash_verify.py" --bootstrap "$BOOTSTRAP" --topic "$topic-compacted" \
+    --acks "$work/compacted.acks" --idempotent compacted || fail "see above"
 }
 say "as it runs:"
 verify

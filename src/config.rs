@@ -5,10 +5,14 @@
 //! table of options states. Fields end in their unit; times are `i64` milliseconds, as in
 //! Kafka's protocol, and `-1` means "no limit" only where the field says so.
 
+pub mod storage;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use log::LevelFilter;
+
+use storage::StorageConfig;
 
 /// When the log is forced to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +126,27 @@ impl Default for ShareConfig {
     }
 }
 
+/// Backups that the server makes by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackupConfig {
+    /// Whether it makes any.
+    pub enabled: bool,
+    /// URL of the store; there when they are enabled.
+    pub url: Option<String>,
+    /// From the beginning of one to that of the next, in milliseconds.
+    pub interval_ms: i64,
+    /// How many are kept; 0 for all.
+    pub keep: u64,
+    /// How long they are kept, in milliseconds; 0 for ever.
+    pub keep_ms: i64,
+}
+
+impl Default for BackupConfig {
+    fn default() -> BackupConfig {
+        BackupConfig { enabled: false, url: None, interval_ms: 24 * 60 * 60 * 1000, keep: 0, keep_ms: 0 }
+    }
+}
+
 /// Every setting of the server. `Config::default()` is what no option at all gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -144,6 +169,10 @@ pub struct Config {
     pub metrics_port: Port,
     /// Folder that holds everything the server keeps.
     pub data_dir: PathBuf,
+    /// Where objects are kept.
+    pub storage: StorageConfig,
+    /// Copies of the data directory.
+    pub backup: BackupConfig,
     /// Where metadata lives.
     pub metadata_store: MetadataStore,
     /// Convert the data directory to `metadata_store` and exit, instead of serving.
@@ -265,12 +294,13 @@ impl Default for Config {
             metrics_bind_host: "127.0.0.1".into(),
             metrics_port: Port::Fixed(9090),
             data_dir: PathBuf::from("./data"),
+            storage: StorageConfig::default(),
+            backup: BackupConfig::default(),
             metadata_store: MetadataStore::Log,
             convert_metadata: false,
             log_level: LevelFilter::Info,
             node_id: 1,
             cluster_id: None,
-
             max_connections: 16384,
             max_connections_per_ip: 4096,
             connections_max_idle_ms: 600_000,

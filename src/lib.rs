@@ -14,7 +14,11 @@ pub mod sys;
 pub mod wire;
 // Tier 2: the log on disk.
 pub mod wal;
+// Tier 2 too: objects in a folder or in a cloud.
+pub mod store;
 // Tier 3: the state machine.
 pub mod broker;
-// Tier 4: sockets and threads.
+// Tier 4: copies; sockets and threads; the command-line tool.
+pub mod backup;
+pub mod cli;
 pub mod net;

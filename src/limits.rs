@@ -80,6 +80,13 @@ pub const SPACE_CHECKPOINT_US: u64 = 5_000_000;
 
 const _: () = assert!(SEGMENT_BYTES_DEFAULT >= 16 * GROUP_BYTES_MAX as u64);
 
+/// Index pages of a segment, and bytes of their directory, that are looked at; more can't be sound.
+pub const SEGMENT_PAGES_MAX: u64 = 1 << 20;
+pub const SEGMENT_DIRECTORY_BYTES_MAX: usize = 64 << 20;
+
+/// Times that a copy of a data directory in use is begun anew because files went away meanwhile.
+pub const FREEZE_ROUNDS_MAX: u32 = 16;
+
 /// Groups that may wait for the wal thread.
 pub const WAL_MAILBOX_GROUPS: usize = 4;
 
@@ -278,3 +285,80 @@ pub const SCRAM_BYTES_MAX: usize = 4096;
 
 /// Partitions of all topics that one CreateTopics request may make (Kafka's); POLICY_VIOLATION beyond it.
 pub const CREATED_PARTITIONS_MAX: usize = 10_000;
+
+/// Bytes of a backup's object that are fetched, read or written at once.
+pub const BACKUP_PIECE_BYTES: usize = 4 << 20;
+
+/// Bytes of a backup's manifest: some hundred thousand segments and topics.
+pub const BACKUP_MANIFEST_BYTES_MAX: usize = 64 << 20;
+
+/// Damages that one verification tells of; it goes on counting beyond.
+pub const BACKUP_FAULTS_MAX: usize = 1000;
+
+/// How long, in ms, the word of one who makes a backup or sweeps counts after it was last renewed, and how often it is
+/// renewed. Who could not renew it for half that time gives up.
+pub const BACKUP_LEASE_MS: i64 = 60 * 60 * 1000;
+pub const BACKUP_RENEWAL_MS: u64 = 5 * 60 * 1000;
+
+const _: () = assert!(4 * BACKUP_RENEWAL_MS as i64 <= BACKUP_LEASE_MS && BACKUP_PIECE_BYTES >= SCAN_BYTES);
+
+/// How long the server waits after a backup that failed, in ms; doubled each time, up to the interval.
+pub const BACKUP_RETRY_MS: i64 = 60_000;
+/// Bytes of an object's key, and of each part of it between slashes. A store's own prefix comes on top; S3 allows 1024.
+pub const STORE_KEY_BYTES_MAX: usize = 600;
+pub const STORE_KEY_PART_BYTES_MAX: usize = 200;
+
+/// Bytes of the folder in a bucket under which all objects lie.
+pub const STORE_PREFIX_BYTES_MAX: usize = 400;
+
+const _: () = assert!(STORE_KEY_BYTES_MAX + 1 + STORE_PREFIX_BYTES_MAX <= 1024);
+
+/// Objects in one page of a listing.
+pub const STORE_LIST_PAGE: usize = 1000;
+
+/// Bytes that are read or written at once between a store and a file.
+pub const STORE_COPY_BYTES: usize = 128 << 10;
+
+/// Tries of one request to a store, and seconds after the first in which another may begin.
+pub const STORE_TRIES_MAX: u32 = 8;
+pub const STORE_TRIES_SECONDS_MAX: u64 = 120;
+
+/// Seconds that a store may ask to be left alone; more is taken for this.
+pub const STORE_RETRY_AFTER_SECONDS_MAX: u64 = 60;
+
+/// Largest object that is uploaded in one request: a whole segment of the log of the usual size, with its index.
+pub const STORE_SINGLE_PUT_BYTES_MAX: u64 = 160 << 20;
+
+/// Size of the parts in which larger objects are uploaded, and how many there may be: S3 allows 10,000. Parts get larger
+/// for objects that would have more.
+pub const STORE_PART_BYTES: u64 = 64 << 20;
+pub const STORE_PARTS_MAX: u64 = 10_000;
+
+const _: () = assert!(SEGMENT_BYTES_DEFAULT < STORE_SINGLE_PUT_BYTES_MAX);
+// At most 40 requests per GiB, begin and end of a multipart upload counted.
+const _: () = assert!((1 << 30) / STORE_PART_BYTES + 2 <= 40);
+
+/// Largest answer of a store that is held in memory: a page of a listing, an error, a file of certificates.
+pub const STORE_ANSWER_BYTES_MAX: u64 = 8 << 20;
+
+/// Bytes from which on a store is asked whether it would take them before they are sent.
+pub const STORE_ASK_FIRST_BYTES: u64 = 1 << 20;
+
+/// Bytes of an answer for which more time is given at most.
+pub const STORE_EXPECTED_BYTES_MAX: u64 = 1 << 40;
+
+/// The slowest transfer that isn't given up, in bytes a second over the whole request.
+pub const STORE_BYTES_PER_SECOND_MIN: u64 = 128 << 10;
+
+/// Connections to a store that are kept for later, and for how many seconds.
+pub const STORE_IDLE_CONNECTIONS: usize = 8;
+pub const STORE_IDLE_CONNECTION_SECONDS: u64 = 4;
+
+/// Bytes after which a download that breaks off counts its tries anew.
+pub const STORE_PROGRESS_BYTES: u64 = 1 << 20;
+
+/// Bytes of one answer that the command-line tool takes from a broker.
+pub const TOOL_RESPONSE_BYTES_MAX: usize = 256 << 20;
+
+/// Bytes of metadata entries that the repair of a data directory writes as one group.
+pub const REPAIR_GROUP_BYTES_MAX: usize = 1 << 20;

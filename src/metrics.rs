@@ -161,6 +161,16 @@ pub struct Metrics {
     pub fetch_sessions_evicted: Counter,
     /// Transactions that are under way.
     pub transactions_open: Gauge,
+    /// Backups that the server made, and that it failed to make.
+    pub backups_made: Counter,
+    pub backups_failed: Counter,
+    /// When the directory of the last one was caught, seconds since 1970; 0 for none.
+    pub backup_last_success_seconds: Gauge,
+    /// Bytes of the last one, and those that had to be sent for it.
+    pub backup_last_bytes: Gauge,
+    pub backup_last_sent_bytes: Gauge,
+    /// How long the last one took, in whole seconds, rounded up.
+    pub backup_last_duration_seconds: Gauge,
     /// Open Kafka connections.
     pub active_connections: Gauge,
     /// Kafka connections accepted.
@@ -204,6 +214,12 @@ impl Metrics {
             fetch_session_partitions: Gauge::default(),
             fetch_sessions_evicted: Counter::default(),
             transactions_open: Gauge::default(),
+            backups_made: Counter::default(),
+            backups_failed: Counter::default(),
+            backup_last_success_seconds: Gauge::default(),
+            backup_last_bytes: Gauge::default(),
+            backup_last_sent_bytes: Gauge::default(),
+            backup_last_duration_seconds: Gauge::default(),
             active_connections: Gauge::default(),
             connections_accepted: Counter::default(),
             connections_refused: Counter::default(),
@@ -242,6 +258,7 @@ impl Metrics {
         text.single("chronik_build_info", "gauge", "Which version is running; always 1.");
         text.sample("chronik_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
         self.render_data(&mut text);
+        self.render_backups(&mut text);
         self.render_requests(&mut text, scrape);
         text.counter(
             "chronik_log_lines_dropped_total",
@@ -320,6 +337,29 @@ impl Metrics {
             ("chronik_wal_group_bytes", "Bytes of one group written to the log.", &self.wal_group_bytes),
         ] {
             text.histogram(name, help, histogram);
+        }
+    }
+
+    fn render_backups(&self, text: &mut Text) {
+        text.counter("chronik_backups_total", "Backups that the server made.", self.backups_made.get());
+        let help = "Backups that the server failed to make.";
+        text.counter("chronik_backup_failures_total", help, self.backups_failed.get());
+        let of_last = [
+            (
+                "chronik_backup_last_success_timestamp_seconds",
+                "The time that the newest backup holds, in seconds since 1970; 0 if none is known.",
+                &self.backup_last_success_seconds,
+            ),
+            ("chronik_backup_last_bytes", "Bytes of the newest backup.", &self.backup_last_bytes),
+            ("chronik_backup_last_sent_bytes", "Bytes sent for the newest backup.", &self.backup_last_sent_bytes),
+            (
+                "chronik_backup_last_duration_seconds",
+                "How long the newest backup took, in whole seconds, rounded up.",
+                &self.backup_last_duration_seconds,
+            ),
+        ];
+        for (name, help, gauge) in of_last {
+            text.gauge(name, help, gauge.get());
         }
     }
 

@@ -10,6 +10,7 @@
 
 pub mod exit;
 mod row;
+mod storage;
 mod table;
 mod text;
 mod value;
@@ -20,12 +21,14 @@ use std::io::Write;
 
 use getopts::Fail;
 
-use crate::config::{Config, Port, ShareConfig};
+use crate::config::{Config, MetadataStore, Port, ShareConfig};
 use table::{Action, Draft, Kind};
 use value::Refusal;
 
+pub use storage::storage_from_env;
 pub use table::{Command, Group, Opt, COMMANDS, OPTIONS};
 pub use text::{help, man_exit_status, man_options, readme_table, version};
+pub(crate) use value::{nearest, quoted};
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +127,7 @@ pub fn parse(
     let matches = match_arguments(args)?;
     let mut draft = Draft::default();
     for opt in OPTIONS {
-        if let (Kind::Act(set), true) = (&opt.kind, matches.opt_present(opt.long)) {
+        if let (Kind::Act(set), true) = (&opt.kind, opt.on_command_line && matches.opt_present(opt.long)) {
             set(&mut draft);
         }
     }
@@ -172,7 +175,7 @@ fn match_arguments(args: impl Iterator<Item = OsString>) -> Result<getopts::Matc
         })?);
     }
     let mut parser = getopts::Options::new();
-    for opt in OPTIONS {
+    for opt in OPTIONS.iter().filter(|o| o.on_command_line) {
         let short = opt.short.map(String::from).unwrap_or_default();
         match opt.kind {
             Kind::Act(_) => parser.optflag(&short, opt.long, ""),
@@ -207,7 +210,10 @@ fn unknown_option(name: &str) -> String {
         value::quoted(&format!("--{name}"))
     };
     let normal = name.replace(['_', '.'], "-").to_lowercase();
-    let names = OPTIONS.iter().map(|o| o.long);
+    if let Some(env) = OPTIONS.iter().find(|o| o.long == normal && !o.on_command_line).and_then(Opt::env) {
+        return format!("There is no option {shown}; this is set by the variable {env} alone.");
+    }
+    let names = OPTIONS.iter().filter(|o| o.on_command_line).map(|o| o.long);
     match value::nearest(&normal, names) {
         Some(near) => format!("There is no option {shown}; did you mean --{near}?"),
         None => format!("There is no option {shown}; --help lists every option."),
@@ -246,7 +252,7 @@ fn find_setting(
     env: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Setting, UsageError> {
     let setting = |value: String, origin, who| Setting { opt, value, origin, who };
-    if matches.opt_present(opt.long) {
+    if opt.on_command_line && matches.opt_present(opt.long) {
         let who = format!("--{}", opt.long);
         let value = match matches.opt_str(opt.long) {
             Some(value) => value,
@@ -257,15 +263,20 @@ fn find_setting(
         }
         return Ok(setting(value, Origin::CommandLine, who));
     }
-    if let Some(name) = opt.env() {
-        if let Some(value) = env(&name).filter(|v| !v.is_empty()) {
-            let value = value
-                .into_string()
-                .map_err(|_| UsageError::config(format!("The value of {name} is not valid UTF-8.")))?;
-            return Ok(setting(value, Origin::Environment, name));
-        }
-    }
-    Ok(setting(opt.default.to_string(), Origin::Default, String::new()))
+    Ok(find_variable(opt, env)?.unwrap_or_else(|| setting(opt.default.to_string(), Origin::Default, String::new())))
+}
+
+/// The setting that the environment makes, if it does.
+fn find_variable(opt: &'static Opt, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Option<Setting>, UsageError> {
+    let Some(name) = opt.env() else {
+        return Ok(None);
+    };
+    let Some(value) = env(&name).filter(|v| !v.is_empty()) else {
+        return Ok(None);
+    };
+    let value =
+        value.into_string().map_err(|_| UsageError::config(format!("The value of {name} is not valid UTF-8.")))?;
+    Ok(Some(Setting { opt, value, origin: Origin::Environment, who: name }))
 }
 
 fn refused(setting: &Setting, refusal: Refusal) -> UsageError {
@@ -318,8 +329,23 @@ fn settle(draft: &mut Draft, settings: &mut [Setting]) -> Result<(), UsageError>
     if let Some(ms) = draft.log_retention_ms {
         config.log_retention_ms = ms;
     }
+    storage::check(&config.storage, settings)?;
+    check_backup(config)?;
     check_sizes(config)?;
     check_ports(config)
+}
+
+fn check_backup(config: &Config) -> Result<(), UsageError> {
+    let refused = |sentence: &str| Err(UsageError::config(sentence.to_owned()));
+    match (config.backup.enabled, &config.backup.url) {
+        (true, None) => refused("--enable-backup needs --backup-url, which says where backups go."),
+        (false, Some(_)) => refused("--backup-url does nothing without --enable-backup; give both or none."),
+        (true, _) if config.metadata_store == MetadataStore::File => refused(
+            "--enable-backup and --file-metadata don't go together, because metadata in files can't be copied at one \
+             moment with the log; stop the server and run 'chronik backup create' instead.",
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// Takes the port of a `host:port` unless the port's own option was given at least as strongly.
@@ -480,6 +506,7 @@ mod tests {
                 "16777217",
                 "off",
                 "a.example",
+                "file:///backups",
                 "LogAppendTime",
                 "zstd",
                 "range",

@@ -203,7 +203,6 @@ fn unbuilt_features_are_refused_in_one_sentence() {
         &["--storage", "azure"],
         &["--enable-search"],
         &["--enable-search=true"],
-        &["--enable-backup"],
     ];
     for args in cases {
         let error = error(args);
@@ -217,6 +216,25 @@ fn unbuilt_features_are_refused_in_one_sentence() {
         let error = error_with(&[], &[(name, value)]);
         assert!(error.sentence.starts_with(name), "{error}");
         assert!(error.sentence.contains("not available in this version"), "{error}");
+        assert!(is_one_sentence(&error.sentence), "{error}");
+    }
+}
+
+#[test]
+fn backups_need_a_place_and_metadata_in_the_log() {
+    let given = ["--enable-backup", "--backup-url", "file:///srv/backups", "--backup-interval", "6h"];
+    let backup = config(&given).backup;
+    assert!(backup.enabled && backup.interval_ms == 6 * 3_600_000 && backup.keep == 0);
+    assert_eq!(backup.url.as_deref(), Some("file:///srv/backups"));
+    for (args, part) in [
+        (&["--enable-backup"][..], "needs --backup-url"),
+        (&["--backup-url", "s3://b/p"], "without --enable-backup"),
+        (&["--enable-backup", "--backup-url", "s3://b", "--file-metadata"], "--file-metadata don't go together"),
+        (&["--enable-backup", "--backup-url", "http://b"], "give s3://BUCKET/PREFIX"),
+        (&["--enable-backup", "--backup-url", "s3://key:secret@b"], "without keys"),
+    ] {
+        let error = error(args);
+        assert!(error.sentence.contains(part), "{args:?}: {error}");
         assert!(is_one_sentence(&error.sentence), "{error}");
     }
 }
@@ -242,17 +260,23 @@ fn every_command_is_accepted_or_refused() {
 #[test]
 fn every_wrong_value_is_named_with_its_option_or_variable() {
     for opt in OPTIONS.iter().filter(|o| o.env().is_some() && o.missing.is_none()) {
-        if opt.long == "data-dir" {
+        if opt.hint == "PATH" || opt.hint == "FILE" || opt.long.ends_with("-file") {
             continue; // Every text is a path; whether it can be opened is found out later.
         }
         let wrong = "no such/value";
         let env = opt.env().unwrap_or_default();
         let flag = format!("--{}", opt.long);
         let by_flag = error(&[&format!("{flag}={wrong}")]);
-        assert!(by_flag.sentence.starts_with(&format!("{flag}: '{wrong}' is not valid; give ")), "{by_flag}");
+        match opt.on_command_line {
+            true => {
+                assert!(by_flag.sentence.starts_with(&format!("{flag}: '{wrong}' is not valid; give ")), "{by_flag}")
+            }
+            false => assert!(by_flag.sentence.ends_with(&format!("set by the variable {env} alone.")), "{by_flag}"),
+        }
         assert_eq!(by_flag.exit_code, exit::USAGE);
         let by_env = error_with(&[], &[(&env, wrong)]);
-        assert!(by_env.sentence.starts_with(&format!("{env}: '{wrong}' is not valid; give ")), "{by_env}");
+        let shown = if opt.secret { "the value given".to_string() } else { format!("'{wrong}'") };
+        assert!(by_env.sentence.starts_with(&format!("{env}: {shown} is not valid; give ")), "{by_env}");
         assert_eq!(by_env.exit_code, exit::CONFIG);
         assert!(is_one_sentence(&by_flag.sentence) && is_one_sentence(&by_env.sentence), "{by_flag}");
     }

@@ -1,6 +1,7 @@
 //! The one integration binary; each module is a room of tests.
 
 mod admin;
+mod backup;
 mod cleaning;
 mod cli;
 mod clients;
@@ -16,7 +17,9 @@ mod net;
 mod records;
 mod share;
 mod sim;
+mod store;
 mod tidy;
 mod tidying;
+mod tool;
 mod txn;
 mod wal;

@@ -155,28 +155,38 @@ impl Broker {
     /// The bytes of a checkpoint of the state as it is now.
     pub fn snapshot(&self, with_metadata: bool) -> Vec<u8> {
         let entries = if with_metadata { self.meta_snapshot() } else { Vec::new() };
-        let living = entries.iter().filter_map(|entry| {
-            Some(EntryState {
-                table: entry.table as i8,
-                scope: &entry.scope,
-                key: &entry.key,
-                value: entry.value.as_deref()?,
-            })
-        });
         let logs = self.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| &partition.log);
-        let segments =
-            self.segments.runs().map(|(id, runs)| SegmentState { segment: id.raw() as i64, runs: runs as i64 });
-        let checkpoint = Checkpoint {
-            entries: living.collect(),
-            partitions: logs.map(partition_state).collect(),
-            last_pack: self.tidying.last_switched() as i64,
-            segments: segments.collect(),
-        };
-        let mut writer = Writer::new(VERSION, true);
-        writer.i16(VERSION);
-        checkpoint.write(&mut writer);
-        writer.into_encoded().bytes
+        let segments = self.segments.runs();
+        encode(&entries, logs, self.tidying.last_switched(), segments)
     }
+}
+
+/// The bytes of a checkpoint: living entries, partitions, the last pack that is known, and the runs in each segment.
+pub(super) fn encode<'a>(
+    entries: &[MetaEntry],
+    logs: impl Iterator<Item = &'a PartitionLog>,
+    last_pack: u64,
+    segments: impl Iterator<Item = (SegmentId, u64)>,
+) -> Vec<u8> {
+    let living = entries.iter().filter_map(|entry| {
+        Some(EntryState {
+            table: entry.table as i8,
+            scope: &entry.scope,
+            key: &entry.key,
+            value: entry.value.as_deref()?,
+        })
+    });
+    let segments = segments.map(|(id, runs)| SegmentState { segment: id.raw() as i64, runs: runs as i64 });
+    let checkpoint = Checkpoint {
+        entries: living.collect(),
+        partitions: logs.map(partition_state).collect(),
+        last_pack: last_pack as i64,
+        segments: segments.collect(),
+    };
+    let mut writer = Writer::new(VERSION, true);
+    writer.i16(VERSION);
+    checkpoint.write(&mut writer);
+    writer.into_encoded().bytes
 }
 
 fn partition_state(log: &PartitionLog) -> PartitionState {

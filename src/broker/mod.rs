@@ -19,6 +19,7 @@ pub mod configs;
 mod coordinator;
 mod dispatch;
 pub mod effect;
+pub mod extract;
 pub mod features;
 mod fetch;
 pub mod gather;

@@ -247,17 +247,37 @@ impl Recovering {
         self.records
     }
 
-    /// Checks that every segment with live data is there, and gives the broker, ready to serve.
-    pub fn finish(mut self, now: Now, state: LogState) -> Result<Broker, String> {
-        let broker = &mut self.broker;
-        broker.apply_broker_configs();
+    fn apply_starts(&mut self) {
         for (id, offset) in std::mem::take(&mut self.starts) {
-            if let Some(partition) = broker.topics.partition_mut(id) {
+            if let Some(partition) = self.broker.topics.partition_mut(id) {
                 partition.log.advance_start(offset);
                 partition.log.next_offset = partition.log.next_offset.max(offset);
                 partition.log.high_watermark = partition.log.next_offset;
             }
         }
+    }
+
+    /// Checks that every segment with live data is there, and gives the state as a broker that must not serve: nothing is
+    /// begun that would change the log. With `raise_epochs` each partition begins a new leader epoch at its end.
+    pub fn at_rest(mut self, now: Now, raise_epochs: bool) -> Result<Broker, String> {
+        self.apply_starts();
+        take_stock(&mut self.broker, now, raise_epochs)?;
+        self.know_segments();
+        Ok(self.broker)
+    }
+
+    fn know_segments(&mut self) {
+        self.broker.tidying.know_all();
+        for (id, runs) in &self.runs {
+            self.broker.segments.restore_runs(*id, *runs);
+        }
+    }
+
+    /// Checks that every segment with live data is there, and gives the broker, ready to serve.
+    pub fn finish(mut self, now: Now, state: LogState) -> Result<Broker, String> {
+        self.apply_starts();
+        let broker = &mut self.broker;
+        broker.apply_broker_configs();
         broker.gather = Gather::new(state.next_seq);
         broker.durable = state.next_seq.saturating_sub(1);
         broker.space_bytes = state.space_bytes;
@@ -278,10 +298,8 @@ impl Recovering {
             broker.lossy = lossy;
             broker.append_meta(metalog::lossy_entry(lossy));
         }
-        broker.tidying.know_all();
-        for (id, runs) in &self.runs {
-            broker.segments.restore_runs(*id, *runs);
-        }
+        self.know_segments();
+        let broker = &mut self.broker;
         broker.segments.find_dead(broker.durable);
         broker.segments.set_floor(state.floor);
         broker.forget_gone_packs();

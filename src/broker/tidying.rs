@@ -101,8 +101,14 @@ impl Tidying {
     }
 
     /// The living entries.
-    pub fn entries(&self) -> impl Iterator<Item = MetaEntry> + '_ {
-        self.switched.iter().map(|number| pack_entry(*number, true))
+    pub fn entries(&self) -> impl Iterator<Item = MetaEntry> {
+        self.entries_of(|_| true)
+    }
+
+    /// Those of some packs.
+    pub fn entries_of(&self, is_wanted: impl Fn(u64) -> bool) -> impl Iterator<Item = MetaEntry> {
+        let wanted = self.switched.iter().filter(move |number| is_wanted(**number));
+        wanted.map(|number| pack_entry(*number, true)).collect::<Vec<_>>().into_iter()
     }
 }
 

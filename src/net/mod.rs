@@ -1,5 +1,6 @@
 //! Owns sockets, the reactor and the wiring of threads.
 
+mod backups;
 pub mod buffers;
 pub mod complaints;
 pub mod connection;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::server::Failure;
+use crate::backup;
 use crate::broker::recovery::{LogState, Recovering};
 use crate::broker::settings::Settings;
 use crate::broker::{Broker, Now};
@@ -38,6 +39,7 @@ pub fn open_directory(path: &Path) -> Result<(Arc<dyn Disk>, DirLock), Failure> 
         _ => cannot(error),
     })?;
     let disk = RealDisk::open(path, Writing::Auto).map_err(cannot)?;
+    backup::clear_leftovers(&disk, path);
     let shown = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
     let how = if disk.is_direct() { "" } else { " (written through the page cache)" };
     log::info!("data directory {}{how}", shown.display());

@@ -9,6 +9,7 @@ use std::sync::{mpsc, Arc, OnceLock};
 use std::time::{Duration, Instant};
 use std::{io, panic, process};
 
+use super::backups::{self, Backups};
 use super::http::{self, Answer};
 use super::inbox::{Completion, Inbox};
 use super::listeners::Listeners;
@@ -94,6 +95,7 @@ fn run(config: &Config) -> Result<u8, Failure> {
     log::info!("chronik-server {}", env!("CARGO_PKG_VERSION"));
     let signals = Signals::start().map_err(|error| Failure::io("cannot listen to signals", &error))?;
     let limits = limits_of(config);
+    let backups = Backups::open(config)?;
     let (disk, _lock) = open_directory(&config.data_dir)?;
     if config.convert_metadata {
         convert_metadata(config, disk)?;
@@ -107,7 +109,8 @@ fn run(config: &Config) -> Result<u8, Failure> {
 
     let clock = Clock::start();
     let (broker, log) = recover_broker(config, Arc::clone(&disk), kafka_address, Arc::clone(&metrics), clock)?;
-    let plant = Plant { disk, directory_id: log.directory_id, writer: log.writer };
+    let directory_id = log.directory_id;
+    let plant = Plant { disk: Arc::clone(&disk), directory_id, writer: log.writer };
     let events = EventQueue::new().map_err(|error| Failure::io("cannot start the network", &error))?;
     let inbox = events.inbox();
     let (threads, mut outlets) =
@@ -115,21 +118,26 @@ fn run(config: &Config) -> Result<u8, Failure> {
     outlets.reload = Box::new(say_what_reload_does);
     let theirs = Arc::clone(&shared);
     outlets.stopping = Box::new(move || theirs.stage.store(STOPPING, Ordering::Relaxed));
+    let theirs = Arc::clone(&metrics);
     let reactor = Reactor::new(events, broker, listeners.kafka, outlets, limits, metrics, clock)
         .and_then(|mut reactor| reactor.watch_signals(signals).map(|()| reactor))
         .map_err(|error| Failure::io("cannot start the network", &error))?;
 
+    let backups = backups.map(|backups| backups.start(config, disk, directory_id, theirs, clock)).transpose()?;
     say_how_to_reach_us(config, kafka_address);
     shared.serving(inbox);
     log::info!("ready after {} ms", begun.elapsed().as_millis());
     let outcome = reactor.run();
-    Ok(leave(outcome, threads))
+    Ok(leave(outcome, threads, backups))
 }
 
 /// Ends the process as the loop ended. A stop waits for the threads; after a failure nothing is waited for.
-fn leave(outcome: Outcome, threads: Threads) -> u8 {
+fn leave(outcome: Outcome, threads: Threads, backups: Option<backups::Running>) -> u8 {
     let why = match outcome {
         Outcome::Stopped { complete } => {
+            if let Some(backups) = backups {
+                backups.stop();
+            }
             threads.join();
             if complete {
                 log::info!("stopped; everything acknowledged is on the disk");

@@ -37,6 +37,10 @@ pub enum Group {
     Listeners,
     /// Data directory and durability.
     Storage,
+    /// Stores of objects.
+    Objects,
+    /// Copies of the data directory.
+    Backup,
     /// Topics and records.
     Topics,
     /// Consumer groups and producers.
@@ -49,8 +53,17 @@ pub enum Group {
 
 impl Group {
     /// Every group, in the order of the sections.
-    pub const ALL: [Group; 7] =
-        [Group::General, Group::Listeners, Group::Storage, Group::Topics, Group::Groups, Group::Limits, Group::Later];
+    pub const ALL: [Group; 9] = [
+        Group::General,
+        Group::Listeners,
+        Group::Storage,
+        Group::Objects,
+        Group::Backup,
+        Group::Topics,
+        Group::Groups,
+        Group::Limits,
+        Group::Later,
+    ];
 
     /// The section's heading.
     pub fn title(self) -> &'static str {
@@ -58,6 +71,8 @@ impl Group {
             Group::General => "General",
             Group::Listeners => "Listeners and addresses",
             Group::Storage => "Data directory and durability",
+            Group::Objects => "Object storage",
+            Group::Backup => "Backup",
             Group::Topics => "Topics and records",
             Group::Groups => "Consumer groups and producers",
             Group::Limits => "Connections and requests",
@@ -98,6 +113,10 @@ pub(super) enum Kind {
     Fsync(Set<Fsync>),
     /// A path.
     Path(Set<PathBuf>),
+    /// A name, an address, a key: visible ASCII characters.
+    Text(Set<String>),
+    /// The URL of an object store; what it names is looked at when the store is opened.
+    StoreUrl(Set<String>),
     /// A cluster id.
     ClusterId(Set<String>),
     /// Known and refused, whatever the value.
@@ -115,7 +134,7 @@ pub(super) enum Env {
 
 /// One option.
 pub struct Opt {
-    /// Long name, without the dashes.
+    /// Long name, without the dashes; `--print-config` calls it so even if it is in the environment alone.
     pub long: &'static str,
     /// Short name, without the dash.
     pub short: Option<char>,
@@ -131,6 +150,8 @@ pub struct Opt {
     pub missing: Option<&'static str>,
     /// Never printed by `--print-config` nor quoted in an error.
     pub secret: bool,
+    /// Can be given on the command line; otherwise in the environment alone.
+    pub on_command_line: bool,
     pub(super) env: Env,
     pub(super) kafka: bool,
     pub(super) kind: Kind,
@@ -175,6 +196,17 @@ impl Opt {
         self
     }
 
+    pub(super) const fn env_only(mut self) -> Opt {
+        self.on_command_line = false;
+        self
+    }
+
+    /// Never shown, and never on the command line, which everybody on the machine can read.
+    pub(super) const fn secret(mut self) -> Opt {
+        self.secret = true;
+        self.env_only()
+    }
+
     pub(super) const fn no_env(mut self) -> Opt {
         self.env = Env::None;
         self
@@ -203,6 +235,7 @@ pub(super) const fn opt(
         help,
         missing: None,
         secret: false,
+        on_command_line: true,
         env: Env::Derived,
         kafka: false,
         kind,

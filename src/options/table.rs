@@ -7,6 +7,7 @@
 use super::row::{act, bytes, int, millis, opt};
 pub(super) use super::row::{Action, Draft, Kind};
 pub use super::row::{Group, Opt};
+use super::storage;
 use crate::config::{MetadataStore, TimestampType};
 use crate::limits;
 
@@ -51,11 +52,7 @@ pub static COMMANDS: &[Command] = &[
         help: "Serve Kafka clients from the data directory. This is the default.",
         missing: None,
     },
-    Command {
-        name: "all",
-        help: "Serve with search and backup.",
-        missing: Some("running search and backup beside the broker"),
-    },
+    Command { name: "all", help: "Serve with search and backup.", missing: Some("full-text search") },
     Command {
         name: "ingest",
         help: "Take records for a controller, with --controller-url.",
@@ -207,9 +204,12 @@ pub static OPTIONS: &[Opt] = &[
         "storage",
         "BACKEND",
         "local",
-        "Where data lives: local, in the data directory. s3, gcs and azure are not available in \
-         this version.",
-        Kind::Choice { names: &["local"], refused: &["s3", "gcs", "azure"], set: |_, _| () },
+        storage::BACKEND_HELP,
+        Kind::Choice {
+            names: storage::BACKENDS,
+            refused: storage::BACKENDS_REFUSED,
+            set: storage::set_backend,
+        },
     )
     .env_named("STORAGE_BACKEND"),
     opt(
@@ -287,6 +287,34 @@ pub static OPTIONS: &[Opt] = &[
         millis(1, DAY_MS, |d, v| d.config.log_retention_check_interval_ms = v),
     )
     .kafka(),
+    storage::LOCAL_PATH,
+    storage::CA_FILE,
+    storage::S3_BUCKET,
+    storage::S3_PREFIX,
+    storage::S3_REGION,
+    storage::AWS_REGION,
+    storage::S3_ENDPOINT,
+    storage::S3_PATH_STYLE,
+    storage::AWS_KEY_ID,
+    storage::AWS_SECRET,
+    storage::AWS_TOKEN,
+    storage::AWS_CONTAINER_PATH,
+    storage::AWS_CONTAINER_URL,
+    storage::AWS_CONTAINER_TOKEN,
+    storage::AWS_CONTAINER_TOKEN_FILE,
+    storage::AWS_METADATA_DISABLED,
+    storage::AWS_METADATA_URL,
+    storage::GCS_BUCKET,
+    storage::GCS_PREFIX,
+    storage::GCS_KEY_FILE,
+    storage::GCS_ENDPOINT,
+    storage::GCS_METADATA_HOST,
+    storage::AZURE_ACCOUNT,
+    storage::AZURE_KEY,
+    storage::AZURE_SAS,
+    storage::AZURE_CONTAINER,
+    storage::AZURE_PREFIX,
+    storage::AZURE_ENDPOINT,
     opt(
         Group::Storage,
         "log-cleaner-dedupe-buffer-size",
@@ -306,6 +334,46 @@ pub static OPTIONS: &[Opt] = &[
         millis(0, DAY_MS, |d, v| d.config.log_cleaner_backoff_ms = v),
     )
     .kafka(),
+    opt(
+        Group::Backup,
+        "enable-backup",
+        "",
+        "false",
+        "Make backups of the data directory while serving. The tool chronik lists, verifies and restores them.",
+        Kind::Flag(|d, v| d.config.backup.enabled = v),
+    ),
+    opt(
+        Group::Backup,
+        "backup-url",
+        "URL",
+        "",
+        "Where backups go: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, azure://CONTAINER/PREFIX or file:///PATH.",
+        Kind::StoreUrl(|d, v| d.config.backup.url = Some(v)),
+    ),
+    opt(
+        Group::Backup,
+        "backup-interval",
+        "TIME",
+        "1d",
+        "Time from the beginning of one backup to that of the next; restarts don't change it.",
+        millis(1000, CENTURY_MS, |d, v| d.config.backup.interval_ms = v),
+    ),
+    opt(
+        Group::Backup,
+        "backup-keep",
+        "NUMBER",
+        "0",
+        "Backups to keep; older ones are deleted after each new one. 0 keeps all.",
+        int(0, 1_000_000, |d, v| d.config.backup.keep = v as u64),
+    ),
+    opt(
+        Group::Backup,
+        "backup-keep-time",
+        "TIME",
+        "0",
+        "How long backups are kept; the newest always stays. 0 keeps them for ever.",
+        millis(0, CENTURY_MS, |d, v| d.config.backup.keep_ms = v),
+    ),
     opt(
         Group::Topics,
         "num-partitions",
@@ -740,8 +808,6 @@ pub static OPTIONS: &[Opt] = &[
         Kind::Refused { takes_value: false },
     )
     .missing("full-text search"),
-    opt(Group::Later, "enable-backup", "", "false", "Scheduled backups.", Kind::Refused { takes_value: false })
-        .missing("backup"),
     opt(
         Group::Later,
         "controller-url",

@@ -42,8 +42,11 @@ pub fn help() -> String {
     out
 }
 
-/// The option as it is typed: `-p, --kafka-port PORT`.
+/// The option as it is typed: `-p, --kafka-port PORT`; the variable, if there is nothing to type.
 fn synopsis(opt: &Opt) -> String {
+    if !opt.on_command_line {
+        return opt.env().unwrap_or_default();
+    }
     let short = opt.short.map_or(String::new(), |s| format!("-{s}, "));
     let hint = if opt.hint.is_empty() { String::new() } else { format!(" {}", opt.hint) };
     format!("{short}--{}{hint}", opt.long)
@@ -55,7 +58,7 @@ fn notes(opt: &Opt) -> String {
     if !opt.default.is_empty() {
         parts.push(format!("default: {}", opt.default));
     }
-    if let Some(env) = opt.env() {
+    if let (Some(env), true) = (opt.env(), opt.on_command_line) {
         parts.push(format!("env: {env}"));
     }
     if parts.is_empty() {
@@ -93,10 +96,11 @@ pub fn readme_table() -> String {
                 "" => String::new(),
                 text => format!("`{text}`"),
             };
+            let typed = if opt.on_command_line { synopsis(opt) } else { String::new() };
             let _ = writeln!(
                 out,
-                "| `{}` | {} | {} | {} |",
-                synopsis(opt),
+                "| {} | {} | {} | {} |",
+                code(&typed),
                 code(&opt.env().unwrap_or_default()),
                 code(opt.default),
                 opt.help
@@ -116,6 +120,11 @@ pub fn man_options() -> String {
         let _ = writeln!(out, ".Ss {}\n.Bl -tag -width Ds", group.title());
         for opt in OPTIONS.iter().filter(|o| o.group == group) {
             out.push_str(".It ");
+            if !opt.on_command_line {
+                let _ = write!(out, "Ev {}", opt.env().unwrap_or_default());
+                push_man_text(&mut out, opt);
+                continue;
+            }
             if let Some(short) = opt.short {
                 let _ = write!(out, "Fl {short} , ");
             }
@@ -123,12 +132,7 @@ pub fn man_options() -> String {
             if !opt.hint.is_empty() {
                 let _ = write!(out, " Ar {}", opt.hint);
             }
-            // mdoc wants each sentence on a line of its own.
-            out.push('\n');
-            for sentence in mdoc_text(opt.help).replace(". ", ".\n").lines() {
-                push(&mut out, "", 0, sentence);
-            }
-            push_man_notes(&mut out, opt);
+            push_man_text(&mut out, opt);
         }
         out.push_str(".El\n");
     }
@@ -145,11 +149,20 @@ pub fn man_exit_status() -> String {
     out
 }
 
+fn push_man_text(out: &mut String, opt: &Opt) {
+    // mdoc wants each sentence on a line of its own.
+    out.push('\n');
+    for sentence in mdoc_text(opt.help).replace(". ", ".\n").lines() {
+        push(out, "", 0, sentence);
+    }
+    push_man_notes(out, opt);
+}
+
 fn push_man_notes(out: &mut String, opt: &Opt) {
     if !opt.default.is_empty() {
         let _ = writeln!(out, "The default is\n.Ql {} .", mdoc_text(opt.default));
     }
-    if let Some(env) = opt.env() {
+    if let (Some(env), true) = (opt.env(), opt.on_command_line) {
         let _ = writeln!(out, "Environment:\n.Ev {env} .");
     }
 }

@@ -44,6 +44,8 @@ pub(super) fn apply(opt: &Opt, raw: &str, draft: &mut Draft) -> Read<()> {
         Kind::Level(set) => set(draft, read_level(raw)?),
         Kind::Fsync(set) => set(draft, read_fsync(raw)?),
         Kind::Path(set) => set(draft, PathBuf::from(raw)),
+        Kind::Text(set) => set(draft, read_text(raw)?),
+        Kind::StoreUrl(set) => set(draft, read_store_url(raw)?),
         Kind::ClusterId(set) => set(draft, read_cluster_id(raw)?),
         Kind::Refused { takes_value } => {
             // Saying no to what is not there is not asking for it.
@@ -88,6 +90,17 @@ fn read_number(raw: &str, units: &Units, min: i64, max: i64, minus_one: bool) ->
             units.of,
             if minus_one { ", or -1 for no limit" } else { "" }
         ))),
+    }
+}
+
+fn read_store_url(raw: &str) -> Read<String> {
+    let known = ["s3://", "gs://", "azure://", "az://", "file:///"];
+    match known.iter().any(|scheme| raw.len() > scheme.len() && raw.starts_with(scheme)) && !raw.contains('@') {
+        true => Ok(raw.to_owned()),
+        false => Err(Refusal::Expected(
+            "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, azure://CONTAINER/PREFIX or file:///PATH, without keys in it"
+                .into(),
+        )),
     }
 }
 
@@ -224,6 +237,13 @@ fn read_fsync(raw: &str) -> Read<Fsync> {
     })
 }
 
+fn read_text(raw: &str) -> Read<String> {
+    match !raw.is_empty() && raw.bytes().all(|b| b.is_ascii_graphic()) {
+        true => Ok(raw.to_owned()),
+        false => Err(Refusal::Expected("visible ASCII characters without spaces".into())),
+    }
+}
+
 fn read_cluster_id(raw: &str) -> Read<String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     if (1..=64).contains(&raw.len()) && raw.chars().all(allowed) {
@@ -233,7 +253,7 @@ fn read_cluster_id(raw: &str) -> Read<String> {
 }
 
 /// Quotes what a person wrote, safely for a terminal and not at any length.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::from("'");
     for c in text.chars().take(QUOTED_CHARS_MAX) {
         if c.is_control() {
@@ -250,7 +270,7 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// The name closest to `word`, if it is close enough to have been meant.
-pub(super) fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word: Vec<char> = word.chars().take(64).collect();
     let close_enough = (word.len() / 3).max(1);
     names

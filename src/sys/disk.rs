@@ -31,6 +31,9 @@ pub trait Disk: Send + Sync + Debug {
     fn replace(&self, path: &str, bytes: &[u8]) -> io::Result<()>;
     /// Renames within the data directory; durable after `sync_dir` of the folders.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Gives a file a second name, which keeps it when the first one goes. `AlreadyExists` if that name is taken. Durable
+    /// after `sync_dir`.
+    fn link(&self, from: &str, to: &str) -> io::Result<()>;
     /// Unlinks a file; what is open stays readable. Durable after `sync_dir`.
     fn remove(&self, path: &str) -> io::Result<()>;
     /// Names and sizes in bytes of the plain files in a folder, sorted by name. An absent folder is an error.

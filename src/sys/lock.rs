@@ -1,4 +1,4 @@
-//! Owns the lock that keeps a second server out of a data directory.
+//! Owns locks between processes: the one that keeps a second server out of a data directory, and short ones on files.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -29,12 +29,7 @@ impl DirLock {
             if error.kind() != io::ErrorKind::WouldBlock {
                 return Err(named(error));
             }
-            let mut holder = String::new();
-            let _ = (&mut file).take(20).read_to_string(&mut holder);
-            let holder = holder.trim();
-            let who = if holder.is_empty() { String::new() } else { format!(" (process {holder})") };
-            let what = format!("{} is in use by another chronik-server{who}", dir.display());
-            return Err(io::Error::new(io::ErrorKind::WouldBlock, what));
+            return Err(in_use(dir, &mut file));
         }
         // The number is only for people; a full disk must not keep the server from starting.
         let _ = file
@@ -42,6 +37,68 @@ impl DirLock {
             .and_then(|()| file.rewind())
             .and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
         Ok(DirLock { _file: file })
+    }
+    /// Takes the lock for reading: other readers may have it too, a server may not. `None` when the folder has no lock's
+    /// file, so that no server has ever used it. Writes nothing.
+    ///
+    /// `ErrorKind::WouldBlock` with a sentence that names the holder when a server has it.
+    pub fn share(dir: &Path) -> io::Result<Option<DirLock>> {
+        let path = dir.join(LOCK_FILE);
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
+        };
+        // SAFETY: plain system call on a descriptor that `file` keeps open; no memory is passed.
+        if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) } == 0 {
+            return Ok(Some(DirLock { _file: file }));
+        }
+        let error = io::Error::last_os_error();
+        match error.kind() {
+            io::ErrorKind::WouldBlock => Err(in_use(dir, &mut file)),
+            _ => Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
+        }
+    }
+}
+
+/// Says who holds the lock, as far as its file tells.
+fn in_use(dir: &Path, file: &mut File) -> io::Error {
+    let mut holder = String::new();
+    let _ = file.take(20).read_to_string(&mut holder);
+    let holder = holder.trim();
+    let who = if holder.is_empty() { String::new() } else { format!(" (process {holder})") };
+    let what = format!("{} is in use by another chronik-server{who}", dir.display());
+    io::Error::new(io::ErrorKind::WouldBlock, what)
+}
+
+/// An open file that is locked as long as this lives; the kernel gives it back when the process ends, however it ends.
+/// Two of one process keep each other out as well.
+#[derive(Debug)]
+pub struct FileLock {
+    file: File,
+}
+
+impl FileLock {
+    /// Locks the file alone, and waits for that if `wait`; otherwise `None` if somebody else has it.
+    pub fn of(file: File, wait: bool) -> io::Result<Option<FileLock>> {
+        let how = if wait { libc::LOCK_EX } else { libc::LOCK_EX | libc::LOCK_NB };
+        loop {
+            // SAFETY: plain system call on a descriptor that `file` keeps open; no memory is passed.
+            if unsafe { libc::flock(file.as_raw_fd(), how) } == 0 {
+                return Ok(Some(FileLock { file }));
+            }
+            let error = io::Error::last_os_error();
+            match error.kind() {
+                io::ErrorKind::Interrupted => continue,
+                io::ErrorKind::WouldBlock if !wait => return Ok(None),
+                _ => return Err(error),
+            }
+        }
+    }
+
+    /// The file.
+    pub fn file(&self) -> &File {
+        &self.file
     }
 }
 
@@ -57,8 +114,23 @@ mod tests {
         let error = DirLock::acquire(&dir).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
+        assert_eq!(DirLock::share(&dir).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(first);
+        let readers = [DirLock::share(&dir).unwrap().unwrap(), DirLock::share(&dir).unwrap().unwrap()];
+        assert_eq!(DirLock::acquire(&dir).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(readers);
         DirLock::acquire(&dir).unwrap();
         std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_locked_by_one_at_a_time() {
+        let path = std::env::temp_dir().join(format!("chronik-file-lock-{}", std::process::id()));
+        let open = || File::create(&path).unwrap();
+        let first = FileLock::of(open(), true).unwrap().unwrap();
+        assert!(FileLock::of(open(), false).unwrap().is_none());
+        drop(first);
+        assert!(FileLock::of(open(), false).unwrap().is_some());
+        std::fs::remove_file(&path).unwrap();
     }
 }

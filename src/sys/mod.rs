@@ -6,6 +6,7 @@ pub mod disk;
 mod fileops;
 pub mod lock;
 pub mod mailbox;
+pub mod read_disk;
 pub mod real_disk;
 pub mod sendfile;
 pub mod signals;

@@ -134,6 +134,11 @@ impl Disk for RealDisk {
         fs::rename(&from, self.full(to)).map_err(|e| at(&from, e))
     }
 
+    fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        let from = self.full(from);
+        fs::hard_link(&from, self.full(to)).map_err(|e| at(&from, e))
+    }
+
     fn remove(&self, path: &str) -> io::Result<()> {
         let full = self.full(path);
         fs::remove_file(&full).map_err(|e| at(&full, e))

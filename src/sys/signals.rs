@@ -91,6 +91,15 @@ impl AsRawFd for Signals {
     }
 }
 
+/// From now on an interrupt (SIGINT) ends the process at once with this exit code.
+///
+/// # Errors
+/// If the handler cannot be installed.
+pub fn exit_on_interrupt(code: i32) -> io::Result<()> {
+    flag::register_conditional_shutdown(SIGINT, code, Arc::new(AtomicBool::new(true)))?;
+    Ok(())
+}
+
 /// The last words, said from within a handler, where the log cannot be used.
 const LAST_WORDS: &[u8] = b"a second signal: leaving at once; what was acknowledged is on the disk\n";
 

@@ -12,8 +12,8 @@ use crate::wire::Uuid;
 /// The folder of the checkpoints.
 pub const DIR: &str = "checkpoints";
 const MAGIC: &[u8; 8] = b"CHRONCKP";
-const VERSION: u16 = 1;
-const HEADER_BYTES: usize = 72;
+pub(super) const VERSION: u16 = 1;
+pub(super) const HEADER_BYTES: usize = 72;
 const KEPT: usize = 2;
 
 /// What a checkpoint says about itself.
@@ -103,7 +103,12 @@ pub fn floor(disk: &dyn Disk) -> io::Result<Floor> {
 
 /// Reads a checkpoint and checks it.
 pub(super) fn load(disk: &dyn Disk, seq: GroupSeq) -> io::Result<Result<(Header, Vec<u8>), Unusable>> {
-    let mut bytes = disk.read(&path(seq), limits::CHECKPOINT_BYTES_MAX)?;
+    load_from(disk, &path(seq), seq)
+}
+
+/// The same for a checkpoint that has another name.
+pub(super) fn load_from(disk: &dyn Disk, path: &str, seq: GroupSeq) -> io::Result<Result<(Header, Vec<u8>), Unusable>> {
+    let mut bytes = disk.read(path, limits::CHECKPOINT_BYTES_MAX)?;
     let header = match Header::parse(&bytes) {
         Ok(header) => header,
         Err(unusable) => return Ok(Err(unusable)),

@@ -52,6 +52,8 @@ pub enum RecoverError {
     Checkpoint { file: String, what: String },
     /// The broker could not take what stands there.
     Replay { file: String, position: u64, what: String },
+    /// A backup was being restored into the directory.
+    HalfRestored,
     /// Storage failed.
     Io { what: String, error: io::Error },
 }
@@ -99,6 +101,10 @@ impl fmt::Display for RecoverError {
                 write!(f, "the group at position {position} of {file} cannot be used: {what}")
             }
             RecoverError::OtherStore(what) => f.write_str(what),
+            RecoverError::HalfRestored => f.write_str(
+                "a restore into it was interrupted. Run the same 'chronik backup restore' again, which goes on where it \
+                 ended, or remove the folder",
+            ),
             RecoverError::Checkpoint { file, what } => write!(f, "{file} cannot be used: {what}"),
             RecoverError::Io { what, error } => write!(f, "{what}: {error}"),
         }

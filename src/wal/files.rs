@@ -132,23 +132,25 @@ pub fn load(disk: &dyn Disk, take: &mut dyn FnMut(MetaEntry)) -> Result<(), Reco
         Err(error) => return Err(RecoverError::Io { what: "listing metadata files".to_string(), error }),
     };
     for (name, _) in files {
-        if name.ends_with(".tmp") {
-            continue;
+        if !name.ends_with(".tmp") {
+            load_file(disk, &name, take)?;
         }
-        let path = format!("{DIR}/{name}");
-        let bytes =
-            disk.read(&path, limits::META_FILE_BYTES_MAX).map_err(RecoverError::io("reading a metadata file"))?;
-        let content = match parse(&bytes) {
-            Ok(content) => content,
-            Err(Unreadable::Newer(version)) => {
-                return Err(RecoverError::Newer { file: path, version, supported: VERSION })
-            }
-            Err(Unreadable::Damaged(what)) => return Err(RecoverError::lost(path, 0, what)),
-        };
-        let Content { table, scope, entries } = content;
-        for (key, value) in entries {
-            take(MetaEntry { table, scope: scope.clone(), key, value: Some(value) });
-        }
+    }
+    Ok(())
+}
+
+/// Hands over every entry of one file of the store.
+pub fn load_file(disk: &dyn Disk, name: &str, take: &mut dyn FnMut(MetaEntry)) -> Result<(), RecoverError> {
+    let path = format!("{DIR}/{name}");
+    let bytes = disk.read(&path, limits::META_FILE_BYTES_MAX).map_err(RecoverError::io("reading a metadata file"))?;
+    let content = match parse(&bytes) {
+        Ok(content) => content,
+        Err(Unreadable::Newer(version)) => return Err(RecoverError::Newer { file: path, version, supported: VERSION }),
+        Err(Unreadable::Damaged(what)) => return Err(RecoverError::lost(path, 0, what)),
+    };
+    let Content { table, scope, entries } = content;
+    for (key, value) in entries {
+        take(MetaEntry { table, scope: scope.clone(), key, value: Some(value) });
     }
     Ok(())
 }

@@ -78,7 +78,7 @@ impl Identity {
         bytes
     }
 
-    fn parse(bytes: &[u8]) -> Identity {
+    pub(super) fn parse(bytes: &[u8]) -> Identity {
         let mut directory = [0; 16];
         directory.copy_from_slice(&bytes[..16]);
         Identity {

@@ -10,8 +10,11 @@ use crate::wire::Uuid;
 
 /// Name of the marker.
 pub const PATH: &str = "chronik.dir";
+/// Stands in a directory while a backup is being restored into it: what is there is not whole yet.
+pub const RESTORING: &str = "chronik.restoring";
 const FORMAT: u16 = 1;
-const BYTES_MAX: usize = 64 << 10;
+/// Longest marker, bytes.
+pub(super) const BYTES_MAX: usize = 64 << 10;
 
 /// What a data directory is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +68,11 @@ impl Marker {
 
     /// Writes the marker atomically and durably.
     pub fn store(&self, disk: &dyn Disk) -> io::Result<()> {
+        disk.replace(PATH, self.text().as_bytes())
+    }
+
+    /// What stands in the file.
+    pub fn text(&self) -> String {
         let mut text = format!("format {FORMAT}\ndirectory ");
         for byte in self.directory.0 {
             write!(text, "{byte:02x}").expect("writing to a string cannot fail");
@@ -76,7 +84,7 @@ impl Marker {
         let since = self.metadata_since;
         write!(text, "\ncluster {}\nmetadata {metadata}\nmetadata-since {since}\n", self.cluster)
             .expect("writing to a string cannot fail");
-        disk.replace(PATH, text.as_bytes())
+        text
     }
 
     /// Refuses the other store, saying what converts.

@@ -4,6 +4,7 @@
 
 mod ballast;
 mod batch_cursor;
+pub mod check;
 pub mod checkpoint;
 pub mod compact;
 pub mod convert;
@@ -12,6 +13,8 @@ mod error;
 pub mod files;
 mod footer;
 pub mod format;
+pub mod frozen;
+pub mod inspect;
 pub mod marker;
 pub mod pack;
 pub mod pool;

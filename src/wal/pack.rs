@@ -22,7 +22,7 @@ use crate::wire::Uuid;
 /// The table of the entry in a pack's first group: where the last group stands. Not a table of ChronikMetaLog's.
 const POINTER_TABLE: u8 = 254;
 /// The table of the entries in a pack's last group: what the pack stands for. Not one of ChronikMetaLog's either.
-const COVERAGE_TABLE: u8 = 255;
+pub const COVERAGE_TABLE: u8 = 255;
 const COVERAGE_KEY_BYTES: usize = 20;
 /// Length of what stands in front of an outcome.
 const COVERAGE_VALUE_BYTES: usize = 50;
@@ -84,7 +84,8 @@ impl Coverage {
         MetaEntry { table: COVERAGE_TABLE, scope: Bytes::new(), key, value: Some(value.into()) }
     }
 
-    fn parse(entry: &MetaEntry) -> Result<Coverage, &'static str> {
+    /// Reads an entry of a pack's last group; the error says what is wrong.
+    pub fn parse(entry: &MetaEntry) -> Result<Coverage, &'static str> {
         let value = entry.value.as_deref().unwrap_or(&[]);
         let is_sound = entry.table == COVERAGE_TABLE
             && entry.key.len() == COVERAGE_KEY_BYTES

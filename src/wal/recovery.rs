@@ -70,45 +70,92 @@ pub const NEW_DIRECTORY: &str = "the data directory is new";
 
 /// Opens a data directory, making it if it is new. The caller holds the directory's lock.
 pub fn recover(disk: Arc<dyn Disk>, options: LogOptions, replay: &mut dyn Replay) -> Result<Recovered, RecoverError> {
+    refuse_half_restored(&*disk)?;
     remove_temporaries(&*disk);
     settle_names(&*disk)?;
     let Some(marker) = Marker::load(&*disk)? else { return initialise(disk, options, replay) };
     marker.check_store(options.metadata)?;
-    let mut notes = Vec::new();
-    let newest = checkpoint::newest(&*disk, marker.directory, &mut notes)?;
-    let damaged = !notes.is_empty();
-    let start = starting_point(&*disk, &marker, newest.as_ref().map(|(header, _)| header))?;
-    if let Some((header, bytes)) = newest {
-        let refused = |what| RecoverError::Checkpoint { file: checkpoint::path(header.seq), what };
-        replay.checkpoint(&bytes).map_err(refused)?;
-    }
-    if marker.metadata == MetadataStore::Files {
-        let mut outcome = Ok(());
-        files::load(&*disk, &mut |entry| {
-            if outcome.is_ok() {
-                outcome = replay.meta(entry);
-            }
-        })?;
-        outcome.map_err(|what| RecoverError::Checkpoint { file: files::DIR.to_string(), what })?;
-    }
-    let segments = segment::list(&*disk).map_err(RecoverError::io("listing segments"))?;
-    let mut walk = Walk::new(&*disk, &marker, start, replay);
-    for (id, _) in segments.iter().filter(|(id, _)| *id >= start.position.segment) {
-        walk.segment(*id)?;
-    }
-    walk.notes.append(&mut notes);
+    let (walk, damaged) = walk(&*disk, &marker, replay)?;
     let end = walk.finish()?;
-    for number in replay.packs() {
-        let coverage = pack::read_coverage(&*disk, marker.directory, number)?;
-        let refused = |what| RecoverError::Replay { file: segment::path(SegmentId::Pack(number)), position: 0, what };
-        replay.pack(number, coverage).map_err(refused)?;
-    }
+    hand_over_packs(&*disk, &marker, replay)?;
     if damaged {
         checkpoint::drop_damaged(&*disk).map_err(RecoverError::io("removing a damaged checkpoint"))?;
     }
     let recovered = reopen(disk.clone(), options, marker, end)?;
     report_segments(&*disk, recovered.position.segment, recovered.writer.has_open_segment(), replay)?;
     Ok(recovered)
+}
+
+/// What a look at a log found.
+#[derive(Clone, Debug)]
+pub struct Looked {
+    pub marker: Marker,
+    /// The sequence that the next group would have.
+    pub next_seq: GroupSeq,
+    /// Where the groups end.
+    pub position: LogPosition,
+}
+
+/// Hands over all that a start would, and changes nothing: for copies, and for directories that nobody writes to.
+pub fn look(disk: &dyn Disk, replay: &mut dyn Replay) -> Result<Looked, RecoverError> {
+    let missing = || RecoverError::lost(marker::PATH, 0, "it is missing");
+    let marker = Marker::load(disk)?.ok_or_else(missing)?;
+    let (walk, _) = walk(disk, &marker, replay)?;
+    let (next_seq, position, is_open) = walk.reached()?;
+    hand_over_packs(disk, &marker, replay)?;
+    report_segments(disk, position.segment, is_open, replay)?;
+    Ok(Looked { marker, next_seq, position })
+}
+
+/// Checkpoint, metadata files and groups, in this order. True when a newer checkpoint was damaged.
+fn walk<'a>(
+    disk: &'a dyn Disk,
+    marker: &'a Marker,
+    replay: &'a mut dyn Replay,
+) -> Result<(Walk<'a>, bool), RecoverError> {
+    let mut notes = Vec::new();
+    let newest = checkpoint::newest(disk, marker.directory, &mut notes)?;
+    let damaged = !notes.is_empty();
+    let start = starting_point(disk, marker, newest.as_ref().map(|(header, _)| header))?;
+    if let Some((header, bytes)) = newest {
+        let refused = |what| RecoverError::Checkpoint { file: checkpoint::path(header.seq), what };
+        replay.checkpoint(&bytes).map_err(refused)?;
+    }
+    if marker.metadata == MetadataStore::Files {
+        let mut outcome = Ok(());
+        files::load(disk, &mut |entry| {
+            if outcome.is_ok() {
+                outcome = replay.meta(entry);
+            }
+        })?;
+        outcome.map_err(|what| RecoverError::Checkpoint { file: files::DIR.to_string(), what })?;
+    }
+    let segments = segment::list(disk).map_err(RecoverError::io("listing segments"))?;
+    let mut walk = Walk::new(disk, marker, start, replay);
+    for (id, _) in segments.iter().filter(|(id, _)| *id >= start.position.segment) {
+        walk.segment(*id)?;
+    }
+    walk.notes.append(&mut notes);
+    Ok((walk, damaged))
+}
+
+/// What the packs stand for that the checkpoint does not know.
+fn hand_over_packs(disk: &dyn Disk, marker: &Marker, replay: &mut dyn Replay) -> Result<(), RecoverError> {
+    for number in replay.packs() {
+        let coverage = pack::read_coverage(disk, marker.directory, number)?;
+        let refused = |what| RecoverError::Replay { file: segment::path(SegmentId::Pack(number)), position: 0, what };
+        replay.pack(number, coverage).map_err(refused)?;
+    }
+    Ok(())
+}
+
+/// What an interrupted restore left is neither whole nor empty.
+fn refuse_half_restored(disk: &dyn Disk) -> Result<(), RecoverError> {
+    match disk.read(marker::RESTORING, marker::BYTES_MAX) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(RecoverError::Io { what: "looking for an interrupted restore".to_string(), error }),
+        Ok(_) => Err(RecoverError::HalfRestored),
+    }
 }
 
 /// What an interrupted atomic write left is nobody's.
@@ -483,6 +530,19 @@ impl<'a> Walk<'a> {
             _ => self.tail = Some(found),
         }
         Ok(())
+    }
+
+    /// The next group's sequence, where the groups end, and whether more could be written there.
+    fn reached(&self) -> Result<(GroupSeq, LogPosition, bool), RecoverError> {
+        let next_seq = self.logged.max(self.start.seq) + 1;
+        let position = |segment: &Segment, position| LogPosition { segment: segment.header.identity.segment, position };
+        let open = self.tail.as_ref().filter(|tail| !tail.sealed);
+        match (open, self.unused.first(), &self.tail) {
+            (Some(tail), ..) => Ok((next_seq, position(&tail.segment, tail.groups_end), true)),
+            (None, Some(unused), _) => Ok((next_seq, position(&unused.segment, unused.segment.block()), true)),
+            (None, None, Some(tail)) => Ok((next_seq, position(&tail.segment, tail.groups_end), false)),
+            (None, None, None) => Err(RecoverError::lost(segment::DIR, 0, "there are no segments")),
+        }
     }
 
     /// Seals the tail at the cut and makes ready the segment behind it.

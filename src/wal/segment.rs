@@ -125,7 +125,17 @@ pub fn open(
     mode: OpenMode,
     directory: Option<crate::wire::Uuid>,
 ) -> Result<Segment, RecoverError> {
-    let name = path(id);
+    open_named(disk, path(id), id, mode, directory)
+}
+
+/// The same for a segment that has another name.
+pub(super) fn open_named(
+    disk: &dyn Disk,
+    name: String,
+    id: SegmentId,
+    mode: OpenMode,
+    directory: Option<crate::wire::Uuid>,
+) -> Result<Segment, RecoverError> {
     let file = disk.open(&name, mode).map_err(RecoverError::io("opening a segment"))?;
     let mut block = AlignedBuf::with_capacity(BLOCK_BYTES);
     block.resize(BLOCK_BYTES);

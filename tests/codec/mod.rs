@@ -1,7 +1,7 @@
 //! Owns the tests of the wire codec: against Kafka's schemas, against an independent implementation, against bad input,
 //! and against what is known to have gone wrong elsewhere.
 
-mod json;
+pub mod json;
 mod known_failures;
 mod oracle;
 pub mod random;

@@ -1,6 +1,6 @@
 //! Owns the tests of the reactor with a scripted broker behind it, and of the server's process.
 
-mod process;
+pub mod process;
 mod scripted;
 mod space;
 

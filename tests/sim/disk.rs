@@ -25,13 +25,14 @@ pub enum Op {
     Truncate,
     Replace,
     Rename,
+    Link,
     Remove,
     SyncDir,
 }
 
 /// The calls after which something may be durable that was not before: where a crash is interesting.
 pub const CHANGES: &[Op] =
-    &[Op::Create, Op::Write, Op::Sync, Op::Truncate, Op::Replace, Op::Rename, Op::Remove, Op::SyncDir];
+    &[Op::Create, Op::Write, Op::Sync, Op::Truncate, Op::Replace, Op::Rename, Op::Link, Op::Remove, Op::SyncDir];
 
 /// What happens to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -291,7 +292,11 @@ impl State {
     }
 
     fn used_bytes(&self) -> u64 {
-        self.names.values().map(|file| lock(file).len().next_multiple_of(BLOCK_BYTES as u64)).sum()
+        // A file of several names takes its space once.
+        let mut files: Vec<&File> = self.names.values().collect();
+        files.sort_unstable_by_key(|file| Arc::as_ptr(file));
+        files.dedup_by_key(|file| Arc::as_ptr(file));
+        files.iter().map(|file| lock(file).len().next_multiple_of(BLOCK_BYTES as u64)).sum()
     }
 
     fn free_bytes(&self) -> u64 {
@@ -476,6 +481,21 @@ impl Disk for SimDisk {
             state.change_names(vec![(from.to_string(), None), (to.to_string(), Some(file))]);
         }
         trouble.map_or(Ok(()), |_| Err(failed(Op::Rename, from)))
+    }
+
+    fn link(&self, from: &str, to: &str) -> Result<()> {
+        check_path(from);
+        check_path(to);
+        let (mut state, trouble) = self.enter(Op::Link, from)?;
+        state.need_dir(to)?;
+        let file = state.file(from)?;
+        if state.names.contains_key(to) {
+            return Err(Error::new(ErrorKind::AlreadyExists, format!("{to}: exists")));
+        }
+        if trouble.is_none() || state.rng.chance(50) {
+            state.change_names(vec![(to.to_string(), Some(file))]);
+        }
+        trouble.map_or(Ok(()), |_| Err(failed(Op::Link, from)))
     }
 
     fn remove(&self, path: &str) -> Result<()> {

@@ -1,6 +1,11 @@
 //! Owns what goes wrong in a run, and how the server comes back: crashes, kills, stops, errors, full disks, clock jumps.
 
+use std::sync::Arc;
+
+use chronik::backup::{self, Origin, Selection, Target, Unwatched};
 use chronik::config::Fsync;
+use chronik::store::ObjectStore;
+use chronik::wal::settings::Entropy;
 
 use super::clock::Clock;
 use super::disk::{Op, SimDisk, Trouble, CHANGES};
@@ -10,12 +15,13 @@ use super::node::Node;
 use super::rng::Rng;
 use super::scenario::{Scenario, CHECKER};
 use super::world::{Event, Stats, World};
+use crate::backup::memory_store::MemStore;
 
 /// How often a start may be struck down before the run is given up.
 const STARTS_MAX: usize = 50;
 
 /// Kinds of misfortune.
-const MISFORTUNES: u64 = 17;
+const MISFORTUNES: u64 = 18;
 
 /// Runs one seed from its beginning to its end.
 pub fn run(scenario: Scenario, trace: bool) -> (Result<(), String>, Stats, Vec<String>) {
@@ -161,6 +167,7 @@ impl World {
                 self.note(|| format!("nothing happens for {us} us"));
                 self.clock.leap(us);
             }
+            16 => self.move_house()?,
             _ => self.reset_all(),
         }
         Ok(())
@@ -175,6 +182,49 @@ impl World {
             }
         }
         MISFORTUNES
+    }
+
+    /// The machine is lost. What comes back is what a backup of this moment holds, on another disk, which loses its power as
+    /// soon as all is restored.
+    fn move_house(&mut self) -> Result<(), String> {
+        self.note(|| "== lost, but for a backup".to_string());
+        let at_rest = self.scenario.file_metadata;
+        if at_rest {
+            self.node = None;
+            self.disk = self.disk.process_died();
+        }
+        let store: Arc<dyn ObjectStore> = Arc::new(MemStore::default());
+        let origin = Origin::on(Arc::new(self.disk.clone()), at_rest);
+        let (now_ms, seed) = (self.clock.now().wall_ms, self.rng.next_u64());
+        let created = match backup::create(&origin, &*store, now_ms, &mut Entropy::Seeded(seed), &Unwatched) {
+            Ok(created) => created,
+            Err(why) => {
+                self.note(|| format!("no backup: {why}"));
+                let is_excused = self.disk.is_down().is_some()
+                    || self.errors_planned
+                    || self.scenario.excuses.reads_fail
+                    || self.scenario.excuses.disk_full;
+                if !is_excused {
+                    return Err(format!("no backup could be made: {why}"));
+                }
+                return if self.node.is_none() { self.come_back() } else { self.bury_if_dead() };
+            }
+        };
+        let verified = backup::verify(&store, &created.manifest, now_ms, &Unwatched).map_err(|e| e.to_string())?;
+        if !verified.is_sound() {
+            return Err(format!("a backup is not sound: {:?}", verified.faults));
+        }
+        let disk = SimDisk::new(seed, self.scenario.faults);
+        let target = Target::on(Arc::new(disk.clone()));
+        backup::restore(&target, &store, &created.manifest, &Selection::default(), now_ms, &Unwatched)
+            .map_err(|why| format!("a backup can't be restored: {why}"))?;
+        if self.trace.is_some() {
+            disk.start_trace();
+        }
+        self.stats.moves += 1;
+        self.node = None;
+        self.disk = disk.power_cut();
+        self.come_back()
     }
 
     /// The log gave up. The process ends, and what the cache still shows is not what the medium holds.

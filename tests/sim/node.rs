@@ -13,7 +13,8 @@ use chronik::wal::settings::{FsyncMode, LogOptions};
 use chronik::wal::tidy::{Tidier, TidyDone, TidyJob};
 use chronik::wal::writer::Writer;
 use chronik::wal::{
-    checkpoint, remove_segment, sync_newest, Group, GroupSeq, ReadDone, ReadJob, SegmentId, Splice, Written,
+    checkpoint, remove_segment, sync_newest, Group, GroupSeq, LogPosition, ReadDone, ReadJob, SegmentId, Splice,
+    Written,
 };
 use chronik::wire::Uuid;
 
@@ -70,6 +71,11 @@ impl Node {
         let written = self.writer.step(group).map_err(|fatal| fatal.to_string());
         self.writer.tend();
         written
+    }
+
+    /// Where the next group goes.
+    pub fn position(&self) -> LogPosition {
+        self.writer.position()
     }
 
     pub fn read(&mut self, job: ReadJob) -> ReadDone {

@@ -57,6 +57,8 @@ pub struct Stats {
     /// Partitions that members of consumer groups were given, and records that share groups are done with.
     pub given: u64,
     pub accepted: u64,
+    /// Machines that were lost, with a backup to come back from.
+    pub moves: u64,
 }
 
 impl Stats {
@@ -73,6 +75,7 @@ impl Stats {
         self.commits += other.commits;
         self.given += other.given;
         self.accepted += other.accepted;
+        self.moves += other.moves;
     }
 }
 

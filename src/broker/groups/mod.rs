@@ -19,6 +19,7 @@ mod kinds;
 mod offsets;
 mod patterns_wait;
 mod persist;
+pub(super) use persist::offset_of;
 mod rebalance;
 mod timers;
 mod txn_offsets;

@@ -100,6 +100,21 @@ pub(super) fn offset_entry(group: &str, topic: &str, partition: i32, offset: Opt
     MetaEntry { table: metalog::OFFSET, scope: copy(group), key: key.into(), value }
 }
 
+/// A committed offset's entry for the same topic under another name, which `renamed` gives; `None` for every other entry,
+/// and for topics that get no name.
+pub(in crate::broker) fn offset_of<'a>(
+    entry: &MetaEntry,
+    renamed: impl FnOnce(&str) -> Option<&'a str>,
+) -> Option<MetaEntry> {
+    if entry.table != metalog::OFFSET {
+        return None;
+    }
+    let (topic, partition) = read_offset_key(&entry.key).ok()?;
+    let mut key = partition.to_be_bytes().to_vec();
+    key.extend_from_slice(renamed(topic)?.as_bytes());
+    Some(MetaEntry { key: key.into(), ..entry.clone() })
+}
+
 /// Topic and partition of an offset's key.
 pub(super) fn read_offset_key(key: &Bytes) -> Result<(&str, i32), String> {
     let mut r = Fields { rest: key, at: 0 };

@@ -1,0 +1,346 @@
+//! Owns making a backup: catch the data directory, send what the store lacks, and the manifest last.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::find::{newest, sizes};
+use super::lease::Lease;
+use super::manifest::{Manifest, Object, Role, TopicTotal};
+use super::source::{Checksum, FileSource};
+use super::view::View;
+use super::{layout, when, Failure, Kind, Watch};
+use crate::broker::recovery::Recovering;
+use crate::broker::settings::Settings;
+use crate::broker::Now;
+use crate::config::Config;
+use crate::limits;
+use crate::store::{self, ObjectStore, PutMode, Source};
+use crate::sys::disk::{Disk, DiskFile};
+use crate::sys::lock::{DirLock, FileLock};
+use crate::sys::real_disk::{RealDisk, Writing};
+use crate::wal::frozen::{self, Frozen, FrozenFile};
+use crate::wal::marker::Marker;
+use crate::wal::recovery::look;
+use crate::wal::settings::{Entropy, MetadataStore};
+
+/// The data directory that a backup is made of.
+#[derive(Debug)]
+pub struct Origin {
+    disk: Arc<dyn Disk>,
+    /// No server can use the directory while this is held.
+    at_rest: bool,
+    _locks: Vec<Lock>,
+}
+
+#[derive(Debug)]
+#[allow(dead_code, reason = "a lock is held by being there")]
+enum Lock {
+    Directory(DirLock),
+    Copy(FileLock),
+}
+
+impl Origin {
+    /// The directory of a server that runs in this process.
+    ///
+    /// # Errors
+    /// Another process is making a backup of it.
+    pub fn of_server(disk: Arc<dyn Disk>, root: PathBuf) -> Result<Origin, Failure> {
+        let lock = copy_lock(&root)?;
+        Ok(Origin { disk, at_rest: false, _locks: vec![Lock::Copy(lock)] })
+    }
+
+    /// A directory that a server may be using or not.
+    pub fn open(root: &std::path::Path) -> Result<Origin, Failure> {
+        let failed = |error: io::Error| Failure::new(Kind::Disk, format!("{}: {error}", root.display()));
+        if !root.join(crate::wal::marker::PATH).is_file() {
+            let what = format!("{} is no data directory: it has no {}", root.display(), crate::wal::marker::PATH);
+            return Err(Failure::new(Kind::Refused, what));
+        }
+        let disk = RealDisk::open(root, Writing::Auto).map_err(failed)?;
+        let mut locks = vec![Lock::Copy(copy_lock(root)?)];
+        let at_rest = match DirLock::acquire(root) {
+            Ok(lock) => {
+                locks.push(Lock::Directory(lock));
+                true
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(error) => return Err(failed(error)),
+        };
+        Ok(Origin { disk: Arc::new(disk), at_rest, _locks: locks })
+    }
+
+    /// A directory on any disk, without locks.
+    pub fn on(disk: Arc<dyn Disk>, at_rest: bool) -> Origin {
+        Origin { disk, at_rest, _locks: Vec::new() }
+    }
+}
+
+/// Removes what a backup left in a data directory when its process was killed; nothing while another process makes one.
+pub fn clear_leftovers(disk: &dyn Disk, root: &std::path::Path) {
+    if !root.join(frozen::DIR).is_dir() {
+        return;
+    }
+    // What can't be removed now takes space only, and the next backup tries again.
+    if let Ok(_lock) = copy_lock(root) {
+        if let Err(error) = frozen::clear(disk) {
+            log::warn!("cannot remove what an interrupted backup left: {error}");
+        }
+    }
+}
+
+/// Keeps a second copy from being made of a directory at the same time.
+fn copy_lock(root: &std::path::Path) -> Result<FileLock, Failure> {
+    let path = root.join(frozen::DIR).join(frozen::LOCK);
+    let lock = || -> io::Result<Option<FileLock>> {
+        fs::create_dir_all(root.join(frozen::DIR))?;
+        FileLock::of(OpenOptions::new().write(true).create(true).truncate(false).open(&path)?, false)
+    };
+    match lock() {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => {
+            Err(Failure::new(Kind::Busy, format!("another backup of {} is being made just now", root.display())))
+        }
+        Err(error) => Err(Failure::new(Kind::Disk, format!("{}: {error}", path.display()))),
+    }
+}
+
+/// What making a backup came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Created {
+    pub manifest: Manifest,
+    /// Objects and bytes that were sent.
+    pub sent_objects: u64,
+    pub sent_bytes: u64,
+    /// Sentences about objects in the store that were not what they should have been, and were sent again.
+    pub notes: Vec<String>,
+}
+
+/// Makes a backup as of now. `now_ms` is the wall clock, and `entropy` makes the name unlike others.
+///
+/// What was sent before an error stays, and the next backup uses it.
+pub fn create(
+    origin: &Origin,
+    store: &dyn ObjectStore,
+    now_ms: i64,
+    entropy: &mut Entropy,
+    watch: &dyn Watch,
+) -> Result<Created, Failure> {
+    let marker = Marker::load(&*origin.disk)?
+        .ok_or_else(|| Failure::new(Kind::Refused, "the folder is no data directory: it has no chronik.dir"))?;
+    let random = entropy.next_u64().map_err(|error| Failure::new(Kind::Disk, error.to_string()))?;
+    let backup = format!("{}-{:06x}", when::compact(now_ms), random & 0xff_ffff);
+    let directory = layout::directory(marker.directory);
+    let lease = Lease::to_make(store, &directory, &backup)?;
+    let frozen = frozen::freeze(&origin.disk, origin.at_rest)?;
+    let (topics, last_group) = contents(&frozen, now_ms)?;
+    let manifest = Manifest {
+        backup,
+        time_ms: now_ms,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        marker,
+        last_group,
+        new_bytes: 0,
+        topics,
+        objects: Vec::new(),
+    };
+    let there = sizes(store, &layout::segments(&directory))?;
+    let known = match newest(store, &directory, None) {
+        Ok(manifest) => crcs_of(manifest),
+        // One that can't be read only spares no work.
+        Err(failure) if failure.kind != Kind::Store => BTreeMap::new(),
+        Err(failure) => return Err(failure),
+    };
+    let created = Created { manifest, sent_objects: 0, sent_bytes: 0, notes: Vec::new() };
+    Sending { store, directory, frozen: &frozen, there, known, watch, lease, created }.run()
+}
+
+fn crcs_of(manifest: Option<Manifest>) -> BTreeMap<String, u32> {
+    let objects = manifest.into_iter().flat_map(|manifest| manifest.objects);
+    objects.filter(|object| object.role == Role::Segment).map(|object| (object.key, object.crc)).collect()
+}
+
+/// What the caught directory holds, and its last group; so it is known to open.
+fn contents(frozen: &Frozen, now_ms: i64) -> Result<(Vec<TopicTotal>, u64), Failure> {
+    let view = View::of_frozen(frozen);
+    let (broker, looked) = broker_of(&view, &frozen.marker, now_ms, false)?;
+    let topics = broker.contents().into_iter().map(|topic| TopicTotal {
+        name: topic.name,
+        id: topic.id,
+        partitions: topic.offsets.len() as u32,
+        offsets: topic.offsets.iter().map(|(start, end)| end.saturating_sub(*start).max(0) as u64).sum(),
+        bytes: topic.bytes,
+    });
+    Ok((topics.collect(), looked.next_seq.saturating_sub(1)))
+}
+
+/// The state that a data directory holds, which nothing is done with but looking at it.
+pub(super) fn broker_of(
+    disk: &dyn Disk,
+    marker: &Marker,
+    now_ms: i64,
+    raise_epochs: bool,
+) -> Result<(crate::broker::Broker, crate::wal::recovery::Looked), Failure> {
+    let settings = Settings {
+        config: Config::default(),
+        cluster_id: marker.cluster.clone(),
+        advertised_host: None,
+        advertised_port: None,
+        seed: 0,
+        metadata_in_log: marker.metadata == MetadataStore::Log,
+        metrics: Arc::new(crate::metrics::Metrics::new()),
+    };
+    let mut recovering = Recovering::new(settings);
+    let looked = look(disk, &mut recovering)?;
+    let now = Now { mono_us: 0, wall_ms: now_ms };
+    let broker = recovering.at_rest(now, raise_epochs).map_err(|what| Failure::new(Kind::Damaged, what))?;
+    Ok((broker, looked))
+}
+
+struct Sending<'a> {
+    store: &'a dyn ObjectStore,
+    directory: String,
+    frozen: &'a Frozen,
+    /// The segments in the store, with their sizes.
+    there: BTreeMap<String, u64>,
+    /// Checksums of those that the newest backup names.
+    known: BTreeMap<String, u32>,
+    watch: &'a dyn Watch,
+    lease: Lease<'a>,
+    created: Created,
+}
+
+impl<'a> Sending<'a> {
+    fn run(mut self) -> Result<Created, Failure> {
+        let count = self.frozen.files().count() as u64;
+        self.watch.planned(count, self.frozen.files().map(|file| file.bytes).sum());
+        let frozen = self.frozen;
+        for file in &frozen.segments {
+            self.segment(file)?;
+            frozen.release(file);
+            self.lease.renew()?;
+        }
+        for (role, files) in [
+            (Role::Tail, frozen.tail.as_slice()),
+            (Role::Checkpoint, frozen.checkpoint.as_slice()),
+            (Role::Metadata, frozen.metadata.as_slice()),
+        ] {
+            for file in files {
+                self.own(role, file)?;
+                self.lease.renew()?;
+            }
+        }
+        self.finish()
+    }
+
+    fn source(&self, file: &FrozenFile) -> Result<FileSource<'a>, Failure> {
+        let opened: io::Result<Arc<dyn DiskFile>> = self.frozen.open(file);
+        Ok(FileSource::new(opened.map_err(disk_failed)?, file.bytes, self.watch))
+    }
+
+    /// Makes sure that a segment is in the store, and notes it.
+    fn segment(&mut self, file: &FrozenFile) -> Result<(), Failure> {
+        let identity = file.identity.as_ref().ok_or_else(|| Failure::new(Kind::Disk, "a segment without identity"))?;
+        let key = layout::segment(&self.directory, &file.path, identity, file.bytes);
+        let incarnation = identity.incarnation;
+        let crc = match (self.there.get(&key).copied(), self.known.get(&key).copied()) {
+            (Some(bytes), Some(crc)) if bytes == file.bytes => crc,
+            (Some(_), _) => self.check(file, &key)?,
+            (None, _) => {
+                let source = self.source(file)?;
+                match self.store.put(&key, &source, PutMode::IfAbsent) {
+                    Ok(_) => {
+                        let crc = source.crc().map_err(disk_failed)?;
+                        self.sent(file);
+                        crc
+                    }
+                    Err(error) if error.kind == store::Kind::Exists => self.check(file, &key)?,
+                    Err(error) => return Err(self.failed(error)),
+                }
+            }
+        };
+        self.note(Object { role: Role::Segment, path: file.path.clone(), bytes: file.bytes, crc, incarnation, key });
+        Ok(())
+    }
+
+    /// Compares an object that nobody vouches for with the file; what differs is sent again.
+    fn check(&mut self, file: &FrozenFile, key: &str) -> Result<u32, Failure> {
+        let source = self.source(file)?;
+        let crc = source.crc().map_err(disk_failed)?;
+        let mut sum = Checksum::new(self.watch);
+        let is_same = match self.store.get(key, None, &mut sum) {
+            Ok(_) => sum.bytes == file.bytes && sum.crc == crc,
+            Err(error) if matches!(error.kind, store::Kind::Corrupt | store::Kind::NotFound) => false,
+            Err(error) => return Err(self.failed(error)),
+        };
+        if !is_same {
+            self.store.put(key, &source, PutMode::Overwrite).map_err(|error| self.failed(error))?;
+            self.sent(file);
+            self.created.notes.push(format!("object {key} was not what it should have been; it was sent again"));
+        }
+        Ok(crc)
+    }
+
+    /// Sends what belongs to this backup alone.
+    fn own(&mut self, role: Role, file: &FrozenFile) -> Result<(), Failure> {
+        let key =
+            layout::own_object(&self.directory, &self.created.manifest.backup, self.created.manifest.objects.len());
+        let source = self.source(file)?;
+        self.store.put(&key, &source, PutMode::IfAbsent).map_err(|error| self.failed(error))?;
+        let crc = source.crc().map_err(disk_failed)?;
+        let incarnation = file.identity.map_or(0, |identity| identity.incarnation);
+        self.sent(file);
+        self.note(Object { role, path: file.path.clone(), bytes: file.bytes, crc, incarnation, key });
+        Ok(())
+    }
+
+    fn sent(&mut self, file: &FrozenFile) {
+        self.created.sent_objects += 1;
+        self.created.sent_bytes += file.bytes;
+    }
+
+    fn note(&mut self, object: Object) {
+        self.watch.advanced(object.bytes);
+        self.created.manifest.objects.push(object);
+    }
+
+    /// A store says that what it was to send can't be read when all is to stop.
+    fn failed(&self, error: store::StoreError) -> Failure {
+        match self.watch.is_stopped() {
+            true => Failure::new(Kind::Stopped, "stopped"),
+            false => error.into(),
+        }
+    }
+
+    /// The manifest comes last, when everything that it names is known to be there.
+    fn finish(mut self) -> Result<Created, Failure> {
+        let mut there = sizes(self.store, &layout::segments(&self.directory))?;
+        let backup = &self.created.manifest.backup;
+        there.extend(sizes(self.store, &format!("{}{backup}/", layout::own(&self.directory)))?);
+        let objects = &self.created.manifest.objects;
+        if let Some(lost) = objects.iter().find(|object| there.get(&object.key) != Some(&object.bytes)) {
+            let what = format!("object {} went away or was changed while the backup was made; make it again", lost.key);
+            return Err(Failure::new(Kind::Damaged, what));
+        }
+        self.lease.check()?;
+        self.created.manifest.new_bytes = self.created.sent_bytes;
+        let text = self.created.manifest.encode();
+        if text.len() > limits::BACKUP_MANIFEST_BYTES_MAX {
+            let what = format!("the manifest would have {} bytes, more than can be read again", text.len());
+            return Err(Failure::new(Kind::Refused, what));
+        }
+        let key = layout::manifest(&self.directory, &self.created.manifest.backup);
+        let text = text.into_bytes();
+        self.store.put(&key, &text as &dyn Source, PutMode::IfAbsent).map_err(|error| self.failed(error))?;
+        Ok(self.created)
+    }
+}
+
+fn disk_failed(error: io::Error) -> Failure {
+    match error.to_string() == "stopped" {
+        true => Failure::new(Kind::Stopped, "stopped"),
+        false => Failure::new(Kind::Disk, error.to_string()),
+    }
+}

@@ -1,0 +1,87 @@
+//! Owns giving space back: deleting backups, and what no backup needs any more.
+
+use std::collections::BTreeSet;
+
+use super::find::{load, names, sizes};
+use super::lease::Lease;
+use super::{layout, Failure, Kind, Manifest};
+use crate::store::ObjectStore;
+
+/// What a sweep came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Objects that were removed, and their bytes.
+    pub objects: u64,
+    pub bytes: u64,
+    /// Nothing was removed, because a backup is being made or somebody else sweeps. What is left goes with the next sweep.
+    pub is_put_off: bool,
+}
+
+/// Deletes a backup and what no other needs.
+///
+/// The manifest goes first. What an interruption leaves belongs to no backup, and the next sweep removes it.
+pub fn delete(store: &dyn ObjectStore, directory: &str, backup: &str) -> Result<Swept, Failure> {
+    store.delete(&layout::manifest(directory, backup))?;
+    sweep(store, directory)
+}
+
+/// Deletes all but the newest `count` backups of a directory (at least one stays), and of those all that were made before
+/// `since_ms`, except the newest. The names of what was deleted, and what the sweep came to.
+pub fn keep(
+    store: &dyn ObjectStore,
+    directory: &str,
+    count: Option<u64>,
+    since_ms: Option<i64>,
+) -> Result<(Vec<String>, Swept), Failure> {
+    let mut manifests = all(store, directory)?;
+    manifests.sort_by(|a, b| (b.time_ms, &b.backup).cmp(&(a.time_ms, &a.backup)));
+    let mut deleted = Vec::new();
+    for (age, manifest) in manifests.iter().enumerate().skip(1) {
+        let surplus = count.is_some_and(|count| age as u64 >= count);
+        if surplus || since_ms.is_some_and(|ms| manifest.time_ms < ms) {
+            store.delete(&layout::manifest(directory, &manifest.backup))?;
+            deleted.push(manifest.backup.clone());
+        }
+    }
+    Ok((deleted, sweep(store, directory)?))
+}
+
+/// All manifests; one that can't be read is an error, because nobody knows what it names.
+fn all(store: &dyn ObjectStore, directory: &str) -> Result<Vec<Manifest>, Failure> {
+    let unsure = |failure: Failure| match failure.kind {
+        Kind::Store => failure,
+        kind => {
+            let what = format!("{}. Nothing was removed, because what it needs is not known", failure.sentence);
+            Failure::new(kind, what)
+        }
+    };
+    let mut manifests = Vec::new();
+    for backup in names(store, directory)? {
+        match load(store, directory, &backup) {
+            // Deleted since it was listed.
+            Err(failure) if failure.kind == Kind::NotFound => {}
+            other => manifests.push(other.map_err(unsure)?),
+        }
+    }
+    Ok(manifests)
+}
+
+/// Removes the objects of a directory that no manifest names.
+pub fn sweep(store: &dyn ObjectStore, directory: &str) -> Result<Swept, Failure> {
+    let Some(mut lease) = Lease::to_sweep(store, directory)? else {
+        return Ok(Swept { is_put_off: true, ..Swept::default() });
+    };
+    let named: BTreeSet<String> =
+        all(store, directory)?.into_iter().flat_map(|manifest| manifest.objects).map(|object| object.key).collect();
+    let mut swept = Swept::default();
+    for prefix in [layout::own(directory), layout::segments(directory)] {
+        for (key, bytes) in sizes(store, &prefix)?.iter().filter(|(key, _)| !named.contains(*key)) {
+            lease.renew()?;
+            lease.check()?;
+            store.delete(key)?;
+            swept.objects += 1;
+            swept.bytes += bytes;
+        }
+    }
+    Ok(swept)
+}

@@ -1,0 +1,293 @@
+//! Owns the store that is a bucket of Amazon S3, or of what speaks its protocol.
+//!
+//! Source: Amazon S3 API Reference. Requests are signed by [`super::sigv4`], bodies included, so that a damaged or
+//! forged one is refused; uploads also carry a CRC-32C, which S3 keeps and gives back.
+
+mod credentials;
+mod error;
+mod upload;
+
+use std::io::Write;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use self::credentials::Credentials;
+pub(super) use self::error::skewed;
+use self::error::{Asked, Fault};
+use super::cloud::{self, download, etag, Checksum, Fetched};
+use super::http::{Body, Http, Request, Response};
+use super::retry::Retry;
+use super::sigv4::{canonical_query, Signed, Signer};
+use super::text::{amz_date, from_http_date, from_iso_date, percent};
+use super::{
+    check_key, check_prefix, joined, key_within, xml, ETag, Kind, Listed, ObjectInfo, ObjectStore, Page, PutMode,
+    Source, StoreError, Surroundings, Tuning,
+};
+use crate::config::storage::S3Config;
+use crate::limits::STORE_LIST_PAGE;
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+const NOTHING_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+const DEFAULT_REGION: &str = "us-east-1";
+
+/// A bucket, and a folder in it.
+#[derive(Debug)]
+pub struct S3Store {
+    http: Http,
+    retry: Retry,
+    credentials: Credentials,
+    /// Scheme and host.
+    origin: String,
+    /// What stands before a key: the endpoint's path, and the bucket if it isn't in the host.
+    path: String,
+    bucket: String,
+    region: String,
+    folder: String,
+}
+
+/// What is sent besides the method and the key.
+#[derive(Default)]
+struct Extra<'a> {
+    query: Vec<(&'a str, String)>,
+    headers: Vec<(String, String)>,
+    /// SHA-256 of the body; `None` if there is none.
+    payload: Option<String>,
+    /// Bytes that the answer may have.
+    expected: u64,
+}
+
+impl S3Store {
+    /// The store that the settings name. Asks nothing yet.
+    pub fn new(
+        config: &S3Config,
+        ca_file: Option<&Path>,
+        tuning: Tuning,
+        around: Arc<dyn Surroundings>,
+    ) -> Result<S3Store> {
+        let wrong = |what: &str| StoreError::new(Kind::Other, what);
+        let bucket = config.bucket.clone().ok_or_else(|| wrong("Storage in S3 needs a bucket: set S3_BUCKET."))?;
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+        if !(3..=63).contains(&bucket.len()) || !bucket.bytes().all(fits) || bucket.contains("..") {
+            return Err(wrong("The name of an S3 bucket has 3 to 63 letters, digits, dots and dashes."));
+        }
+        let region = config.region.as_deref().or(config.aws_region.as_deref()).unwrap_or(DEFAULT_REGION).to_owned();
+        if !region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+            return Err(wrong("The name of a region has letters, digits and dashes."));
+        }
+        let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        let usual = format!("https://s3.{region}.{domain}");
+        let (origin, path) = cloud::endpoint(config.endpoint.as_deref().unwrap_or(&usual))?;
+        // A certificate for *.s3.amazonaws.com is none for a bucket with a dot in its name.
+        let by_path = config.path_style.unwrap_or(config.endpoint.is_some() || bucket.contains('.'));
+        let (origin, path) = match by_path {
+            true => (origin, format!("{path}/{bucket}")),
+            false => (origin.replacen("://", &format!("://{bucket}."), 1), path),
+        };
+        Ok(S3Store {
+            http: Http::new(&tuning, ca_file, true)?,
+            credentials: Credentials::new(config, &tuning, Arc::clone(&around))?,
+            retry: Retry { tuning, around },
+            origin,
+            path,
+            bucket,
+            region,
+            folder: cloud::folder(config.prefix.as_deref())?,
+        })
+    }
+
+    /// Requests to the bucket so far, the failed ones too.
+    pub fn requests(&self) -> u64 {
+        self.http.requests()
+    }
+
+    /// Makes a request once; twice if the keys had expired and others could be had.
+    fn send(&self, method: &'static str, key: Option<&str>, extra: &Extra<'_>, body: &Body<'_>) -> Result<Response> {
+        let mut renewed = false;
+        loop {
+            let keys = self.credentials.get()?;
+            let response = self.http.send(&self.signed(method, key, extra, body, &keys))?;
+            if response.is_success() {
+                return Ok(response);
+            }
+            let fault = Fault::read(response)?;
+            if fault.is_expiry() && !renewed && self.credentials.renew(&keys)? {
+                renewed = true;
+                continue;
+            }
+            return Err(self.refused(fault, key));
+        }
+    }
+
+    fn refused(&self, fault: Fault, key: Option<&str>) -> StoreError {
+        let store = self.describe();
+        let now_ms = self.retry.around.wall_ms();
+        fault.into_error(&Asked { key, store: &store, bucket: &self.bucket, region: &self.region, now_ms })
+    }
+
+    fn signed<'b>(
+        &self,
+        method: &'static str,
+        key: Option<&str>,
+        extra: &Extra<'_>,
+        body: &Body<'b>,
+        keys: &credentials::Keys,
+    ) -> Request<'b> {
+        let now_ms = self.retry.around.wall_ms();
+        let path = match key {
+            Some(key) => format!("{}/{}", self.path, percent(&joined(&self.folder, key), "/")),
+            None if self.path.is_empty() => "/".to_owned(),
+            None => self.path.clone(),
+        };
+        let payload = extra.payload.as_deref().unwrap_or(NOTHING_SHA256);
+        let mut headers = extra.headers.clone();
+        let mut add = |name: &str, value: &str| headers.push((name.to_owned(), value.to_owned()));
+        add("host", cloud::host_of(&self.origin));
+        add("x-amz-date", &amz_date(now_ms));
+        add("x-amz-content-sha256", payload);
+        if let Some(token) = &keys.token {
+            add("x-amz-security-token", token.reveal());
+        }
+        let signer = Signer {
+            access_key: &keys.access_key,
+            secret_key: keys.secret_key.reveal(),
+            region: &self.region,
+            service: "s3",
+        };
+        let signed = Signed { method, path: &path, query: &extra.query, headers: &headers, payload };
+        let authorization = signer.authorization(&signed, now_ms);
+        headers.push(("authorization".to_owned(), authorization));
+        let query = canonical_query(&extra.query);
+        let mark = if query.is_empty() { "" } else { "?" };
+        let body = match body {
+            Body::None => Body::None,
+            Body::Bytes(bytes) => Body::Bytes(bytes),
+            Body::Piece(source, from, to) => Body::Piece(*source, *from, *to),
+            Body::Framed(before, source, behind) => Body::Framed(before, *source, behind),
+        };
+        Request { method, url: format!("{}{path}{mark}{query}", self.origin), headers, body, expected: extra.expected }
+    }
+
+    /// What is known about an object, and the mark of the upload that wrote it.
+    fn look(&self, key: &str) -> Result<(ObjectInfo, String)> {
+        let response = match self.send("HEAD", Some(key), &Extra::default(), &Body::None) {
+            // Answers to HEAD have no body that would say why, but a listing's has.
+            Err(error)
+                if matches!(error.kind, Kind::NotFound | Kind::Denied | Kind::WrongRegion(None) | Kind::Other) =>
+            {
+                match self.list_once("", None, 1) {
+                    // Not everybody who may read objects may list them.
+                    Err(why) if error.kind != Kind::NotFound || why.kind != Kind::Denied => return Err(why),
+                    _ => return Err(error),
+                }
+            }
+            other => other?,
+        };
+        let mark = response.header(upload::NONCE_HEADER).to_owned();
+        Ok((info_of(&response, key)?, mark))
+    }
+
+    fn list_once(&self, prefix: &str, from: Option<&str>, count: usize) -> Result<Page> {
+        let whole = joined(&self.folder, prefix);
+        let mut query = vec![("list-type", "2".to_owned()), ("max-keys", count.to_string()), ("prefix", whole)];
+        if let Some(token) = from {
+            query.push(("continuation-token", token.to_owned()));
+        }
+        let response = self.send("GET", None, &Extra { query, ..Extra::default() }, &Body::None)?;
+        self.read_page(&response.text()?)
+    }
+
+    fn read_page(&self, text: &str) -> Result<Page> {
+        let strange =
+            || StoreError::new(Kind::Other, format!("{} answered with a listing that can't be read.", self.describe()));
+        xml::element(text, "ListBucketResult").ok_or_else(strange)?;
+        let mut page = Page::default();
+        for object in xml::elements(text, "Contents") {
+            let key = xml::text(object, "Key").ok_or_else(strange)?;
+            let Some(key) = key_within(&self.folder, &key) else {
+                continue;
+            };
+            let info = ObjectInfo {
+                size: xml::text(object, "Size").and_then(|s| s.parse().ok()).ok_or_else(strange)?,
+                etag: etag(&xml::text(object, "ETag").unwrap_or_default()),
+                modified_ms: xml::text(object, "LastModified").and_then(|t| from_iso_date(&t)).unwrap_or(0),
+            };
+            page.objects.push(Listed { key: key.to_owned(), info });
+        }
+        page.next = match xml::text(text, "IsTruncated").as_deref() {
+            Some("true") => Some(xml::text(text, "NextContinuationToken").ok_or_else(strange)?),
+            _ => None,
+        };
+        Ok(page)
+    }
+
+    fn fetch(&self, key: &str, range: Option<(u64, Option<u64>)>, only: Option<&ETag>) -> Result<Fetched> {
+        let mut extra = Extra::default();
+        match range {
+            Some(range) => extra.headers.push(("range".to_owned(), cloud::range_header(range))),
+            None => extra.headers.push(("x-amz-checksum-mode".to_owned(), "ENABLED".to_owned())),
+        }
+        if let Some(etag) = only {
+            extra.headers.push(("if-match".to_owned(), format!("\"{etag}\"")));
+        }
+        extra.expected =
+            range.and_then(|(from, to)| Some(to? - from)).unwrap_or(crate::limits::STORE_SINGLE_PUT_BYTES_MAX);
+        let response = self.send("GET", Some(key), &extra, &Body::None)?;
+        if range.is_some_and(|(from, _)| from > 0) && response.status() != 206 {
+            let what = format!("{} does not know ranges.", self.describe());
+            return Err(StoreError::new(Kind::Other, what));
+        }
+        // One with a dash is of an upload in parts: a checksum of their checksums.
+        let crc = response.header("x-amz-checksum-crc32c");
+        let checksum = match crc.is_empty() || crc.contains('-') {
+            true => Checksum::None,
+            false => Checksum::Crc32c(crc.to_owned()),
+        };
+        Ok(Fetched { info: info_of(&response, key)?, checksum, response })
+    }
+}
+
+fn info_of(response: &Response, key: &str) -> Result<ObjectInfo> {
+    let size = cloud::size_of(response)
+        .ok_or_else(|| StoreError::new(Kind::Other, format!("The store does not say how long the object {key} is.")))?;
+    let modified_ms = from_http_date(response.header("last-modified")).unwrap_or(0);
+    Ok(ObjectInfo { size, etag: etag(response.header("etag")), modified_ms })
+}
+
+impl ObjectStore for S3Store {
+    fn put(&self, key: &str, source: &dyn Source, mode: PutMode<'_>) -> Result<ETag> {
+        check_key(key)?;
+        self.upload(key, source, mode)
+    }
+
+    fn get(&self, key: &str, range: Option<Range<u64>>, sink: &mut dyn Write) -> Result<ObjectInfo> {
+        check_key(key)?;
+        download(&self.retry, key, range, sink, &|range, only| self.fetch(key, range, only))
+    }
+
+    fn head(&self, key: &str) -> Result<ObjectInfo> {
+        check_key(key)?;
+        self.retry.run(|| self.look(key)).map(|(info, _)| info)
+    }
+
+    fn list(&self, prefix: &str, from: Option<&str>) -> Result<Page> {
+        check_prefix(prefix)?;
+        self.retry.run(|| self.list_once(prefix, from, STORE_LIST_PAGE))
+    }
+
+    fn delete(&self, key: &str) -> Result<()> {
+        check_key(key)?;
+        self.retry.run(|| match self.send("DELETE", Some(key), &Extra::default(), &Body::None) {
+            Err(error) if error.kind == Kind::NotFound => Ok(()),
+            other => other.map(|_| ()),
+        })
+    }
+
+    fn describe(&self) -> String {
+        match self.folder.as_str() {
+            "" => format!("s3://{}", self.bucket),
+            folder => format!("s3://{}/{folder}", self.bucket),
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Owns the tests of Google's and Azure's stores against faults.
+
+use std::sync::Arc;
+
+use chronik::config::storage::{AzureConfig, GcsConfig, Secret};
+use chronik::store::{get_bytes, AzureStore, ETag, GcsStore, Kind, ObjectStore, PutMode, StoreError};
+
+use super::contract::bytes;
+use super::server::{Reply, Server};
+use super::surroundings::{small, Simulated};
+
+fn script(replies: Vec<Reply>) -> Server {
+    Server::start(move |number, _| replies[number.min(replies.len() - 1)].clone())
+}
+
+fn azure(server: &Server) -> (AzureStore, Arc<Simulated>) {
+    let config = AzureConfig {
+        account: Some("acct".into()),
+        key: Some(Secret::new("c2VjcmV0LWtleQ==")),
+        container: Some("cont".into()),
+        endpoint: Some(server.url()),
+        ..AzureConfig::default()
+    };
+    let around = Simulated::start();
+    (AzureStore::new(&config, None, small(), around.clone()).unwrap(), around)
+}
+
+fn azure_fault(status: u16, code: &str) -> Reply {
+    Reply::new(status, format!("<Error><Code>{code}</Code><Message>It said so.\nTime:x</Message></Error>"))
+        .header("x-ms-error-code", code)
+}
+
+fn azure_error(reply: Reply) -> StoreError {
+    let server = script(vec![reply]);
+    let error = azure(&server).0.put("k", b"x", PutMode::IfAbsent).unwrap_err();
+    assert!(!error.sentence.contains("c2VjcmV0") && error.sentence.ends_with('.'), "{error}");
+    error
+}
+
+#[test]
+fn azures_refusals_have_their_kinds() {
+    let of = |status, code| azure_error(azure_fault(status, code)).kind;
+    assert_eq!(of(409, "BlobAlreadyExists"), Kind::Exists);
+    assert_eq!(of(412, "ConditionNotMet"), Kind::Exists);
+    assert_eq!(of(404, "ContainerNotFound"), Kind::NoBucket);
+    assert_eq!(of(403, "AuthorizationPermissionMismatch"), Kind::Denied);
+    let key = azure_error(azure_fault(403, "AuthenticationFailed"));
+    assert_eq!(key.kind, Kind::Denied);
+    assert!(key.sentence.contains("AZURE_STORAGE_KEY"), "{key}");
+    let text = "<Error><Code>AuthenticationFailed</Code><AuthenticationErrorDetail>Request date header too old: 'x'\
+                </AuthenticationErrorDetail></Error>";
+    let skew = azure_error(Reply::new(403, text).header("date", "Fri, 24 May 2013 00:20:00 GMT"));
+    assert_eq!(skew.kind, Kind::ClockSkew);
+    assert!(skew.sentence.contains("1200 s behind"), "{skew}");
+}
+
+#[test]
+fn a_busy_azure_is_waited_for() {
+    let done = Reply::new(201, "").header("etag", "\"0x8D\"");
+    let server = script(vec![azure_fault(503, "ServerBusy"), azure_fault(500, "OperationTimedOut"), done]);
+    let (store, around) = azure(&server);
+    assert_eq!(store.put("a/k", b"hello", PutMode::IfAbsent).unwrap(), ETag("0x8D".into()));
+    assert_eq!(around.waited().len(), 2);
+    let seen = server.seen().remove(2);
+    assert_eq!(seen.target, "/cont/a/k");
+    assert_eq!((seen.header("if-none-match"), seen.header("x-ms-blob-type")), ("*", "BlockBlob"));
+    assert_eq!(seen.header("content-md5"), "XUFAKrxLKna5cZ2REBfFkg==");
+    assert!(seen.header("authorization").starts_with("SharedKey acct:"), "{seen:?}");
+}
+
+#[test]
+fn a_shared_access_signature_is_shown_and_not_told() {
+    let config = AzureConfig {
+        account: Some("acct".into()),
+        sas_token: Some(Secret::new("?sv=1&sig=s3cr3t")),
+        container: Some("cont".into()),
+        ..AzureConfig::default()
+    };
+    let server = script(vec![Reply::new(403, "")]);
+    let config = AzureConfig { endpoint: Some(server.url()), ..config };
+    let store = AzureStore::new(&config, None, small(), Simulated::start()).unwrap();
+    let error = store.delete("k").unwrap_err();
+    assert_eq!(server.lines(), ["DELETE /cont/k?sv=1&sig=s3cr3t"]);
+    assert_eq!(server.seen()[0].header("authorization"), "");
+    let printed = format!("{error} {store:?} {config:?}");
+    assert!(!printed.contains("s3cr3t"), "{printed}");
+    drop(server);
+    let error = store.delete("k").unwrap_err();
+    assert!(error.kind == Kind::Unavailable && !error.sentence.contains("s3cr3t"), "{error}");
+}
+
+#[test]
+fn a_large_blob_goes_up_in_blocks() {
+    let server = Server::start(|_, seen| match seen.method.as_str() {
+        "HEAD" => Reply::new(404, "").header("x-ms-error-code", "BlobNotFound"),
+        _ => Reply::new(201, "").header("etag", "\"e\""),
+    });
+    let body = bytes(2, (2 << 20) + 1);
+    azure(&server).0.put("k", &body, PutMode::IfAbsent).unwrap();
+    let seen = server.seen();
+    assert_eq!(seen.len(), 5, "look, three blocks, list");
+    assert!(seen[1..4].iter().flat_map(|seen| seen.body.clone()).collect::<Vec<_>>() == body);
+    let list = String::from_utf8(seen[4].body.clone()).unwrap();
+    assert_eq!((seen[4].target.as_str(), list.matches("<Uncommitted>").count()), ("/cont/k?comp=blocklist", 3));
+    assert_eq!((seen[4].header("if-none-match"), seen[1].header("if-none-match")), ("*", ""));
+}
+
+fn gcs(server: &Server) -> (GcsStore, Arc<Simulated>) {
+    let config = GcsConfig { bucket: Some("b".into()), endpoint: Some(server.url()), ..GcsConfig::default() };
+    let around = Simulated::start();
+    (GcsStore::new(&config, None, small(), around.clone()).unwrap(), around)
+}
+
+fn object(size: usize) -> Reply {
+    let text = format!(r#"{{"name":"k","size":"{size}","generation":"42","updated":"2013-05-24T00:00:00.000Z"}}"#);
+    Reply::new(200, text)
+}
+
+#[test]
+fn googles_refusals_have_their_kinds() {
+    let of = |status, text: &str| {
+        let server = script(vec![Reply::new(status, text)]);
+        gcs(&server).0.put("k", b"x", PutMode::IfAbsent).unwrap_err().kind
+    };
+    let bucket = r#"{"error":{"code":404,"message":"The specified bucket does not exist."}}"#;
+    assert_eq!(of(404, bucket), Kind::NoBucket);
+    assert_eq!(
+        of(412, r#"{"error":{"message":"At least one of the pre-conditions you specified did not hold."}}"#),
+        Kind::Exists
+    );
+    assert_eq!(of(403, r#"{"error":{"message":"no","errors":[{"reason":"forbidden"}]}}"#), Kind::Denied);
+    assert_eq!(of(403, r#"{"error":{"message":"no","errors":[{"reason":"rateLimitExceeded"}]}}"#), Kind::Throttled);
+    assert_eq!(of(401, "Login required"), Kind::Denied);
+    assert_eq!(of(200, "nonsense"), Kind::Other);
+}
+
+#[test]
+fn a_small_object_goes_to_google_with_its_checksum_in_one_request() {
+    let server = script(vec![object(5)]);
+    let etag = gcs(&server).0.put("a/k", b"hello", PutMode::IfMatch(&ETag("41".into()))).unwrap();
+    assert_eq!(etag, ETag("42".into()));
+    assert_eq!(server.lines(), ["POST /upload/storage/v1/b/b/o?uploadType=multipart&ifGenerationMatch=41"]);
+    let seen = server.seen().remove(0);
+    let body = String::from_utf8(seen.body.clone()).unwrap();
+    assert!(body.contains(r#""name":"a/k""#) && body.contains(r#""crc32c":"mnG7TA==""#), "{body}");
+    assert!(body.contains("\r\n\r\nhello\r\n--"), "{body}");
+    assert_eq!(seen.header("authorization"), "", "an emulator is shown nothing");
+}
+
+#[test]
+fn a_session_that_breaks_is_asked_how_far_it_got() {
+    let size = (2 << 20) + 7;
+    let calls = std::sync::atomic::AtomicU32::new(0);
+    let server = Server::start(move |_, seen| {
+        if seen.method == "POST" {
+            return Reply::new(200, "").header("location", format!("http://{}/session/1", seen.header("host")));
+        }
+        match calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+            0 => Reply::new(308, "").header("range", "bytes=0-1048575"),
+            // The second chunk is lost half-way.
+            1 => Reply::new(503, ""),
+            2 => Reply::new(308, "").header("range", "bytes=0-1310719"),
+            3 => Reply::new(308, "").header("range", "bytes=0-2097151"),
+            _ => object(size),
+        }
+    });
+    let body = bytes(4, size);
+    let (store, around) = gcs(&server);
+    assert_eq!(store.put("k", &body, PutMode::IfAbsent).unwrap(), ETag("42".into()));
+    let seen = server.seen();
+    let ranges: Vec<_> = seen.iter().skip(1).map(|seen| seen.header("content-range").to_owned()).collect();
+    let expected = [
+        "bytes 0-1048575/2097159".to_owned(),
+        "bytes 1048576-2097151/2097159".to_owned(),
+        "bytes */2097159".to_owned(),
+        "bytes 1310720-2097158/2097159".to_owned(),
+        "bytes 2097152-2097158/2097159".to_owned(),
+    ];
+    assert_eq!(ranges, expected);
+    assert!(seen[4].body == body[1_310_720..], "what had arrived isn't sent again");
+    assert_eq!(around.waited().len(), 1);
+    assert!(seen[0].target.ends_with("uploadType=resumable&ifGenerationMatch=0"));
+}
+
+#[test]
+fn a_service_account_gets_a_token_and_another_when_it_is_refused() {
+    let server = Server::start(|number, seen| match (seen.target.as_str(), number) {
+        ("/token", 0) => Reply::new(200, r#"{"access_token":"first","expires_in":3599,"token_type":"Bearer"}"#),
+        ("/token", _) => Reply::new(200, r#"{"access_token":"second","expires_in":3599}"#),
+        _ if seen.header("authorization") == "Bearer first" && number > 1 => Reply::new(401, ""),
+        _ => object(1),
+    });
+    let file = std::env::temp_dir().join(format!("chronik-gcs-{}.json", std::process::id()));
+    let pem = include_str!("../data/store/rfc7515-a2.pem").replace('\n', "\\n");
+    let text = format!(
+        r#"{{"type":"service_account","client_email":"a@b.example","private_key_id":"k","private_key":"{pem}","token_uri":"{}/token"}}"#,
+        server.url()
+    );
+    std::fs::write(&file, text).unwrap();
+    let config = GcsConfig {
+        bucket: Some("b".into()),
+        endpoint: Some(server.url()),
+        credentials_file: Some(file.clone()),
+        ..GcsConfig::default()
+    };
+    let store = GcsStore::new(&config, None, small(), Simulated::start()).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    store.head("k").unwrap();
+    store.head("k").unwrap();
+    let seen = server.seen();
+    let shown: Vec<_> =
+        seen.iter().filter(|s| s.method == "GET").map(|s| s.header("authorization").to_owned()).collect();
+    assert_eq!(shown, ["Bearer first", "Bearer first", "Bearer second"]);
+    let body = String::from_utf8(seen[0].body.clone()).unwrap();
+    assert!(
+        body.starts_with("grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=ey"),
+        "{body}"
+    );
+    let told = format!("{store:?}");
+    assert!(!told.contains("second") && !told.contains("PRIVATE KEY"), "{told}");
+}
+
+#[test]
+fn google_tells_a_wrong_clock_when_it_refuses_a_token() {
+    let text = r#"{"error":"invalid_grant","error_description":"Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe. Check your iat and exp values in the JWT claim."}"#;
+    let server = script(vec![Reply::new(400, text).header("date", "Fri, 24 May 2013 02:00:00 GMT")]);
+    let file = std::env::temp_dir().join(format!("chronik-gcs-clock-{}.json", std::process::id()));
+    let pem = include_str!("../data/store/rfc7515-a2.pem").replace('\n', "\\n");
+    std::fs::write(
+        &file,
+        format!(r#"{{"client_email":"a@b.example","private_key":"{pem}","token_uri":"{}/token"}}"#, server.url()),
+    )
+    .unwrap();
+    let config = GcsConfig {
+        bucket: Some("b".into()),
+        endpoint: Some(server.url()),
+        credentials_file: Some(file.clone()),
+        ..GcsConfig::default()
+    };
+    let store = GcsStore::new(&config, None, small(), Simulated::start()).unwrap();
+    let error = store.head("k").unwrap_err();
+    assert_eq!(error.kind, Kind::ClockSkew);
+    assert!(error.sentence.contains("7200 s behind"), "{error}");
+    std::fs::write(&file, "{}").unwrap();
+    let error = GcsStore::new(&config, None, small(), Simulated::start()).unwrap_err();
+    assert!(error.kind == Kind::Denied && error.sentence.contains("private_key"), "{error}");
+    std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
+fn downloads_from_both_are_checked() {
+    let reply = |crc: &str| {
+        Reply::new(200, "hello").header("x-goog-generation", "42").header("x-goog-hash", format!("crc32c={crc},md5=x"))
+    };
+    let server = script(vec![reply("mnG7TA==")]);
+    get_bytes(&gcs(&server).0, "k", None, 100).unwrap();
+    let server = script(vec![reply("AAAAAA==")]);
+    assert_eq!(get_bytes(&gcs(&server).0, "k", None, 100).unwrap_err().kind, Kind::Corrupt);
+    let server = script(vec![Reply::new(200, "hello").header("etag", "\"e\"").header("content-md5", "AAAA")]);
+    assert_eq!(get_bytes(&azure(&server).0, "k", None, 100).unwrap_err().kind, Kind::Corrupt);
+}

@@ -1,0 +1,10 @@
+//! Owns the tests of object storage: what every store promises, and how the clouds' stores bear faults of the network.
+
+mod clouds;
+mod contract;
+pub mod faulty;
+mod local;
+mod s3;
+mod server;
+mod servers;
+mod surroundings;
