@@ -298,6 +298,18 @@ final class Consume {
                 return halves + " " + (events.stream().anyMatch(e -> e.startsWith("one revoked"))) + " " + held(one);
             }
         });
+        Out.step("enforce-rebalance", () -> {
+            // The new protocol has no such thing: the client says so and goes on.
+            List<String> events = new ArrayList<>();
+            try (var consumer = member("g-enforced")) {
+                consumer.subscribe(List.of(topic), listener("one", events));
+                turn("assigned", () -> held(consumer) == 2, consumer);
+                int before = events.size();
+                consumer.enforceRebalance("asked for");
+                if (!modern) turn("assigned again", () -> events.size() > before && held(consumer) == 2, consumer);
+                return events.subList(before, events.size()).stream().distinct().sorted().toList() + " " + Env.take(consumer, 1).isEmpty();
+            }
+        });
         Out.step("different-topics", () -> {
             String other = Env.topic(topic + "-other", 3);
             try (var one = member("g-mixed"); var two = member("g-mixed")) {
@@ -550,7 +562,7 @@ final class Consume {
                 turn("nothing left", () -> held(consumer) == 0, consumer);
                 Env.topic(again, 1);
                 Env.fill(again, 0, 100, 105);
-                turn("the new one", () -> held(consumer) == 1, consumer);
+                turn("the new one, to its end", () -> held(consumer) == 1 && consumer.position(new TopicPartition(again, 0)) == 5, consumer);
                 return had + " position " + Out.tried(() -> consumer.position(new TopicPartition(again, 0))) + " committed "
                         + Out.render(consumer.committed(Set.of(new TopicPartition(again, 0))));
             }
