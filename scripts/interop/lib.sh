@@ -195,7 +195,7 @@ settle() {
   if [ "${RECORD:-}" = 1 ]; then
     [ -s "$output.kafka" ] || fail "RECORD=1 needs CHRONIK_PEERS"
     mkdir -p "$(dirname -- "$recording")"
-    { grep -vE -- "$pattern" "$recording" 2>/dev/null || true; sed "s:$work:DIR:g" "$output.kafka"; } >"$work/recording"
+    { grep -vE -- "$pattern" "$recording" 2>/dev/null || true; sed -E "s:$work:DIR:g; s/(127\.0\.0\.1:)[0-9]+/\1PORT/g" "$output.kafka"; } >"$work/recording"
     mv "$work/recording" "$recording"
   fi
   if [ -n "${ONLY:-}" ]; then cat "$output.$ONLY"; return 0; fi
