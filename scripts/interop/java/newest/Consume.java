@@ -94,6 +94,11 @@ final class Consume {
                 return Env.take(consumer, 100).size();
             }
         });
+        Out.step("client-instance-id", () -> {
+            try (var consumer = member("g-assign")) {
+                return consumer.clientInstanceId(Duration.ofSeconds(5));
+            }
+        });
         Out.step("wakeup", () -> {
             try (var consumer = member("g-assign")) {
                 consumer.assign(List.of(first));
