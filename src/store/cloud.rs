@@ -33,6 +33,9 @@ pub(super) struct Fetched {
 /// Asks for an object from a place on, up to another, and if given only in this state.
 pub(super) type Fetch<'a> = &'a dyn Fn(Option<(u64, Option<u64>)>, Option<&ETag>) -> Result<Fetched, StoreError>;
 
+/// Status of an answer that has a range (RFC 9110, section 15.3.7).
+const PARTIAL_CONTENT: u16 = 206;
+
 /// Downloads an object or a range of it, and goes on where a connection broke.
 pub(super) fn download(
     retry: &Retry,
@@ -57,6 +60,17 @@ pub(super) fn download(
         };
         let result = fetch(asked, first.as_ref().map(|info| &info.etag)).and_then(|fetched| {
             let info = first.get_or_insert_with(|| fetched.info.clone()).clone();
+            // Not every server refuses a range behind the end, as it should, and not every one knows ranges.
+            if range.is_some() && at >= info.size {
+                let what =
+                    format!("The object {key} has {} bytes, and none of the range that was asked for.", info.size);
+                return Err(StoreError::new(Kind::OutOfRange, what));
+            }
+            if at > 0 && fetched.response.status() != PARTIAL_CONTENT {
+                let what =
+                    format!("The store does not know ranges, and so nothing can be read from within the object {key}.");
+                return Err(StoreError::new(Kind::Other, what));
+            }
             let end = range.as_ref().map_or(info.size, |r| r.end.min(info.size));
             sum.begin(if range.is_none() { fetched.checksum } else { Checksum::None });
             copy(fetched.response, key, &mut at, end, sink, &mut sum)?;

@@ -135,6 +135,49 @@ fn googles_refusals_have_their_kinds() {
 }
 
 #[test]
+fn what_google_does_not_find_for_an_upload_or_a_listing_is_the_bucket() {
+    // Emulators don't say it, but there is nothing else that could be missing.
+    let server = script(vec![Reply::new(404, r#"{"error":{"code":404,"message":"Not Found"}}"#)]);
+    let store = gcs(&server).0;
+    for error in [
+        store.put("k", b"x", PutMode::IfAbsent).unwrap_err(),
+        store.put("k", &bytes(1, 5000), PutMode::Overwrite).unwrap_err(),
+        store.list("", None).unwrap_err(),
+    ] {
+        assert_eq!((error.kind, error.sentence.as_str()), (Kind::NoBucket, "There is no bucket b."));
+    }
+    assert_eq!(store.head("k").unwrap_err().kind, Kind::NotFound);
+}
+
+#[test]
+fn a_session_that_is_gone_is_no_missing_object() {
+    let server = Server::start(|_, seen| match seen.method.as_str() {
+        "POST" => Reply::new(200, "").header("location", format!("http://{}/session/1", seen.header("host"))),
+        _ => Reply::new(410, ""),
+    });
+    let error = gcs(&server).0.put("k", &bytes(1, 5000), PutMode::Overwrite).unwrap_err();
+    assert!(error.is_transient() && error.sentence.contains("has ended the upload of the object k"), "{error}");
+}
+
+#[test]
+fn an_answer_without_a_byte_of_the_range_is_out_of_range() {
+    // Azure refuses such a range, but its emulator answers with nothing.
+    let reply = Reply::new(206, "").header("etag", "\"e\"").header("content-range", "bytes 5000-4999/5000");
+    let server = script(vec![reply]);
+    let error = get_bytes(&azure(&server).0, "k", Some(5000..5001), 100).unwrap_err();
+    assert_eq!(error.kind, Kind::OutOfRange, "{error}");
+}
+
+#[test]
+fn no_store_takes_the_beginning_for_a_range() {
+    let server = script(vec![Reply::new(200, "hello").header("etag", "\"e\"").header("x-goog-generation", "42")]);
+    for store in [&azure(&server).0 as &dyn ObjectStore, &gcs(&server).0] {
+        let error = get_bytes(store, "k", Some(1..3), 100).unwrap_err();
+        assert!(error.kind == Kind::Other && error.sentence.contains("does not know ranges"), "{error}");
+    }
+}
+
+#[test]
 fn a_small_object_goes_to_google_with_its_checksum_in_one_request() {
     let server = script(vec![object(5)]);
     let etag = gcs(&server).0.put("a/k", b"hello", PutMode::IfMatch(&ETag("41".into()))).unwrap();

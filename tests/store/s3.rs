@@ -169,6 +169,17 @@ fn nobody_listening_is_unavailable() {
     assert!(error.sentence.contains("refuses connections"), "{error}");
 }
 
+#[test]
+fn a_name_that_nobody_knows_is_told_as_one() {
+    let server = script(vec![done()]);
+    // The name is reserved for this (RFC 2606).
+    let config = S3Config { endpoint: Some("http://no-such-host.invalid:9000".into()), ..config(&server) };
+    let error = open(&config, Tuning { tries: 2, ..small() }).0.head("k").unwrap_err();
+    assert_eq!(error.kind, Kind::Unavailable, "{error}");
+    let told = "http://no-such-host.invalid:9000 has no address that the name service knows. It was tried 2 times.";
+    assert_eq!(error.sentence, told);
+}
+
 /// Serves an object by ranges, and breaks the connection off after so many bytes each time.
 fn torn(body: Vec<u8>, each: usize, changes_at: usize) -> Server {
     Server::start(move |number, seen| {

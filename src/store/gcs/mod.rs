@@ -135,6 +135,14 @@ impl GcsStore {
         Ok((info, mark))
     }
 
+    /// Where no object is named that could be missing, it is the bucket that is.
+    fn without_bucket(&self, error: StoreError) -> StoreError {
+        match error.kind {
+            Kind::NotFound => Fault::no_bucket(&self.bucket),
+            _ => error,
+        }
+    }
+
     fn strange(&self) -> StoreError {
         StoreError::new(Kind::Other, format!("{} answered with something that can't be read.", self.describe()))
     }
@@ -158,8 +166,8 @@ impl GcsStore {
                 let body = Body::Framed(before.as_bytes(), source, behind.as_bytes());
                 let kind = format!("multipart/related; boundary={BOUNDARY}");
                 Request::new("POST", url.clone(), body).header("content-type", kind)
-            })?;
-            self.written(response)
+            });
+            self.written(response.map_err(|error| self.without_bucket(error))?)
         })
     }
 
@@ -172,7 +180,8 @@ impl GcsStore {
                 Request::new("POST", url.clone(), Body::Bytes(metadata.as_bytes()))
                     .header("content-type", "application/json; charset=UTF-8")
                     .header("x-upload-content-length", source.size().to_string())
-            })?;
+            });
+            let response = response.map_err(|error| self.without_bucket(error))?;
             match response.header("location") {
                 "" => Err(self.strange()),
                 location => Ok(location.to_owned()),
@@ -214,6 +223,11 @@ impl GcsStore {
                     }
                 }
                 Ok(response) => return self.written(response),
+                Err(error) if error.kind == Kind::NotFound => {
+                    // Asking the same session again is of no use, but a new upload may be.
+                    let what = format!("{} has ended the upload of the object {key} before its end.", self.describe());
+                    return Err(StoreError::new(Kind::Unavailable, what));
+                }
                 Err(error) => {
                     tries.failed(error)?;
                     unsure = true;
@@ -231,7 +245,8 @@ impl GcsStore {
             self.bucket,
             percent(&whole, "")
         );
-        let text = self.send(None, &|| Request::new("GET", url.clone(), Body::None))?.text()?;
+        let listed = self.send(None, &|| Request::new("GET", url.clone(), Body::None));
+        let text = listed.map_err(|error| self.without_bucket(error))?.text()?;
         let json = Json::read(&text).ok_or_else(|| self.strange())?;
         let mut page = Page::default();
         for item in json.list("items") {
@@ -257,9 +272,6 @@ impl GcsStore {
                 None => request,
             }
         })?;
-        if range.is_some_and(|(from, _)| from > 0) && response.status() != 206 {
-            return Err(StoreError::new(Kind::Other, format!("{} does not know ranges.", self.describe())));
-        }
         let crc = response.header("x-goog-hash").split(',').find_map(|hash| hash.trim().strip_prefix("crc32c="));
         let checksum = match crc.filter(|_| range.is_none()) {
             Some(crc) => Checksum::Crc32c(crc.to_owned()),
