@@ -1,9 +1,13 @@
 //! Owns the tests of Google's and Azure's stores against faults.
 
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 
 use chronik::config::storage::{AzureConfig, GcsConfig, Secret};
 use chronik::store::{get_bytes, AzureStore, ETag, GcsStore, Kind, ObjectStore, PutMode, StoreError};
+
+use ring::signature::{RsaKeyPair, UnparsedPublicKey, RSA_PKCS1_2048_8192_SHA256};
 
 use super::contract::bytes;
 use super::server::{Reply, Server};
@@ -225,6 +229,81 @@ fn a_session_that_breaks_is_asked_how_far_it_got() {
     assert!(seen[0].target.ends_with("uploadType=resumable&ifGenerationMatch=0"));
 }
 
+const PEM: &str = include_str!("../data/store/rfc7515-a2.pem");
+
+/// The key file of a service account, as long as this lives.
+pub struct Account {
+    pub path: PathBuf,
+}
+
+impl Account {
+    /// One whose tokens come from this server.
+    pub fn of(tokens: &Server) -> Account {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("chronik-gcs-{}-{}.json", std::process::id(), NUMBER.fetch_add(1, Ordering::SeqCst));
+        let path = std::env::temp_dir().join(name);
+        let text = format!(
+            r#"{{"type":"service_account","client_email":"a@b.example","private_key_id":"k","private_key":"{}","token_uri":"{}/token"}}"#,
+            PEM.replace('\n', "\\n"),
+            tokens.url()
+        );
+        std::fs::write(&path, text).unwrap();
+        Account { path }
+    }
+
+    fn store(&self, server: &Server) -> GcsStore {
+        GcsStore::new(&self.config(server), None, small(), Simulated::start()).unwrap()
+    }
+
+    fn config(&self, server: &Server) -> GcsConfig {
+        let (endpoint, credentials_file) = (Some(server.url()), Some(self.path.clone()));
+        GcsConfig { bucket: Some("b".into()), endpoint, credentials_file, ..GcsConfig::default() }
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Gives a token for a claim that is signed with the account's key, and for no other.
+pub fn token_service() -> Server {
+    Server::start(|_, seen| {
+        let body = String::from_utf8(seen.body.clone()).unwrap();
+        let grant = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=";
+        match body.strip_prefix(grant).is_some_and(is_signed_well) && seen.target == "/token" {
+            true => Reply::new(200, r#"{"access_token":"good","expires_in":3599,"token_type":"Bearer"}"#),
+            false => Reply::new(400, r#"{"error":"invalid_grant","error_description":"Invalid JWT Signature."}"#),
+        }
+    })
+}
+
+/// Whether a JSON Web Token is signed with RS256 and the private half of the key in [`PEM`].
+fn is_signed_well(token: &str) -> bool {
+    let pem = ureq::tls::PrivateKey::from_pem(PEM.as_bytes()).unwrap();
+    let pair = RsaKeyPair::from_pkcs8(pem.der()).or_else(|_| RsaKeyPair::from_der(pem.der())).unwrap();
+    let (text, signature) = token.rsplit_once('.').unwrap();
+    let public = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, pair.public().as_ref());
+    public.verify(text.as_bytes(), &from_base64_url(signature)).is_ok()
+}
+
+fn from_base64_url(text: &str) -> Vec<u8> {
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let digits = text.bytes().map(|b| alphabet.iter().position(|a| *a == b).expect("a digit of Base64") as u8);
+    let bits: Vec<u8> = digits.flat_map(|digit| (0..6).rev().map(move |bit| digit >> bit & 1)).collect();
+    bits.chunks_exact(8).map(|eight| eight.iter().fold(0, |byte, bit| byte << 1 | bit)).collect()
+}
+
+#[test]
+fn a_service_accounts_claim_is_signed_with_its_key() {
+    let tokens = token_service();
+    let server = script(vec![object(1)]);
+    Account::of(&tokens).store(&server).head("k").unwrap();
+    assert_eq!(server.seen()[0].header("authorization"), "Bearer good");
+    assert!(!is_signed_well("eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UifQ.c2lnbmF0dXJl"), "not any signature is one");
+}
+
 #[test]
 fn a_service_account_gets_a_token_and_another_when_it_is_refused() {
     let server = Server::start(|number, seen| match (seen.target.as_str(), number) {
@@ -233,32 +312,13 @@ fn a_service_account_gets_a_token_and_another_when_it_is_refused() {
         _ if seen.header("authorization") == "Bearer first" && number > 1 => Reply::new(401, ""),
         _ => object(1),
     });
-    let file = std::env::temp_dir().join(format!("chronik-gcs-{}.json", std::process::id()));
-    let pem = include_str!("../data/store/rfc7515-a2.pem").replace('\n', "\\n");
-    let text = format!(
-        r#"{{"type":"service_account","client_email":"a@b.example","private_key_id":"k","private_key":"{pem}","token_uri":"{}/token"}}"#,
-        server.url()
-    );
-    std::fs::write(&file, text).unwrap();
-    let config = GcsConfig {
-        bucket: Some("b".into()),
-        endpoint: Some(server.url()),
-        credentials_file: Some(file.clone()),
-        ..GcsConfig::default()
-    };
-    let store = GcsStore::new(&config, None, small(), Simulated::start()).unwrap();
-    std::fs::remove_file(&file).unwrap();
+    let store = Account::of(&server).store(&server);
     store.head("k").unwrap();
     store.head("k").unwrap();
     let seen = server.seen();
     let shown: Vec<_> =
         seen.iter().filter(|s| s.method == "GET").map(|s| s.header("authorization").to_owned()).collect();
     assert_eq!(shown, ["Bearer first", "Bearer first", "Bearer second"]);
-    let body = String::from_utf8(seen[0].body.clone()).unwrap();
-    assert!(
-        body.starts_with("grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=ey"),
-        "{body}"
-    );
     let told = format!("{store:?}");
     assert!(!told.contains("second") && !told.contains("PRIVATE KEY"), "{told}");
 }
@@ -267,27 +327,13 @@ fn a_service_account_gets_a_token_and_another_when_it_is_refused() {
 fn google_tells_a_wrong_clock_when_it_refuses_a_token() {
     let text = r#"{"error":"invalid_grant","error_description":"Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe. Check your iat and exp values in the JWT claim."}"#;
     let server = script(vec![Reply::new(400, text).header("date", "Fri, 24 May 2013 02:00:00 GMT")]);
-    let file = std::env::temp_dir().join(format!("chronik-gcs-clock-{}.json", std::process::id()));
-    let pem = include_str!("../data/store/rfc7515-a2.pem").replace('\n', "\\n");
-    std::fs::write(
-        &file,
-        format!(r#"{{"client_email":"a@b.example","private_key":"{pem}","token_uri":"{}/token"}}"#, server.url()),
-    )
-    .unwrap();
-    let config = GcsConfig {
-        bucket: Some("b".into()),
-        endpoint: Some(server.url()),
-        credentials_file: Some(file.clone()),
-        ..GcsConfig::default()
-    };
-    let store = GcsStore::new(&config, None, small(), Simulated::start()).unwrap();
-    let error = store.head("k").unwrap_err();
+    let account = Account::of(&server);
+    let error = account.store(&server).head("k").unwrap_err();
     assert_eq!(error.kind, Kind::ClockSkew);
     assert!(error.sentence.contains("7200 s behind"), "{error}");
-    std::fs::write(&file, "{}").unwrap();
-    let error = GcsStore::new(&config, None, small(), Simulated::start()).unwrap_err();
+    std::fs::write(&account.path, "{}").unwrap();
+    let error = GcsStore::new(&account.config(&server), None, small(), Simulated::start()).unwrap_err();
     assert!(error.kind == Kind::Denied && error.sentence.contains("private_key"), "{error}");
-    std::fs::remove_file(&file).unwrap();
 }
 
 #[test]

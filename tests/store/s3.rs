@@ -383,16 +383,16 @@ fn an_upload_that_fails_for_good_is_called_off() {
 
 const KEYS: &str = r#"{"Code":"Success","AccessKeyId":"ASIA$","SecretAccessKey":"s$","Token":"t$","Expiration":"2013-05-24T06:00:00Z"}"#;
 
-/// The instance metadata service, which lends other keys each time it is asked.
-fn instance() -> Server {
-    let times = std::sync::atomic::AtomicU32::new(0);
+/// The instance metadata service, which lends these keys; each `$` in them becomes the number of times it was asked before.
+pub fn instance(keys: impl Into<String>) -> Server {
+    let (keys, times) = (keys.into(), std::sync::atomic::AtomicU32::new(0));
     Server::start(move |_, seen| match seen.target.as_str() {
-        "/latest/api/token" => Reply::new(200, "token-of-the-session"),
+        "/latest/api/token" if seen.method == "PUT" => Reply::new(200, "token-of-the-session"),
         _ if seen.header("x-aws-ec2-metadata-token") != "token-of-the-session" => Reply::new(401, ""),
         "/latest/meta-data/iam/security-credentials/" => Reply::new(200, "my-role"),
         _ => {
             let time = times.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-            Reply::new(200, KEYS.replace('$', &time.to_string()))
+            Reply::new(200, keys.replace('$', &time.to_string()))
         }
     })
 }
@@ -403,7 +403,7 @@ fn lent(server: &Server, instance: &Server) -> S3Config {
 
 #[test]
 fn keys_that_expire_in_mid_upload_are_renewed_and_the_upload_goes_on() {
-    let instance = instance();
+    let instance = instance(KEYS);
     let server = in_parts(|seen| {
         let refused = seen.target.contains("partNumber=2") && seen.header("x-amz-security-token") == "t0";
         refused.then(|| fault(400, "ExpiredToken"))
@@ -420,7 +420,7 @@ fn keys_that_expire_in_mid_upload_are_renewed_and_the_upload_goes_on() {
 
 #[test]
 fn keys_are_renewed_before_they_expire() {
-    let instance = instance();
+    let instance = instance(KEYS);
     let server = script(vec![done()]);
     let (store, around) = open(&lent(&server, &instance), small());
     let put = || store.put("k", b"x", PutMode::Overwrite).unwrap();
@@ -435,7 +435,7 @@ fn keys_are_renewed_before_they_expire() {
 
 #[test]
 fn keys_that_cannot_be_renewed_are_used_as_long_as_they_are_valid() {
-    let instance = instance();
+    let instance = instance(KEYS);
     let server = script(vec![done()]);
     let (store, around) = open(&lent(&server, &instance), small());
     let put = || store.put("k", b"x", PutMode::Overwrite);
