@@ -17,6 +17,7 @@ use super::{Kind, Source, StoreError, Tuning};
 use crate::limits;
 
 /// What is sent.
+#[derive(Clone, Copy)]
 pub(super) enum Body<'a> {
     /// Nothing, not even a length: GET, HEAD, DELETE.
     None,
@@ -41,6 +42,7 @@ impl Body<'_> {
 }
 
 /// A request. The address is complete and percent-encoded.
+#[derive(Clone)]
 pub(super) struct Request<'a> {
     pub method: &'static str,
     pub url: String,

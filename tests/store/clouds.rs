@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 
 use chronik::config::storage::{AzureConfig, GcsConfig, Secret};
-use chronik::store::{get_bytes, AzureStore, ETag, GcsStore, Kind, ObjectStore, PutMode, StoreError};
+use chronik::store::{get_bytes, CloudStore, ETag, Kind, ObjectStore, PutMode, StoreError};
 
 use ring::signature::{RsaKeyPair, UnparsedPublicKey, RSA_PKCS1_2048_8192_SHA256};
 
@@ -17,7 +17,7 @@ fn script(replies: Vec<Reply>) -> Server {
     Server::start(move |number, _| replies[number.min(replies.len() - 1)].clone())
 }
 
-fn azure(server: &Server) -> (AzureStore, Arc<Simulated>) {
+fn azure(server: &Server) -> (CloudStore, Arc<Simulated>) {
     let config = AzureConfig {
         account: Some("acct".into()),
         key: Some(Secret::new("c2VjcmV0LWtleQ==")),
@@ -26,7 +26,7 @@ fn azure(server: &Server) -> (AzureStore, Arc<Simulated>) {
         ..AzureConfig::default()
     };
     let around = Simulated::start();
-    (AzureStore::new(&config, None, small(), around.clone()).unwrap(), around)
+    (CloudStore::azure(&config, None, small(), around.clone()).unwrap(), around)
 }
 
 fn azure_fault(status: u16, code: &str) -> Reply {
@@ -82,7 +82,7 @@ fn a_shared_access_signature_is_shown_and_not_told() {
     };
     let server = script(vec![Reply::new(403, "")]);
     let config = AzureConfig { endpoint: Some(server.url()), ..config };
-    let store = AzureStore::new(&config, None, small(), Simulated::start()).unwrap();
+    let store = CloudStore::azure(&config, None, small(), Simulated::start()).unwrap();
     let error = store.delete("k").unwrap_err();
     assert_eq!(server.lines(), ["DELETE /cont/k?sv=1&sig=s3cr3t"]);
     assert_eq!(server.seen()[0].header("authorization"), "");
@@ -109,10 +109,10 @@ fn a_large_blob_goes_up_in_blocks() {
     assert_eq!((seen[4].header("if-none-match"), seen[1].header("if-none-match")), ("*", ""));
 }
 
-fn gcs(server: &Server) -> (GcsStore, Arc<Simulated>) {
+fn gcs(server: &Server) -> (CloudStore, Arc<Simulated>) {
     let config = GcsConfig { bucket: Some("b".into()), endpoint: Some(server.url()), ..GcsConfig::default() };
     let around = Simulated::start();
-    (GcsStore::new(&config, None, small(), around.clone()).unwrap(), around)
+    (CloudStore::gcs(&config, None, small(), around.clone()).unwrap(), around)
 }
 
 fn object(size: usize) -> Reply {
@@ -202,6 +202,9 @@ fn a_session_that_breaks_is_asked_how_far_it_got() {
         if seen.method == "POST" {
             return Reply::new(200, "").header("location", format!("http://{}/session/1", seen.header("host")));
         }
+        if seen.method == "GET" {
+            return Reply::new(404, "");
+        }
         match calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
             0 => Reply::new(308, "").header("range", "bytes=0-1048575"),
             // The second chunk is lost half-way.
@@ -215,7 +218,7 @@ fn a_session_that_breaks_is_asked_how_far_it_got() {
     let (store, around) = gcs(&server);
     assert_eq!(store.put("k", &body, PutMode::IfAbsent).unwrap(), ETag("42".into()));
     let seen = server.seen();
-    let ranges: Vec<_> = seen.iter().skip(1).map(|seen| seen.header("content-range").to_owned()).collect();
+    let ranges: Vec<_> = seen.iter().skip(2).map(|seen| seen.header("content-range").to_owned()).collect();
     let expected = [
         "bytes 0-1048575/2097159".to_owned(),
         "bytes 1048576-2097151/2097159".to_owned(),
@@ -224,9 +227,9 @@ fn a_session_that_breaks_is_asked_how_far_it_got() {
         "bytes 2097152-2097158/2097159".to_owned(),
     ];
     assert_eq!(ranges, expected);
-    assert!(seen[4].body == body[1_310_720..], "what had arrived isn't sent again");
+    assert!(seen[5].body == body[1_310_720..], "what had arrived isn't sent again");
     assert_eq!(around.waited().len(), 1);
-    assert!(seen[0].target.ends_with("uploadType=resumable&ifGenerationMatch=0"));
+    assert!(seen[1].target.ends_with("uploadType=resumable&ifGenerationMatch=0"));
 }
 
 const PEM: &str = include_str!("../data/store/rfc7515-a2.pem");
@@ -251,8 +254,8 @@ impl Account {
         Account { path }
     }
 
-    fn store(&self, server: &Server) -> GcsStore {
-        GcsStore::new(&self.config(server), None, small(), Simulated::start()).unwrap()
+    fn store(&self, server: &Server) -> CloudStore {
+        CloudStore::gcs(&self.config(server), None, small(), Simulated::start()).unwrap()
     }
 
     fn config(&self, server: &Server) -> GcsConfig {
@@ -305,6 +308,17 @@ fn a_service_accounts_claim_is_signed_with_its_key() {
 }
 
 #[test]
+fn a_key_that_google_does_not_take_is_told_as_one() {
+    let text = r#"{"error":"invalid_grant","error_description":"Invalid JWT Signature."}"#;
+    let tokens = script(vec![Reply::new(400, text)]);
+    let server = script(vec![object(1)]);
+    let error = Account::of(&tokens).store(&server).head("k").unwrap_err();
+    assert_eq!(error.kind, Kind::Denied);
+    let told = "Google gives no token for the key file or the instance: it answered 400 Invalid JWT Signature.";
+    assert_eq!((error.sentence.as_str(), server.seen().len()), (told, 0));
+}
+
+#[test]
 fn a_service_account_gets_a_token_and_another_when_it_is_refused() {
     let server = Server::start(|number, seen| match (seen.target.as_str(), number) {
         ("/token", 0) => Reply::new(200, r#"{"access_token":"first","expires_in":3599,"token_type":"Bearer"}"#),
@@ -332,7 +346,7 @@ fn google_tells_a_wrong_clock_when_it_refuses_a_token() {
     assert_eq!(error.kind, Kind::ClockSkew);
     assert!(error.sentence.contains("7200 s behind"), "{error}");
     std::fs::write(&account.path, "{}").unwrap();
-    let error = GcsStore::new(&account.config(&server), None, small(), Simulated::start()).unwrap_err();
+    let error = CloudStore::gcs(&account.config(&server), None, small(), Simulated::start()).unwrap_err();
     assert!(error.kind == Kind::Denied && error.sentence.contains("private_key"), "{error}");
 }
 
