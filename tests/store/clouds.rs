@@ -51,6 +51,10 @@ fn azures_refusals_have_their_kinds() {
     let key = azure_error(azure_fault(403, "AuthenticationFailed"));
     assert_eq!(key.kind, Kind::Denied);
     assert!(key.sentence.contains("AZURE_STORAGE_KEY"), "{key}");
+    let text =
+        "<Error><Code>AuthorizationFailure</Code><Message>Server failed to authenticate the request.</Message></Error>";
+    let emulated = azure_error(Reply::new(403, text));
+    assert!(emulated.sentence.contains("AZURE_STORAGE_KEY is not the account's key"), "{emulated}");
     let text = "<Error><Code>AuthenticationFailed</Code><AuthenticationErrorDetail>Request date header too old: 'x'\
                 </AuthenticationErrorDetail></Error>";
     let skew = azure_error(Reply::new(403, text).header("date", "Fri, 24 May 2013 00:20:00 GMT"));

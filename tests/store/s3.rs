@@ -279,6 +279,17 @@ fn every_refusal_has_its_kind_and_says_what_to_do() {
 }
 
 #[test]
+fn what_is_missing_without_being_an_object_is_not_taken_for_one() {
+    let user = script(vec![fault(404, "XAdminUserNotFound")]);
+    let error = store(&user).0.delete("k").unwrap_err();
+    assert_eq!(error.kind, Kind::Denied, "{error}");
+    assert!(error.sentence.contains("AWS_ACCESS_KEY_ID names no key"), "{error}");
+    let else_missing = script(vec![fault(404, "NoSuchSomething")]);
+    let error = store(&else_missing).0.delete("k").unwrap_err();
+    assert!(error.kind == Kind::Other && error.sentence.contains("404 NoSuchSomething"), "{error}");
+}
+
+#[test]
 fn a_wrong_region_tells_the_right_one() {
     let by_header = error_of(fault(301, "PermanentRedirect").header("x-amz-bucket-region", "eu-central-1"));
     assert_eq!(by_header.kind, Kind::WrongRegion(Some("eu-central-1".into())));
