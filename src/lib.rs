@@ -4,6 +4,7 @@
 //! `tests/tidy.rs` holds that. docs/ARCHITECTURE.md is the map.
 
 // Tier 0: the machine, and facts that everybody shares.
+pub mod canary;
 pub mod config;
 pub mod limits;
 pub mod logging;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::footer;
 use super::format::{HeaderError, Identity, SegmentHeader, FORMAT_VERSION, SEGMENT_HEADER_BYTES};
 use super::{RecoverError, RunRef, SegmentHandle, SegmentId};
+use crate::canary::{self, Fault};
 use crate::sys::aligned::AlignedBuf;
 use crate::sys::disk::{Disk, DiskFile, OpenMode, BLOCK_BYTES};
 
@@ -102,7 +103,9 @@ pub fn create(disk: &dyn Disk, header: SegmentHeader) -> io::Result<Segment> {
     let finish = || -> io::Result<Arc<dyn DiskFile>> {
         write_header(&*file, &header)?;
         disk.rename(PREPARE, &name)?;
-        disk.sync_dir(DIR)?;
+        if !canary::has(Fault::UnsyncedName) {
+            disk.sync_dir(DIR)?;
+        }
         // Under its own name, so that errors tell it.
         disk.open(&name, OpenMode::Direct)
     };

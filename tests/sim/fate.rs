@@ -31,6 +31,7 @@ pub fn run(scenario: Scenario, trace: bool) -> (Result<(), String>, Stats, Vec<S
     world.stats.commits = world.model.txns.commits;
     world.stats.given = world.model.consumers.given;
     world.stats.accepted = world.model.shares.accepted;
+    world.stats.gone = world.model.gone;
     world.stats.crashes = world.disk.crashes();
     (result, world.stats, world.trace.unwrap_or_default())
 }
@@ -55,6 +56,7 @@ impl World {
         let session_us = scenario.group_session_ms as u64 * 1000;
         let mut model =
             Model::new(Excuses { reads_late: scenario.is_tiered(), ..scenario.excuses }, scenario.file_metadata);
+        model.clock_jumps = scenario.clock_jumps;
         model.consumers.session_us = session_us;
         model.shares.lock_us = scenario.lock_ms as u64 * 1000;
         model.shares.deliveries_max = scenario.deliveries_max as i16;

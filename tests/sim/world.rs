@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chronik::broker::tiering::{StoredObject, UploadDone};
 use chronik::broker::work::WorkJob;
 use chronik::broker::{CheckpointJob, ConnId, ConnInfo, Effect, Response};
-use chronik::wal::tidy::{TidyDone, TidyJob};
+use chronik::wal::tidy::{TidyDone, TidyJob, TidyMode};
 use chronik::wal::{Group, ReadDone, ReadJob, SegmentId, Written};
 
 use super::actors::{Actor, Ids, Turn};
@@ -59,6 +59,9 @@ pub struct Stats {
     pub groups: u64,
     /// Packs that tidying made.
     pub packs: u64,
+    /// Partitions that were compacted, and records of which a reader saw that they had been taken out.
+    pub cleanings: u64,
+    pub gone: u64,
     /// Transactions that were committed.
     pub commits: u64,
     /// Partitions that members of consumer groups were given, and records that share groups are done with.
@@ -82,6 +85,8 @@ impl Stats {
         self.answers += other.answers;
         self.groups += other.groups;
         self.packs += other.packs;
+        self.cleanings += other.cleanings;
+        self.gone += other.gone;
         self.commits += other.commits;
         self.given += other.given;
         self.accepted += other.accepted;
@@ -200,6 +205,8 @@ impl World {
             Event::Tidy(of, job) if of == life => {
                 let done = node.tidy(&job);
                 self.stats.packs += u64::from(done.result.is_ok());
+                let cleans = job.parts.iter().filter(|part| matches!(part.mode, TidyMode::Clean(_))).count();
+                self.stats.cleanings += if done.result.is_ok() { cleans as u64 } else { 0 };
                 let delay = self.delay(self.scenario.slow_us);
                 self.note(|| format!("tidy {job:?}: {done:?}"));
                 self.clock.after(delay, Event::TidyDone(life, Box::new(done)));
@@ -263,6 +270,7 @@ impl World {
             }
             let Some(group) = node.broker.next_group(now) else { break };
             node.in_flight = true;
+            self.model.wall_ms = now.wall_ms;
             self.model.planned(&group)?;
             let (life, seq) = (self.life, group.seq);
             self.note(|| format!("group {seq}: {} runs, {} entries", group.runs.len(), group.meta.len()));
@@ -295,7 +303,7 @@ impl World {
             }
             let Some(sent) = conn.arrived.pop_front() else { continue };
             let (answered, frame, correlation) = (sent.is_answered(), sent.frame.clone(), sent.correlation);
-            self.model.turn_of(conn.client, now.mono_us);
+            self.model.turn_of(conn.client, now);
             let call = self.model.handed_in(sent.correlation, sent.version, sent.ask);
             let line = self.trace.is_some().then(|| format!("{id:?} asks {correlation}: {call:?}"));
             if answered {
@@ -349,7 +357,7 @@ impl World {
             Err(why) => return Err(format!("a response that cannot be sent: {why}")),
         };
         let answer = super::renew::answer(&call.ask, &bytes, call.correlation, call.version)?;
-        self.model.turn_of(call.client, self.clock.now().mono_us);
+        self.model.turn_of(call.client, self.clock.now());
         self.model
             .answered(&call, &answer)
             .map_err(|why| format!("{why}\n  asked:  {call:?}\n  answer: {answer:?}"))?;

@@ -349,11 +349,11 @@ impl Broker {
             let Some(log) = self.topics.partition(one.id).map(|partition| &partition.log) else { continue };
             let stretches = stretches(one.from, &batches, &aborted_among(log, &settings, &batches));
             let acquired = self.with_share(&fetch.group, one.id, |partition| {
-                let acquired = match how.records_max > 0 {
+                let (acquired, change) = match how.records_max > 0 {
                     true => partition.acquire(&how, one.from, &stretches),
-                    false => Vec::new(),
+                    false => (Vec::new(), Change::default()),
                 };
-                ((acquired, partition.next_offset()), Change::default())
+                ((acquired, partition.next_offset()), change)
             });
             let Some(((acquired, next), _)) = acquired else { continue };
             moved |= next != one.from;
