@@ -203,6 +203,7 @@ server_is_up() {
 launch() {
   server_runs=$((server_runs + 1))
   server_log=$work/server.$server_runs.log
+  : >"$server_log" # it is looked into before the server has got so far
   "${launcher[@]}" "$CHRONIK_SERVER" --bind-addr 127.0.0.1 --kafka-port "$kafka_port" --admin-port 0 --metrics-port 0 \
     --data-dir "$data_dir" "$@" </dev/null >"$server_log" 2>&1 &
   server_pid=$!

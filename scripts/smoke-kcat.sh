@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Debian's kcat against the server: metadata, produce, consume, compressions, offsets by time, a group, old protocols.
+# Debian's kcat against the server: metadata, produce, consume, compressions, offsets by time, transactions, a group, old
+# protocols.
 # shellcheck source=scripts/lib.sh
 . "$(dirname -- "$0")/lib.sh"
 
@@ -129,6 +130,31 @@ check_group() {
   same "what the group has read, each line once" "$work/sent" "$work/read"
 }
 
+# kcat sends all it is given in one transaction, which the end of its input commits and a signal aborts.
+check_transactions() {
+  local topic=kcat-txn-$run_id transactional=(-X "transactional.id=kcat-$run_id" -X transaction.timeout.ms=60000) aborted
+  seq 1 20 >"$work/sent"
+  produce "$topic" -p 0 "${transactional[@]}" <"$work/sent"
+  consume "$topic" -X isolation.level=read_committed >"$work/read"
+  same "a transaction that is committed" "$work/sent" "$work/read"
+  mkfifo "$work/input"
+  timeout -k 5 60 kcat -q -b "$BOOTSTRAP" -P -t "$topic" -p 0 "${transactional[@]}" <"$work/input" 2>"$work/aborted.err" &
+  aborted=$!
+  exec 4>"$work/input"
+  # kcat waits for a whole buffer of input before it sends the first line.
+  seq 21 20000 >&4
+  more_is_there() { [ "$(consume "$topic" -X isolation.level=read_uncommitted | wc -l)" -gt 20 ]; }
+  eventually 30 more_is_there || fail "what is sent in an open transaction is not there for readers of uncommitted records"
+  consume "$topic" -X isolation.level=read_committed >"$work/read"
+  same "readers of committed records while the transaction is open" "$work/sent" "$work/read"
+  kill -TERM "$aborted"
+  exec 4>&-
+  wait "$aborted" || true
+  seq 20001 20020 | tee -a "$work/sent" | produce "$topic" -p 0 "${transactional[@]}"
+  consume "$topic" -X isolation.level=read_committed >"$work/read"
+  same "readers of committed records after one was aborted" "$work/sent" "$work/read"
+}
+
 check_refusal() {
   if echo x | bounded 30 kcat -q -b "$BOOTSTRAP" -P -t 'no/such name' -X message.timeout.ms=5000 2>/dev/null; then
     fail "kcat could produce to a topic with a slash and a blank in its name"
@@ -139,6 +165,7 @@ check_metadata
 check_round_trip
 check_compressions none gzip snappy lz4 zstd
 check_offsets_by_time
+check_transactions
 check_group
 check_refusal
 say "ok: today's protocol"

@@ -195,7 +195,12 @@ settle() {
   if [ "${RECORD:-}" = 1 ]; then
     [ -s "$output.kafka" ] || fail "RECORD=1 needs CHRONIK_PEERS"
     mkdir -p "$(dirname -- "$recording")"
-    { grep -vE -- "$pattern" "$recording" 2>/dev/null || true; sed "s:$work:DIR:g" "$output.kafka"; } >"$work/recording"
+    [ -e "$recording" ] || : >"$recording"
+    # What is new goes where the old stood: the order is that of the program.
+    sed -E "s:$work:DIR:g; s/(127\.0\.0\.1:)[0-9]+/\1PORT/g" "$output.kafka" |
+      PATTERN=$pattern awk 'NR == FNR { new = new $0 "\n"; next }
+        $0 !~ ENVIRON["PATTERN"] { print; next } !told { printf "%s", new; told = 1 }
+        END { if (!told) printf "%s", new }' - "$recording" >"$work/recording"
     mv "$work/recording" "$recording"
   fi
   if [ -n "${ONLY:-}" ]; then cat "$output.$ONLY"; return 0; fi

@@ -3,10 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::azure::AzureStore;
-use super::gcs::GcsStore;
+use super::cloud::CloudStore;
 use super::local::LocalStore;
-use super::s3::S3Store;
 use super::{Kind, ObjectStore, StoreError, Surroundings, Tuning};
 use crate::config::storage::{Backend, StorageConfig};
 
@@ -23,9 +21,9 @@ pub fn open(
             Some(path) => Box::new(LocalStore::open(path)),
             None => return Ok(None),
         },
-        Backend::S3 => Box::new(S3Store::new(&config.s3, ca, tuning, around)?),
-        Backend::Gcs => Box::new(GcsStore::new(&config.gcs, ca, tuning, around)?),
-        Backend::Azure => Box::new(AzureStore::new(&config.azure, ca, tuning, around)?),
+        Backend::S3 => Box::new(CloudStore::s3(&config.s3, ca, tuning, around)?),
+        Backend::Gcs => Box::new(CloudStore::gcs(&config.gcs, ca, tuning, around)?),
+        Backend::Azure => Box::new(CloudStore::azure(&config.azure, ca, tuning, around)?),
     }))
 }
 

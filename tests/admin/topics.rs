@@ -234,6 +234,26 @@ fn delete_topics_by_id_and_what_it_refuses() {
 }
 
 #[test]
+fn asking_for_a_topic_makes_it_only_where_that_is_switched_on_and_the_client_wants_it() {
+    let asked = || vec![MetadataRequestTopic { name: Some("t"), ..Default::default() }];
+    for (enabled, wanted, error, made) in [
+        (true, true, ErrorCode::NONE, 1),
+        (true, false, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, 0),
+        (false, true, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, 0),
+    ] {
+        // Before version 4 a client could not say whether it wants it.
+        for version in if wanted { 0..=13 } else { 4..=13 } {
+            let mut h = Harness::with(Config { auto_create_topics_enable: enabled, ..Config::default() });
+            let request =
+                MetadataRequest { topics: Some(asked()), allow_auto_topic_creation: wanted, ..Default::default() };
+            let answer = h.call(version, &request);
+            let told = answer.decode::<MetadataResponse<'_>>().topics[0].error_code;
+            assert_eq!((told, listed(&mut h).len()), (error, made), "version {version}, {enabled}, {wanted}");
+        }
+    }
+}
+
+#[test]
 fn deletion_can_be_switched_off() {
     let mut h = Harness::with(Config { delete_topic_enable: false, ..Config::default() });
     must_create(&mut h, topic("t"));

@@ -116,6 +116,8 @@ impl Scenario {
             sharers: if rng.chance(50) { rng.range(1, 4) } else { 0 },
             lock_ms: *rng.pick(&[300, 1500, 5000]).unwrap_or(&1500),
             deliveries_max: *rng.pick(&[2, 3, 5, 10]).unwrap_or(&5),
+            keyed: if rng.chance(40) { rng.range(1, 3) } else { 0 },
+            map_bytes: *rng.pick(&[200, 1 << 16]).unwrap_or(&200),
             tiered: rng.chance(50),
             store_fails: rng.chance(30),
             keyed: if rng.chance(40) { rng.range(1, 3) } else { 0 },

@@ -82,6 +82,15 @@ func (t *T) Eventually(within time.Duration, what string, ask func() bool) {
 	}
 }
 
+// Becomes asks until the answer is what is expected: a real Kafka answers a change before its broker has learnt of it.
+func (t *T) Becomes(ask func() string, expected, what string) {
+	seen := ask()
+	for until := time.Now().Add(10 * time.Second); seen != expected && time.Now().Before(until); seen = ask() {
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Equal(seen, expected, "%s", what)
+}
+
 // run carries a check out; nil when all is well. What a client's own goroutine panics with ends the program.
 func run(c check, addr string) (err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), checkMax)

@@ -22,8 +22,8 @@ async function using(client, call) {
 async function newTopic(address, stem, numPartitions = 1, configEntries = []) {
   const topic = fresh(stem)
   await using(kafka(address).admin(), async (admin) => {
-    await admin.createTopics({ waitForLeaders: true, topics: [{ topic, numPartitions, configEntries }] })
-    // Kafka answers before its broker knows.
+    await admin.createTopics({ waitForLeaders: false, topics: [{ topic, numPartitions, configEntries }] })
+    // Kafka answers before its broker knows, which this client takes for an error if it is to wait itself.
     await eventually(20_000, 'the topic is there', async () => {
       try {
         return (await admin.fetchTopicOffsets(topic)).length === numPartitions

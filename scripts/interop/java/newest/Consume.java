@@ -94,6 +94,11 @@ final class Consume {
                 return Env.take(consumer, 100).size();
             }
         });
+        Out.step("client-instance-id", () -> {
+            try (var consumer = member("g-assign")) {
+                return consumer.clientInstanceId(Duration.ofSeconds(5));
+            }
+        });
         Out.step("wakeup", () -> {
             try (var consumer = member("g-assign")) {
                 consumer.assign(List.of(first));
@@ -296,6 +301,18 @@ final class Consume {
                 one.unsubscribe();
                 turn("two has all", () -> held(two) == 6, two);
                 return halves + " " + (events.stream().anyMatch(e -> e.startsWith("one revoked"))) + " " + held(one);
+            }
+        });
+        Out.step("enforce-rebalance", () -> {
+            // The new protocol has no such thing: the client says so and goes on.
+            List<String> events = new ArrayList<>();
+            try (var consumer = member("g-enforced")) {
+                consumer.subscribe(List.of(topic), listener("one", events));
+                turn("assigned", () -> held(consumer) == 2, consumer);
+                int before = events.size();
+                consumer.enforceRebalance("asked for");
+                if (!modern) turn("assigned again", () -> events.size() > before && held(consumer) == 2, consumer);
+                return events.subList(before, events.size()).stream().distinct().sorted().toList();
             }
         });
         Out.step("different-topics", () -> {
@@ -550,7 +567,7 @@ final class Consume {
                 turn("nothing left", () -> held(consumer) == 0, consumer);
                 Env.topic(again, 1);
                 Env.fill(again, 0, 100, 105);
-                turn("the new one", () -> held(consumer) == 1, consumer);
+                turn("the new one, to its end", () -> held(consumer) == 1 && consumer.position(new TopicPartition(again, 0)) == 5, consumer);
                 return had + " position " + Out.tried(() -> consumer.position(new TopicPartition(again, 0))) + " committed "
                         + Out.render(consumer.committed(Set.of(new TopicPartition(again, 0))));
             }

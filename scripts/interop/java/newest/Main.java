@@ -19,6 +19,7 @@ public final class Main {
                 case "share" -> Share.run();
                 case "admin" -> Administer.run();
                 case "zombies" -> Zombies.run();
+                case "absent" -> Absent.run();
                 case "before-restart" -> Restart.before();
                 case "after-restart" -> Restart.after();
                 default -> throw new IllegalArgumentException("no area " + area);

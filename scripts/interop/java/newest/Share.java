@@ -102,6 +102,16 @@ final class Share {
                 return Env.brief(values) + " " + !committed.contains("!") + " " + consumer.subscription();
             }
         });
+        Out.step("wakeup-and-unsubscribe", () -> {
+            try (var consumer = open("s-g-implicit")) {
+                String id = Out.tried(() -> consumer.clientInstanceId(Duration.ofSeconds(5)));
+                consumer.subscribe(List.of("s-implicit"));
+                consumer.wakeup();
+                String woken = Out.tried(() -> consumer.poll(Duration.ofSeconds(20)).count());
+                consumer.unsubscribe();
+                return id + " " + woken + " " + consumer.subscription();
+            }
+        });
         Out.step("latest-by-default", () -> {
             String topic = Env.topic("s-latest", 1);
             Env.fill(topic, 0, 0, 5);
