@@ -120,8 +120,6 @@ impl Scenario {
             map_bytes: *rng.pick(&[200, 1 << 16]).unwrap_or(&200),
             tiered: rng.chance(50),
             store_fails: rng.chance(30),
-            keyed: if rng.chance(40) { rng.range(1, 3) } else { 0 },
-            map_bytes: *rng.pick(&[200, 1 << 16]).unwrap_or(&200),
         };
         // What only the store has cannot be read while it is away.
         scenario.excuses.reads_fail |= scenario.is_tiered() && scenario.store_fails;
