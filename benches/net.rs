@@ -13,6 +13,7 @@ use std::sync::{mpsc, Arc};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use chronik::broker::tiering::UploadDone;
 use chronik::broker::work::WorkDone;
 use chronik::broker::{CheckpointDone, ConnId, ConnInfo, Effect, Now, Response};
 use chronik::metrics::Metrics;
@@ -58,6 +59,7 @@ impl Core for Echo {
     fn read_done(&mut self, _now: Now, _done: ReadDone) {}
     fn work_done(&mut self, _now: Now, _done: WorkDone) {}
     fn checkpoint_done(&mut self, _now: Now, _done: CheckpointDone) {}
+    fn uploaded(&mut self, _: Now, _: UploadDone) {}
     fn tidy_done(&mut self, _now: Now, _done: TidyDone) {}
     fn expire(&mut self, _now: Now) {}
     fn deadline_us(&self) -> Option<u64> {
@@ -131,6 +133,8 @@ fn start(in_memory: bool) -> (SocketAddr, Inbox<Echo>) {
             checkpoint: Box::new(|_| {}),
             tidy: Box::new(|_| {}),
             remove: Box::new(|_| {}),
+            upload: Box::new(|| {}),
+            evict: Box::new(|_, _| {}),
             reload: Box::new(|| {}),
             stopping: Box::new(|| {}),
         };

@@ -10,7 +10,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use chronik::config::storage::S3Config;
 use chronik::options::storage_from_env;
-use chronik::store::{FileRange, Machine, ObjectStore, PutMode, S3Store, Tuning};
+use chronik::store::{CloudStore, FileRange, Machine, ObjectStore, PutMode, Tuning};
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 
@@ -98,7 +98,7 @@ fn main() {
     (0..mib).for_each(|_| file.write_all(&piece).unwrap());
     let file = Arc::new(file);
     let whole = FileRange::new(Arc::clone(&file), 0, mib << 20);
-    let store = S3Store::new(&config, None, Tuning::default(), Arc::new(Machine::start())).unwrap();
+    let store = CloudStore::s3(&config, None, Tuning::default(), Arc::new(Machine::start())).unwrap();
     let agent = ureq::Agent::new_with_defaults();
     println!("{mib} MiB, MiB/s        plain PUT   store (parts)   store (128 MiB each)   plain GET   store");
     for _ in 0..runs {

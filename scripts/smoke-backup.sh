@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Backups: made under load by the server and by the tool, verified, restored after the machine is lost, thinned out, damaged.
+# They go to a folder, or to the empty place that STORE_URL names; nothing can be damaged there.
 # shellcheck source=scripts/lib.sh
 . "$(dirname -- "$0")/lib.sh"
 
@@ -9,7 +10,7 @@ find_server
 find_tool
 
 store=$work/store
-url=file://$store
+url=${STORE_URL:-file://$store}
 kafka_port=$(free_port)
 tool() { CHRONIK_BACKUP_URL=$url bounded 120 "$CHRONIK_TOOL" "$@"; }
 # field NAME: of the JSON object on standard input
@@ -65,6 +66,8 @@ say "ok: one topic under another name"
 tool --yes -o json backup delete --keep 1 >"$work/deleted" || fail "old backups can't be deleted"
 [ "$(tool -q backup list | wc -l)" = 1 ] || fail "more than one backup is left"
 tool -q backup verify || fail "the last backup is not sound"
+say "ok: thinned out"
+[ -z "${STORE_URL:-}" ] || exit 0
 object=$(find "$store" -path '*/segments/*' -type f | head -n 1)
 [ -n "$object" ] || object=$(find "$store" -path '*/backups/*' -type f -size +4k | head -n 1)
 printf 'X' | dd of="$object" bs=1 seek=5000 conv=notrunc status=none
@@ -72,4 +75,4 @@ status=0
 tool backup verify >"$work/said" 2>&1 || status=$?
 [ "$status" = 1 ] || fail "a damaged backup: status $status"
 grep -q "$(basename "$object")" "$work/said" || fail "the damaged object is not named: $(cat "$work/said")"
-say "ok: thinned out, and damage is named"
+say "ok: damage is named"

@@ -139,11 +139,20 @@ pub struct BackupConfig {
     pub keep: u64,
     /// How long they are kept, in milliseconds; 0 for ever.
     pub keep_ms: i64,
+    /// URL of the store from which a data directory is made that is not there.
+    pub restore_from: Option<String>,
 }
 
 impl Default for BackupConfig {
     fn default() -> BackupConfig {
-        BackupConfig { enabled: false, url: None, interval_ms: 24 * 60 * 60 * 1000, keep: 0, keep_ms: 0 }
+        BackupConfig {
+            enabled: false,
+            url: None,
+            interval_ms: 24 * 60 * 60 * 1000,
+            keep: 0,
+            keep_ms: 0,
+            restore_from: None,
+        }
     }
 }
 

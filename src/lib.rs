@@ -4,6 +4,7 @@
 //! `tests/tidy.rs` holds that. docs/ARCHITECTURE.md is the map.
 
 // Tier 0: the machine, and facts that everybody shares.
+pub mod canary;
 pub mod config;
 pub mod limits;
 pub mod logging;
@@ -18,7 +19,8 @@ pub mod wal;
 pub mod store;
 // Tier 3: the state machine.
 pub mod broker;
-// Tier 4: copies; sockets and threads; the command-line tool.
+// Tier 4: copies; segments in object storage; sockets and threads; the command-line tool.
 pub mod backup;
 pub mod cli;
 pub mod net;
+pub mod tier;

@@ -107,6 +107,36 @@ pub const READ_SPLICES_MAX: usize = 4096;
 pub const GATHER_SPLICES_MIN: usize = 8;
 pub const GATHER_SPLICE_BYTES: u64 = 8 << 10;
 
+/// How long an upload of the log waits for tidying to come to rest, in µs.
+pub const UPLOAD_PATIENCE_US: u64 = 30_000_000;
+
+/// From an upload that failed to the next one, in µs, doubled each time up to the second.
+pub const UPLOAD_RETRY_US: u64 = 5_000_000;
+pub const UPLOAD_RETRY_MAX_US: u64 = 300_000_000;
+
+/// The unit in which segments are read from the object store and kept in the disk cache, in bytes, and how many of them one
+/// request brings at most.
+pub const TIER_BLOCK_BYTES: usize = 1 << 20;
+pub const TIER_AHEAD_BLOCKS_MAX: u32 = 16;
+
+/// Bytes of the filesystem that the disk cache leaves free.
+pub const TIER_CACHE_FREE_BYTES: u64 = 256 << 20;
+
+/// How long one read from the object store may take, with all tries, in ms.
+pub const REMOTE_READ_MS_MAX: u64 = 20_000;
+
+/// Uploads of the log after which the store is asked again what it holds.
+pub const UPLOADS_TRUSTED: u32 = 64;
+
+/// How long a fetch waits at least for what only the object store has, before it is answered without that, in µs.
+pub const REMOTE_FETCH_WAIT_US: u64 = 500_000;
+
+/// How often it is said that the object store cannot be read, in µs.
+pub const AWAY_SAID_US: u64 = 60_000_000;
+
+/// Bytes that one look-up takes of a segment that is not on this disk; they are held in memory until they are sent.
+pub const READ_ELSEWHERE_BYTES: u32 = 4 << 20;
+
 /// Runs that are read to find a partition's largest timestamp. One is enough unless headers claim what their records do not hold.
 pub const MAX_TIMESTAMP_RUNS: usize = 64;
 

@@ -124,6 +124,18 @@ impl Histogram {
     }
 }
 
+/// The disk cache of objects: blocks that were there and that were not, requests to the store, bytes that they brought, those
+/// that failed, and bytes that are kept.
+#[derive(Debug, Default)]
+pub struct TierCache {
+    pub hits: Gauge,
+    pub misses: Gauge,
+    pub requests: Gauge,
+    pub fetched_bytes: Gauge,
+    pub failures: Gauge,
+    pub bytes: Gauge,
+}
+
 /// Everything the server counts. Share it in an `Arc`; every method takes `&self`.
 #[derive(Debug)]
 pub struct Metrics {
@@ -154,6 +166,20 @@ pub struct Metrics {
     /// Bytes that tidying has read and written for them.
     pub tidy_read_bytes: Counter,
     pub tidy_written_bytes: Counter,
+    /// Bytes of sealed segments that the object store lacks, that it has, and that only it has.
+    pub tier_lag_bytes: Gauge,
+    pub tier_stored_bytes: Gauge,
+    pub tier_remote_bytes: Gauge,
+    /// Segments whose local copy went.
+    pub tier_evicted_segments: Counter,
+    /// Uploads of the log that came to their end, those that failed, and the bytes that were sent.
+    pub tier_uploads: Counter,
+    pub tier_upload_failures: Counter,
+    pub tier_uploaded_bytes: Counter,
+    /// When the log was caught of the last one, seconds since 1970; 0 for none.
+    pub tier_last_upload_seconds: Gauge,
+    /// What the disk cache of objects has done and holds, as of the last scrape.
+    pub tier_cache: TierCache,
     /// Fetch sessions, and the partitions that they remember.
     pub fetch_sessions: Gauge,
     pub fetch_session_partitions: Gauge,
@@ -208,6 +234,15 @@ impl Metrics {
             storage_dead_bytes: Gauge::default(),
             tidy_jobs: Counter::default(),
             tidy_failures: Counter::default(),
+            tier_lag_bytes: Gauge::default(),
+            tier_stored_bytes: Gauge::default(),
+            tier_remote_bytes: Gauge::default(),
+            tier_evicted_segments: Counter::default(),
+            tier_uploads: Counter::default(),
+            tier_upload_failures: Counter::default(),
+            tier_uploaded_bytes: Counter::default(),
+            tier_last_upload_seconds: Gauge::default(),
+            tier_cache: TierCache::default(),
             tidy_read_bytes: Counter::default(),
             tidy_written_bytes: Counter::default(),
             fetch_sessions: Gauge::default(),
@@ -259,6 +294,7 @@ impl Metrics {
         text.sample("chronik_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
         self.render_data(&mut text);
         self.render_backups(&mut text);
+        self.render_tiers(&mut text);
         self.render_requests(&mut text, scrape);
         text.counter(
             "chronik_log_lines_dropped_total",
@@ -337,6 +373,44 @@ impl Metrics {
             ("chronik_wal_group_bytes", "Bytes of one group written to the log.", &self.wal_group_bytes),
         ] {
             text.histogram(name, help, histogram);
+        }
+    }
+
+    fn render_tiers(&self, text: &mut Text) {
+        for (name, help, counter) in [
+            ("chronik_tier_uploads_total", "Uploads of the log to the object store.", &self.tier_uploads),
+            ("chronik_tier_upload_failures_total", "Uploads of the log that failed.", &self.tier_upload_failures),
+            ("chronik_tier_uploaded_bytes_total", "Bytes sent to the object store.", &self.tier_uploaded_bytes),
+            (
+                "chronik_tier_evicted_segments_total",
+                "Segments whose local copy was removed because the object store has them.",
+                &self.tier_evicted_segments,
+            ),
+        ] {
+            text.counter(name, help, counter.get());
+        }
+        let TierCache { hits, misses, requests, fetched_bytes, failures, bytes } = &self.tier_cache;
+        for (name, help, gauge) in [
+            ("chronik_tier_cache_hits_total", "Blocks of objects that the disk cache had.", hits),
+            ("chronik_tier_cache_misses_total", "Blocks of objects that it did not have.", misses),
+            ("chronik_tier_fetches_total", "Requests for parts of objects.", requests),
+            ("chronik_tier_fetched_bytes_total", "Bytes of objects that they brought.", fetched_bytes),
+            ("chronik_tier_fetch_failures_total", "Requests for parts of objects that failed.", failures),
+        ] {
+            text.counter(name, help, u64::try_from(gauge.get()).unwrap_or(0));
+        }
+        for (name, help, gauge) in [
+            ("chronik_tier_lag_bytes", "Bytes of sealed segments that the object store lacks.", &self.tier_lag_bytes),
+            ("chronik_tier_stored_bytes", "Bytes of segments that are in the object store.", &self.tier_stored_bytes),
+            ("chronik_tier_remote_bytes", "Bytes of segments that only the object store has.", &self.tier_remote_bytes),
+            ("chronik_tier_cache_bytes", "Bytes of the disk cache of objects.", bytes),
+            (
+                "chronik_tier_last_upload_timestamp_seconds",
+                "The time that the newest upload of the log holds, in seconds since 1970; 0 if none is known.",
+                &self.tier_last_upload_seconds,
+            ),
+        ] {
+            text.gauge(name, help, gauge.get());
         }
     }
 

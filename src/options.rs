@@ -337,6 +337,12 @@ fn settle(draft: &mut Draft, settings: &mut [Setting]) -> Result<(), UsageError>
 
 fn check_backup(config: &Config) -> Result<(), UsageError> {
     let refused = |sentence: &str| Err(UsageError::config(sentence.to_owned()));
+    if config.storage.keeps_objects() && config.metadata_store == MetadataStore::File {
+        return refused(
+            "Object storage and --file-metadata don't go together, because metadata in files can't be copied at one moment \
+             with the log; convert the directory with --convert-metadata.",
+        );
+    }
     match (config.backup.enabled, &config.backup.url) {
         (true, None) => refused("--enable-backup needs --backup-url, which says where backups go."),
         (false, Some(_)) => refused("--backup-url does nothing without --enable-backup; give both or none."),

@@ -198,9 +198,6 @@ fn unbuilt_features_are_refused_in_one_sentence() {
         &["search", "--storage-url", "s3://x"],
         &["--controller-url", "http://x"],
         &["--storage-url=s3://x"],
-        &["--storage", "s3"],
-        &["--storage=gcs"],
-        &["--storage", "azure"],
         &["--enable-search"],
         &["--enable-search=true"],
     ];
@@ -210,13 +207,31 @@ fn unbuilt_features_are_refused_in_one_sentence() {
         assert!(is_one_sentence(&error.sentence), "{error}");
         assert_eq!(error.exit_code, exit::USAGE, "{args:?}");
     }
-    for (name, value) in
-        [("STORAGE_BACKEND", "s3"), ("CHRONIK_ENABLE_SEARCH", "true"), ("CHRONIK_CONTROLLER_URL", "http://x")]
-    {
+    for (name, value) in [("CHRONIK_ENABLE_SEARCH", "true"), ("CHRONIK_CONTROLLER_URL", "http://x")] {
         let error = error_with(&[], &[(name, value)]);
         assert!(error.sentence.starts_with(name), "{error}");
         assert!(error.sentence.contains("not available in this version"), "{error}");
         assert!(is_one_sentence(&error.sentence), "{error}");
+    }
+}
+
+#[test]
+fn what_is_for_object_storage_needs_a_store() {
+    let given = ["--storage", "s3", "--s3-bucket", "b", "--upload-interval", "30s", "--storage-free-bytes", "2GiB"];
+    let storage = config(&given).storage;
+    assert!(storage.keeps_objects() && storage.upload_interval_ms == 30_000 && storage.local_free_bytes == 2 << 30);
+    assert!(config(&["--local-storage-path", "/srv/objects"]).storage.keeps_objects());
+    assert!(!config(&[]).storage.keeps_objects());
+    for (args, part) in [
+        (&["--upload-interval", "30s"][..], "without a store"),
+        (&["--storage-take-over"], "without a store"),
+        (&["--storage", "s3"], "needs --s3-bucket"),
+        (&["--storage", "gcs"], "needs --gcs-bucket"),
+        (&["--storage", "s3", "--s3-bucket", "b", "--local-storage-path", "/x"], "does not name"),
+        (&["--storage", "s3", "--s3-bucket", "b", "--file-metadata"], "don't go together"),
+    ] {
+        let error = error(args);
+        assert!(error.sentence.contains(part) && is_one_sentence(&error.sentence), "{args:?}: {error}");
     }
 }
 

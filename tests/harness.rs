@@ -40,6 +40,12 @@ pub struct Harness {
     pub closed: Vec<(ConnId, String)>,
     /// Segments that the broker no longer needs.
     pub removed: Vec<SegmentId>,
+    /// Uploads that the broker has asked for, and segments whose local copies it lets go.
+    pub uploads: usize,
+    pub evicted: Vec<SegmentId>,
+    /// Look-ups are not answered by themselves but kept here.
+    pub holds_reads: bool,
+    pub reads: Vec<ReadJob>,
     /// Tidyings are not done by themselves but kept here.
     pub holds_tidying: bool,
     pub tidying: Vec<TidyJob>,
@@ -95,6 +101,10 @@ impl Harness {
             answers,
             closed,
             removed,
+            uploads: 0,
+            evicted: Vec::new(),
+            holds_reads: false,
+            reads: Vec::new(),
             holds_tidying: false,
             tidying: Vec::new(),
             checkpoint: None,
@@ -198,6 +208,12 @@ impl Harness {
         self.carry_out();
     }
 
+    /// Answers a look-up that was kept.
+    pub fn answer_read(&mut self, job: ReadJob) {
+        let done = self.log.find(job);
+        self.broker.read_done(self.now, done);
+    }
+
     /// Reports what became of a tidying that was kept.
     pub fn tidy_done(&mut self, done: TidyDone) {
         self.broker.tidy_done(self.now, done);
@@ -253,6 +269,7 @@ impl Harness {
                     self.broker.disconnected(self.now, conn);
                     self.closed.push((conn, why));
                 }
+                Effect::Read(job) if self.holds_reads => self.reads.push(job),
                 Effect::Read(job) => {
                     let done = self.log.find(job);
                     self.broker.read_done(self.now, done);
@@ -273,6 +290,8 @@ impl Harness {
                     self.broker.tidy_done(self.now, done);
                 }
                 Effect::Remove(segment) => self.removed.push(segment),
+                Effect::Upload => self.uploads += 1,
+                Effect::Evict(segment, _) => self.evicted.push(segment),
             }
         }
     }

@@ -20,6 +20,7 @@ mod sim;
 mod store;
 mod tidy;
 mod tidying;
+mod tier;
 mod tool;
 mod txn;
 mod wal;

@@ -4,6 +4,7 @@
     make_bucket.py gcs URL BUCKET
     make_bucket.py azure URL ACCOUNT KEY CONTAINER      signs with the account's key
     make_bucket.py sas ACCOUNT KEY CONTAINER            prints a shared access signature for the container
+    make_bucket.py sts URL KEY SECRET                   prints variables with temporary keys of S3, and their token
 """
 
 import base64
@@ -61,6 +62,32 @@ def sas(account, key, container):
     print(urllib.parse.urlencode({"sp": sp, "se": se, "sv": VERSION, "sr": "c", "sig": signature}))
 
 
+def sts(url, key, secret):
+    now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    host = urllib.parse.urlparse(url).netloc
+    body = b"Action=AssumeRole&Version=2011-06-15&DurationSeconds=3600"
+    digest = hashlib.sha256(body).hexdigest()
+    headers = {"content-type": "application/x-www-form-urlencoded", "host": host, "x-amz-date": now}
+    names = ";".join(headers)
+    lines = "".join(f"{name}:{value}\n" for name, value in headers.items())
+    canonical = f"POST\n/\n\n{lines}\n{names}\n{digest}"
+    scope = f"{now[:8]}/us-east-1/sts/aws4_request"
+    text = f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+    mac = f"AWS4{secret}".encode()
+    for part in [*scope.split("/"), text]:
+        mac = hmac.new(mac, part.encode(), hashlib.sha256).digest()
+    headers["Authorization"] = f"AWS4-HMAC-SHA256 Credential={key}/{scope},SignedHeaders={names},Signature={mac.hex()}"
+    request = urllib.request.Request(url + "/", data=body, headers=headers, method="POST")
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        said = answer.read().decode()
+    for variable, element in [
+        ("AWS_ACCESS_KEY_ID", "AccessKeyId"),
+        ("AWS_SECRET_ACCESS_KEY", "SecretAccessKey"),
+        ("AWS_SESSION_TOKEN", "SessionToken"),
+    ]:
+        print(f"{variable}={said.split(f'<{element}>')[1].split('<')[0]}")
+
+
 def main(kind, *rest):
     if kind == "s3":
         call("PUT", f"{rest[0]}/{rest[1]}", {"Content-Length": "0"})
@@ -71,6 +98,8 @@ def main(kind, *rest):
         azure(*rest)
     elif kind == "sas":
         sas(*rest)
+    elif kind == "sts":
+        sts(*rest)
     else:
         sys.exit(__doc__)
 

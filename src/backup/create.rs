@@ -10,10 +10,11 @@ use super::find::{newest, sizes};
 use super::lease::Lease;
 use super::manifest::{Manifest, Object, Role, TopicTotal};
 use super::source::{Checksum, FileSource};
-use super::view::View;
+use super::view::{ObjectFile, View};
 use super::{layout, when, Failure, Kind, Watch};
 use crate::broker::recovery::Recovering;
 use crate::broker::settings::Settings;
+use crate::broker::tiering::StoredObject;
 use crate::broker::Now;
 use crate::config::Config;
 use crate::limits;
@@ -25,6 +26,7 @@ use crate::wal::frozen::{self, Frozen, FrozenFile};
 use crate::wal::marker::Marker;
 use crate::wal::recovery::look;
 use crate::wal::settings::{Entropy, MetadataStore};
+use crate::wal::{segment, SegmentId};
 
 /// The data directory that a backup is made of.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub struct Origin {
     disk: Arc<dyn Disk>,
     /// No server can use the directory while this is held.
     at_rest: bool,
+    /// Where segments lie that only the object store has.
+    tier: Option<Arc<dyn ObjectStore>>,
     _locks: Vec<Lock>,
 }
 
@@ -49,7 +53,7 @@ impl Origin {
     /// Another process is making a backup of it.
     pub fn of_server(disk: Arc<dyn Disk>, root: PathBuf) -> Result<Origin, Failure> {
         let lock = copy_lock(&root)?;
-        Ok(Origin { disk, at_rest: false, _locks: vec![Lock::Copy(lock)] })
+        Ok(Origin { disk, at_rest: false, tier: None, _locks: vec![Lock::Copy(lock)] })
     }
 
     /// A directory that a server may be using or not.
@@ -69,12 +73,17 @@ impl Origin {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
             Err(error) => return Err(failed(error)),
         };
-        Ok(Origin { disk: Arc::new(disk), at_rest, _locks: locks })
+        Ok(Origin { disk: Arc::new(disk), at_rest, tier: None, _locks: locks })
     }
 
     /// A directory on any disk, without locks.
     pub fn on(disk: Arc<dyn Disk>, at_rest: bool) -> Origin {
-        Origin { disk, at_rest, _locks: Vec::new() }
+        Origin { disk, at_rest, tier: None, _locks: Vec::new() }
+    }
+
+    /// With the store that holds the segments which are not on the disk any more: a backup gets copies of them.
+    pub fn with_tier(self, tier: Arc<dyn ObjectStore>) -> Origin {
+        Origin { tier: Some(tier), ..self }
     }
 }
 
@@ -128,14 +137,49 @@ pub fn create(
     entropy: &mut Entropy,
     watch: &dyn Watch,
 ) -> Result<Created, Failure> {
+    make(origin, store, now_ms, entropy, watch, Place::Backups)
+}
+
+/// Sends the log to the store that is its second tier, as of now: `create` in the store in which the segments lie that the
+/// disk does not hold any more. The caller is the only one who writes there. `previous` is what the last call made, if nothing
+/// that it names was removed since; then the store is not asked what it holds.
+pub fn upload(
+    origin: &Origin,
+    store: &dyn ObjectStore,
+    now_ms: i64,
+    entropy: &mut Entropy,
+    watch: &dyn Watch,
+    previous: Option<&Manifest>,
+) -> Result<Created, Failure> {
+    make(origin, store, now_ms, entropy, watch, Place::Tier(previous))
+}
+
+/// What the store is to the directory.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Backups,
+    Tier(Option<&'a Manifest>),
+}
+
+fn make(
+    origin: &Origin,
+    store: &dyn ObjectStore,
+    now_ms: i64,
+    entropy: &mut Entropy,
+    watch: &dyn Watch,
+    place: Place<'_>,
+) -> Result<Created, Failure> {
     let marker = Marker::load(&*origin.disk)?
         .ok_or_else(|| Failure::new(Kind::Refused, "the folder is no data directory: it has no chronik.dir"))?;
     let random = entropy.next_u64().map_err(|error| Failure::new(Kind::Disk, error.to_string()))?;
     let backup = format!("{}-{:06x}", when::compact(now_ms), random & 0xff_ffff);
     let directory = layout::directory(marker.directory);
-    let lease = Lease::to_make(store, &directory, &backup)?;
+    let lease = match place {
+        Place::Backups => Some(Lease::to_make(store, &directory, &backup)?),
+        Place::Tier(_) => None,
+    };
     let frozen = frozen::freeze(&origin.disk, origin.at_rest)?;
-    let (topics, last_group) = contents(&frozen, now_ms)?;
+    let Contents { topics, last_group, remote } = contents(&frozen, now_ms)?;
     let manifest = Manifest {
         backup,
         time_ms: now_ms,
@@ -146,24 +190,42 @@ pub fn create(
         topics,
         objects: Vec::new(),
     };
-    let there = sizes(store, &layout::segments(&directory))?;
-    let known = match newest(store, &directory, None) {
-        Ok(manifest) => crcs_of(manifest),
-        // One that can't be read only spares no work.
-        Err(failure) if failure.kind != Kind::Store => BTreeMap::new(),
-        Err(failure) => return Err(failure),
+    let (there, known) = match place {
+        Place::Tier(Some(previous)) => {
+            let segments = || previous.objects.iter().filter(|object| object.role == Role::Segment);
+            let there = segments().map(|object| (object.key.clone(), object.bytes)).collect();
+            (there, crcs_of(previous))
+        }
+        _ => {
+            let known = match newest(store, &directory, None) {
+                Ok(manifest) => manifest.as_ref().map(crcs_of).unwrap_or_default(),
+                // One that can't be read only spares no work.
+                Err(failure) if failure.kind != Kind::Store => BTreeMap::new(),
+                Err(failure) => return Err(failure),
+            };
+            (sizes(store, &layout::segments(&directory))?, known)
+        }
     };
     let created = Created { manifest, sent_objects: 0, sent_bytes: 0, notes: Vec::new() };
-    Sending { store, directory, frozen: &frozen, there, known, watch, lease, created }.run()
+    let tier = origin.tier.as_ref();
+    Sending { store, place, tier, directory, frozen: &frozen, there, known, watch, lease, created }.run(&remote)
 }
 
-fn crcs_of(manifest: Option<Manifest>) -> BTreeMap<String, u32> {
-    let objects = manifest.into_iter().flat_map(|manifest| manifest.objects);
-    objects.filter(|object| object.role == Role::Segment).map(|object| (object.key, object.crc)).collect()
+fn crcs_of(manifest: &Manifest) -> BTreeMap<String, u32> {
+    let objects = manifest.objects.iter().filter(|object| object.role == Role::Segment);
+    objects.map(|object| (object.key.clone(), object.crc)).collect()
 }
 
-/// What the caught directory holds, and its last group; so it is known to open.
-fn contents(frozen: &Frozen, now_ms: i64) -> Result<(Vec<TopicTotal>, u64), Failure> {
+/// What a caught directory holds.
+struct Contents {
+    topics: Vec<TopicTotal>,
+    last_group: u64,
+    /// Segments that only the object store has.
+    remote: Vec<(SegmentId, StoredObject)>,
+}
+
+/// What the caught directory holds; so it is known to open.
+fn contents(frozen: &Frozen, now_ms: i64) -> Result<Contents, Failure> {
     let view = View::of_frozen(frozen);
     let (broker, looked) = broker_of(&view, &frozen.marker, now_ms, false)?;
     let topics = broker.contents().into_iter().map(|topic| TopicTotal {
@@ -173,7 +235,8 @@ fn contents(frozen: &Frozen, now_ms: i64) -> Result<(Vec<TopicTotal>, u64), Fail
         offsets: topic.offsets.iter().map(|(start, end)| end.saturating_sub(*start).max(0) as u64).sum(),
         bytes: topic.bytes,
     });
-    Ok((topics.collect(), looked.next_seq.saturating_sub(1)))
+    let remote = broker.remote_segments().filter(|(id, _)| broker.needs_segment(*id)).collect();
+    Ok(Contents { topics: topics.collect(), last_group: looked.next_seq.saturating_sub(1), remote })
 }
 
 /// The state that a data directory holds, which nothing is done with but looking at it.
@@ -201,6 +264,8 @@ pub(super) fn broker_of(
 
 struct Sending<'a> {
     store: &'a dyn ObjectStore,
+    place: Place<'a>,
+    tier: Option<&'a Arc<dyn ObjectStore>>,
     directory: String,
     frozen: &'a Frozen,
     /// The segments in the store, with their sizes.
@@ -208,19 +273,24 @@ struct Sending<'a> {
     /// Checksums of those that the newest backup names.
     known: BTreeMap<String, u32>,
     watch: &'a dyn Watch,
-    lease: Lease<'a>,
+    lease: Option<Lease<'a>>,
     created: Created,
 }
 
 impl<'a> Sending<'a> {
-    fn run(mut self) -> Result<Created, Failure> {
-        let count = self.frozen.files().count() as u64;
-        self.watch.planned(count, self.frozen.files().map(|file| file.bytes).sum());
+    fn run(mut self, remote: &[(SegmentId, StoredObject)]) -> Result<Created, Failure> {
+        let count = (self.frozen.files().count() + remote.len()) as u64;
+        let bytes: u64 = self.frozen.files().map(|file| file.bytes).sum();
+        self.watch.planned(count, bytes + remote.iter().map(|(_, object)| object.bytes).sum::<u64>());
+        for (id, object) in remote {
+            self.remote(*id, object)?;
+            self.renew()?;
+        }
         let frozen = self.frozen;
         for file in &frozen.segments {
             self.segment(file)?;
             frozen.release(file);
-            self.lease.renew()?;
+            self.renew()?;
         }
         for (role, files) in [
             (Role::Tail, frozen.tail.as_slice()),
@@ -229,10 +299,49 @@ impl<'a> Sending<'a> {
         ] {
             for file in files {
                 self.own(role, file)?;
-                self.lease.renew()?;
+                self.renew()?;
             }
         }
         self.finish()
+    }
+
+    fn renew(&mut self) -> Result<(), Failure> {
+        self.lease.as_mut().map_or(Ok(()), Lease::renew)
+    }
+
+    /// A segment that the disk does not hold any more: it lies in this store already, or is copied from where it lies.
+    fn remote(&mut self, id: SegmentId, object: &StoredObject) -> Result<(), Failure> {
+        let StoredObject { incarnation, bytes, crc } = *object;
+        let (path, key) = (segment::path(id), object_key(&self.directory, id, object));
+        let is_there = self.there.get(&key) == Some(&bytes);
+        let object = Object { role: Role::Segment, path, bytes, crc, incarnation, key };
+        match (self.place, self.tier) {
+            _ if is_there => {}
+            (Place::Tier(_), _) => {
+                let what = format!("object {} is gone from the store, and nobody else has what it held", object.key);
+                return Err(Failure::new(Kind::Damaged, what));
+            }
+            (Place::Backups, None) => {
+                let what = format!("{id} is in object storage only: name that store with the --storage settings");
+                return Err(Failure::new(Kind::Refused, what));
+            }
+            (Place::Backups, Some(tier)) => {
+                let file = Arc::new(ObjectFile::new(tier, &object));
+                let source = FileSource::new(file, bytes, self.watch);
+                if source.crc().map_err(disk_failed)? != crc {
+                    let what = format!("object {} in {} is not what it was", object.key, tier.describe());
+                    return Err(Failure::new(Kind::Damaged, what));
+                }
+                match self.store.put(&object.key, &source, PutMode::IfAbsent) {
+                    Err(error) if error.kind != store::Kind::Exists => return Err(self.failed(error)),
+                    _ => {}
+                }
+                self.created.sent_objects += 1;
+                self.created.sent_bytes += bytes;
+            }
+        }
+        self.note(object);
+        Ok(())
     }
 
     fn source(&self, file: &FrozenFile) -> Result<FileSource<'a>, Failure> {
@@ -243,8 +352,8 @@ impl<'a> Sending<'a> {
     /// Makes sure that a segment is in the store, and notes it.
     fn segment(&mut self, file: &FrozenFile) -> Result<(), Failure> {
         let identity = file.identity.as_ref().ok_or_else(|| Failure::new(Kind::Disk, "a segment without identity"))?;
-        let key = layout::segment(&self.directory, &file.path, identity, file.bytes);
         let incarnation = identity.incarnation;
+        let key = layout::segment(&self.directory, &file.path, incarnation, file.bytes);
         let crc = match (self.there.get(&key).copied(), self.known.get(&key).copied()) {
             (Some(bytes), Some(crc)) if bytes == file.bytes => crc,
             (Some(_), _) => self.check(file, &key)?,
@@ -316,15 +425,10 @@ impl<'a> Sending<'a> {
 
     /// The manifest comes last, when everything that it names is known to be there.
     fn finish(mut self) -> Result<Created, Failure> {
-        let mut there = sizes(self.store, &layout::segments(&self.directory))?;
-        let backup = &self.created.manifest.backup;
-        there.extend(sizes(self.store, &format!("{}{backup}/", layout::own(&self.directory)))?);
-        let objects = &self.created.manifest.objects;
-        if let Some(lost) = objects.iter().find(|object| there.get(&object.key) != Some(&object.bytes)) {
-            let what = format!("object {} went away or was changed while the backup was made; make it again", lost.key);
-            return Err(Failure::new(Kind::Damaged, what));
+        if !matches!(self.place, Place::Tier(Some(_))) {
+            self.look_again()?;
         }
-        self.lease.check()?;
+        self.lease.as_ref().map_or(Ok(()), Lease::check)?;
         self.created.manifest.new_bytes = self.created.sent_bytes;
         let text = self.created.manifest.encode();
         if text.len() > limits::BACKUP_MANIFEST_BYTES_MAX {
@@ -336,6 +440,24 @@ impl<'a> Sending<'a> {
         self.store.put(&key, &text as &dyn Source, PutMode::IfAbsent).map_err(|error| self.failed(error))?;
         Ok(self.created)
     }
+
+    /// Whether the store holds all that was sent, and what others had sent before.
+    fn look_again(&self) -> Result<(), Failure> {
+        let mut there = sizes(self.store, &layout::segments(&self.directory))?;
+        let backup = &self.created.manifest.backup;
+        there.extend(sizes(self.store, &format!("{}{backup}/", layout::own(&self.directory)))?);
+        let objects = &self.created.manifest.objects;
+        if let Some(lost) = objects.iter().find(|object| there.get(&object.key) != Some(&object.bytes)) {
+            let what = format!("object {} went away or was changed while the backup was made; make it again", lost.key);
+            return Err(Failure::new(Kind::Damaged, what));
+        }
+        Ok(())
+    }
+}
+
+/// Where a directory's segment lies in the store that is its second tier.
+pub fn object_key(directory: &str, id: SegmentId, object: &StoredObject) -> String {
+    layout::segment(directory, &segment::path(id), object.incarnation, object.bytes)
 }
 
 fn disk_failed(error: io::Error) -> Failure {

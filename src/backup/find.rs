@@ -172,6 +172,23 @@ pub fn find(store: &dyn ObjectStore, wanted: &Wanted) -> Result<Manifest, Failur
     })
 }
 
+/// The last upload of a tiered server, by the number of its last group, whatever clocks said. [`Kind::NotFound`] if there is
+/// none, [`Kind::Refused`] if there are those of several data directories.
+pub fn find_upload(store: &dyn ObjectStore) -> Result<Manifest, Failure> {
+    let wanted = find(store, &Wanted::default())?;
+    let directory = wanted.directory();
+    let mut best = wanted;
+    for backup in names(store, &directory)? {
+        match load(store, &directory, &backup) {
+            Ok(manifest) if manifest.last_group > best.last_group => best = manifest,
+            Err(failure) if failure.kind == Kind::Store => return Err(failure),
+            // One that is gone, or that cannot be read, is not it.
+            _ => {}
+        }
+    }
+    Ok(best)
+}
+
 /// The newest backup of a directory, of those made at `to_time_ms` or before.
 pub(super) fn newest(
     store: &dyn ObjectStore,

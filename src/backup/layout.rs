@@ -1,6 +1,5 @@
 //! Owns where in the store everything lies, and which names are believed.
 
-use crate::wal::format::Identity;
 use crate::wire::Uuid;
 
 /// Length of the hex digits that name a data directory.
@@ -36,9 +35,9 @@ pub fn segments(directory: &str) -> String {
 }
 
 /// A segment. Its length is part of the name because a directory that was restored has its last segment shorter than the
-/// one that it came from; with the identity it stands for the content.
-pub fn segment(directory: &str, path: &str, identity: &Identity, bytes: u64) -> String {
-    format!("{directory}/segments/{path}-{:016x}-{bytes}", identity.incarnation)
+/// one that it came from; with the incarnation it stands for the content.
+pub fn segment(directory: &str, path: &str, incarnation: u64, bytes: u64) -> String {
+    format!("{directory}/segments/{path}-{incarnation:016x}-{bytes}")
 }
 
 /// Where what belongs to single backups lies.
@@ -64,6 +63,11 @@ pub fn maker(directory: &str, backup: &str) -> String {
 /// Who takes away what no backup needs says so here.
 pub fn sweeper(directory: &str) -> String {
     format!("{directory}/sweeping")
+}
+
+/// Says which server keeps its segments here. Where it stands nobody else removes anything.
+pub fn owner(directory: &str) -> String {
+    format!("{directory}/owner")
 }
 
 /// Written to learn the store's time.

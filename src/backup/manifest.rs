@@ -3,10 +3,8 @@
 use std::fmt::Write;
 
 use super::{layout, Failure, Kind};
-use crate::wal::format::Identity;
 use crate::wal::marker::Marker;
 use crate::wal::settings::MetadataStore;
-use crate::wal::SegmentId;
 use crate::wire::Uuid;
 
 /// The format that is written; a higher one is refused.
@@ -129,7 +127,7 @@ impl Manifest {
 
     /// Where the object of this number lies: follows from what it is.
     fn key(&self, number: usize, object: &Object) -> String {
-        key(&self.directory(), self.marker.directory, &self.backup, number, object)
+        key(&self.directory(), &self.backup, number, object)
     }
 
     /// Reads a manifest that lies in the folder of `directory` under the name `backup`.
@@ -163,12 +161,9 @@ impl Manifest {
     }
 }
 
-fn key(folder: &str, directory: Uuid, backup: &str, number: usize, object: &Object) -> String {
+fn key(folder: &str, backup: &str, number: usize, object: &Object) -> String {
     match object.role {
-        Role::Segment => {
-            let identity = Identity { directory, segment: SegmentId::FIRST, incarnation: object.incarnation };
-            layout::segment(folder, &object.path, &identity, object.bytes)
-        }
+        Role::Segment => layout::segment(folder, &object.path, object.incarnation, object.bytes),
         _ => layout::own_object(folder, backup, number),
     }
 }
@@ -199,7 +194,7 @@ fn parse_body(body: &str) -> Option<Manifest> {
             continue;
         }
         let mut object = parse_object(kind, rest)?;
-        object.key = key(&folder, directory, &backup, objects.len(), &object);
+        object.key = key(&folder, &backup, objects.len(), &object);
         objects.push(object);
     }
     Some(Manifest { backup, time_ms, version, marker, last_group, new_bytes, topics, objects })

@@ -19,13 +19,18 @@ mod verify;
 mod view;
 pub mod when;
 
-pub use create::{clear_leftovers, create, Created, Origin};
+pub use create::{clear_leftovers, create, object_key, upload, Created, Origin};
 pub use failure::{Failure, Kind};
-pub use find::{directories, find, list, Found, State, Wanted};
+pub use find::{directories, find, find_upload, list, Found, State, Wanted};
+pub use layout::{directory as directory_name, owner as owner_key};
 pub use manifest::{Manifest, Object, Role, TopicTotal};
-pub use prune::{delete, keep, sweep, Swept};
-pub use restore::{restore, Restored, Selection, Target};
+pub use prune::{delete, keep, keep_tier, remove_superseded, sweep, Swept};
+pub use restore::{restore, restore_tiered, Restored, Selection, Target};
 pub use verify::{verify, Fault, Verified};
+
+/// The folder, in the store that is the second tier of servers, in which everything of theirs lies; so that backups in the same
+/// bucket are not taken for that.
+pub const TIER: &str = "tier";
 
 /// Looks on while bytes are moved, and may stop it.
 pub trait Watch: Sync {

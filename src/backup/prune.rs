@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::find::{load, names, sizes};
 use super::lease::Lease;
 use super::{layout, Failure, Kind, Manifest};
-use crate::store::ObjectStore;
+use crate::store::{self, ObjectStore};
 
 /// What a sweep came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,19 +20,27 @@ pub struct Swept {
 /// Deletes a backup and what no other needs.
 ///
 /// The manifest goes first. What an interruption leaves belongs to no backup, and the next sweep removes it.
+///
+/// # Errors
+/// [`Kind::Refused`] where a server keeps its segments: it removes by itself what it does not need.
 pub fn delete(store: &dyn ObjectStore, directory: &str, backup: &str) -> Result<Swept, Failure> {
+    refuse_owned(store, directory)?;
     store.delete(&layout::manifest(directory, backup))?;
     sweep(store, directory)
 }
 
 /// Deletes all but the newest `count` backups of a directory (at least one stays), and of those all that were made before
 /// `since_ms`, except the newest. The names of what was deleted, and what the sweep came to.
+///
+/// # Errors
+/// [`Kind::Refused`] where a server keeps its segments: it removes by itself what it does not need.
 pub fn keep(
     store: &dyn ObjectStore,
     directory: &str,
     count: Option<u64>,
     since_ms: Option<i64>,
 ) -> Result<(Vec<String>, Swept), Failure> {
+    refuse_owned(store, directory)?;
     let mut manifests = all(store, directory)?;
     manifests.sort_by(|a, b| (b.time_ms, &b.backup).cmp(&(a.time_ms, &a.backup)));
     let mut deleted = Vec::new();
@@ -44,6 +52,45 @@ pub fn keep(
         }
     }
     Ok((deleted, sweep(store, directory)?))
+}
+
+fn refuse_owned(store: &dyn ObjectStore, directory: &str) -> Result<(), Failure> {
+    match store.head(&layout::owner(directory)) {
+        Err(error) if error.kind == store::Kind::NotFound => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(_) => {
+            let what = format!(
+                "a server keeps its segments in {} (object {}), and removes by itself what it does not need",
+                store.describe(),
+                layout::owner(directory)
+            );
+            Err(Failure::new(Kind::Refused, what))
+        }
+    }
+}
+
+/// Deletes all uploads of a tiered server but the one that it has just made and the last before it, by the numbers of their
+/// groups, whatever clocks said; with `alone` that one too. Then what none of those that are left names.
+pub fn keep_tier(store: &dyn ObjectStore, directory: &str, made: &Manifest, alone: bool) -> Result<Swept, Failure> {
+    let mut others = all(store, directory)?;
+    others.retain(|manifest| manifest.backup != made.backup);
+    others.sort_by_key(|manifest| manifest.last_group);
+    if !alone {
+        others.pop();
+    }
+    for manifest in &others {
+        store.delete(&layout::manifest(directory, &manifest.backup))?;
+    }
+    sweep(store, directory)
+}
+
+/// Removes a backup, and of what it names whatever is not in `kept`. For the only one who writes in that folder.
+pub fn remove_superseded(store: &dyn ObjectStore, old: &Manifest, kept: &BTreeSet<String>) -> Result<(), Failure> {
+    store.delete(&layout::manifest(&old.directory(), &old.backup))?;
+    for object in old.objects.iter().filter(|object| !kept.contains(&object.key)) {
+        store.delete(&object.key)?;
+    }
+    Ok(())
 }
 
 /// All manifests; one that can't be read is an error, because nobody knows what it names.

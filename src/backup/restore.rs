@@ -159,12 +159,42 @@ pub fn restore(
     now_ms: i64,
     watch: &dyn Watch,
 ) -> Result<Restored, Failure> {
-    let disk = &*target.disk;
-    check_interrupted(disk, manifest, selection)?;
+    check_interrupted(&*target.disk, manifest, selection)?;
     let partial = match selection.is_everything() {
         true => None,
         false => Some(Partial::of(store, manifest, selection, now_ms)?),
     };
+    fetch(target, store, manifest, selection, partial, now_ms, watch)
+}
+
+/// The same for the server whose second tier the store is: segments that it knows to be there stay there, but those of
+/// compacted topics, and are read when they are asked for.
+pub fn restore_tiered(
+    target: &Target,
+    store: &Arc<dyn ObjectStore>,
+    manifest: &Manifest,
+    now_ms: i64,
+    watch: &dyn Watch,
+) -> Result<Restored, Failure> {
+    let selection = Selection::default();
+    check_interrupted(&*target.disk, manifest, &selection)?;
+    let partial = match manifest.marker.metadata {
+        MetadataStore::Log => Some(Partial::tiered(store, manifest, now_ms)?),
+        MetadataStore::Files => None,
+    };
+    fetch(target, store, manifest, &selection, partial, now_ms, watch)
+}
+
+fn fetch(
+    target: &Target,
+    store: &Arc<dyn ObjectStore>,
+    manifest: &Manifest,
+    selection: &Selection,
+    partial: Option<Partial>,
+    now_ms: i64,
+    watch: &dyn Watch,
+) -> Result<Restored, Failure> {
+    let disk = &*target.disk;
     let is_wanted = |object: &&Object| partial.as_ref().is_none_or(|partial| partial.needs(object));
     let objects: Vec<&Object> = manifest.objects.iter().filter(is_wanted).collect();
     let total: u64 = objects.iter().map(|object| object.bytes).sum();
@@ -274,6 +304,17 @@ impl Partial {
             chosen.flat_map(|topic| &topic.segments).map(|id| segment::path(*id)).collect();
         paths.insert(segment::path(looked.position.segment));
         Ok(Partial { looked, state: broker.snapshot_of_topics(&names), paths })
+    }
+
+    /// All topics, without the segments that can stay in the store.
+    fn tiered(store: &Arc<dyn ObjectStore>, manifest: &Manifest, now_ms: i64) -> Result<Partial, Failure> {
+        let view = View::of_backup(store, manifest);
+        let (broker, looked) = broker_of(&view, &manifest.marker, now_ms, true)?;
+        let stay: BTreeSet<String> = broker.leavable_segments().into_iter().map(segment::path).collect();
+        let last = segment::path(looked.position.segment);
+        let paths = manifest.objects.iter().map(|object| object.path.clone());
+        let paths = paths.filter(|path| *path == last || !stay.contains(path)).collect();
+        Ok(Partial { looked, state: broker.snapshot(true), paths })
     }
 
     fn needs(&self, object: &Object) -> bool {

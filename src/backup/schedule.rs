@@ -35,6 +35,8 @@ pub struct Subject {
     pub root: PathBuf,
     pub directory_id: Uuid,
     pub store: Arc<dyn ObjectStore>,
+    /// Where segments lie that only the object store has.
+    pub tier: Option<Arc<dyn ObjectStore>>,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
 }
@@ -132,6 +134,10 @@ impl Keeper {
 
     fn make(&self, now_ms: i64) -> Result<Created, Failure> {
         let origin = Origin::of_server(Arc::clone(&self.subject.disk), self.subject.root.clone())?;
+        let origin = match &self.subject.tier {
+            Some(tier) => origin.with_tier(Arc::clone(tier)),
+            None => origin,
+        };
         create(&origin, &*self.subject.store, now_ms, &mut Entropy::System, &Stopped(&self.stopped))
     }
 

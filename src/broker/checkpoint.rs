@@ -149,6 +149,7 @@ impl Broker {
         self.share.snapshot(&mut entries);
         self.txns.snapshot(&mut entries);
         entries.extend(self.tidying.entries());
+        entries.extend(self.tiering.entries());
         entries
     }
 

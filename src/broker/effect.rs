@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::tiering::StoredObject;
 use crate::wal::checkpoint::Floor;
 use crate::wal::tidy::TidyJob;
 use crate::wal::{GroupSeq, LogPosition, ReadJob, SegmentId, Splice};
@@ -58,7 +59,11 @@ pub enum Effect {
     Checkpoint(CheckpointJob),
     /// Make a pack on the tidier thread; answered by `Broker::tidy_done`. There is one at a time.
     Tidy(TidyJob),
-    /// Unlink a segment that nobody needs any more (housekeeper); no answer.
+    /// Send to the object store what it lacks (uploader); answered by `Broker::uploaded`. There is one at a time.
+    Upload,
+    /// From now on a segment is read from the object store; unlink the local copy (housekeeper). No answer.
+    Evict(SegmentId, StoredObject),
+    /// Unlink a segment that nobody needs any more (housekeeper); no answer. Its file may be gone already.
     Remove(SegmentId),
     /// Log this much for people from now on; no answer.
     LogLevel(log::LevelFilter),

@@ -9,7 +9,7 @@ use super::reply::ReplyTo;
 use super::topics;
 use super::{Broker, Now};
 use crate::limits;
-use crate::wal::{PartitionId, ReadDone, ReadFound, ReadJob, ReadKind};
+use crate::wal::{PartitionId, ReadDone, ReadError, ReadFound, ReadJob, ReadKind};
 use crate::wire::msg::{
     DeleteRecordsPartition, DeleteRecordsPartitionResult, DeleteRecordsRequest, DeleteRecordsResponse,
     DeleteRecordsTopicResult, ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest,
@@ -130,9 +130,17 @@ impl Broker {
                     Answer::Read(id, ReadKind::MaxTimestamp { places, start_offset, end_offset })
                 }
             },
-            // Nothing is tiered, so the log's local part is all of it.
-            special::EARLIEST_LOCAL => known(log.start_offset, log.epoch_at(log.start_offset)),
-            special::LATEST_TIERED | special::EARLIEST_PENDING_UPLOAD => known(-1, -1),
+            special::EARLIEST_LOCAL => {
+                let start = self.local_start(log);
+                known(start, log.epoch_at(start))
+            }
+            // As in Kafka for a topic without remote storage.
+            special::LATEST_TIERED | special::EARLIEST_PENDING_UPLOAD if !self.is_tiered() => known(-1, -1),
+            special::LATEST_TIERED => self.stored_end(log).map_or(known(-1, -1), |end| known(end, log.epoch_at(end))),
+            special::EARLIEST_PENDING_UPLOAD => {
+                let start = self.stored_end(log).map_or(log.start_offset, |end| log.start_offset.max(end + 1));
+                known(start, log.epoch_at(start))
+            }
             timestamp => {
                 let start_offset = log.start_offset;
                 let places = log.places(start_offset, timestamp, limits::READ_PLACES_MAX);
@@ -144,7 +152,10 @@ impl Broker {
         }
     }
 
-    pub(super) fn list_offsets_read_done(&mut self, _now: Now, done: ReadDone) {
+    pub(super) fn list_offsets_read_done(&mut self, now: Now, done: ReadDone) {
+        if let Err(ReadError::Away(why)) = &done.result {
+            self.store_is_away(now, why);
+        }
         // A listing is kept under the number of the first read that is still under way.
         let listing = self.list_offsets.iter().find(|(_, l)| l.reads.iter().any(|(job, ..)| *job == done.job));
         let Some(key) = listing.map(|(key, _)| *key) else { return };
@@ -160,6 +171,7 @@ impl Broker {
             }
             Ok(ReadFound::Record(None)) => {}
             Ok(_) => answer.error_code = ErrorCode::UNKNOWN_SERVER_ERROR,
+            Err(ReadError::Away(_)) => answer.error_code = ErrorCode::KAFKA_STORAGE_ERROR,
             Err(error) => {
                 ::log::error!("cannot look up a timestamp: {error:?}");
                 answer.error_code = read_error_code(&error);

@@ -211,6 +211,13 @@ impl LogicalSegments {
         Some(oldest.largest_timestamp().saturating_add(retention_ms).saturating_add(1))
     }
 
+    /// When the segment that begins at or after `offset` expires, in wall-clock ms; `None` if there is none, or it never does.
+    pub fn expiry_at_ms(&self, offset: i64, retention_ms: i64) -> Option<i64> {
+        let held = self.segments.iter().find(|segment| segment.base_offset >= offset && segment.bytes > 0);
+        held.filter(|_| retention_ms >= 0)
+            .map(|segment| segment.largest_timestamp().saturating_add(retention_ms).saturating_add(1))
+    }
+
     /// Where the segments begin that a cleaning up to `end` leaves: neighbours are joined as long as together they have no
     /// more than `bytes_max` bytes before it (Kafka's groups of segments).
     pub fn cleaning_groups(&self, end: i64, bytes_max: u64) -> Vec<i64> {

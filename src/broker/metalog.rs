@@ -43,6 +43,9 @@ pub const FEATURE: u8 = 15;
 pub const CONSUMER_GROUP: u8 = 10;
 /// Packs that took the place of other segments: scope empty, key = number of the pack; value = version (broker/tidying.rs).
 pub const PACK: u8 = crate::wal::PACK_TABLE;
+/// Segments that are in the object store: scope empty, key = number of the segment; value = incarnation, length, checksum
+/// (broker/tiering.rs).
+pub const OBJECT: u8 = 17;
 
 use bytes::Bytes;
 

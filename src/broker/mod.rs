@@ -39,6 +39,7 @@ pub mod segments;
 pub mod settings;
 pub mod share;
 mod tidying;
+pub mod tiering;
 pub mod topics;
 pub mod txn;
 pub mod work;
@@ -79,6 +80,10 @@ enum Timer {
     Tidy,
     /// Much of the unsealed segment was deleted.
     Seal(SegmentId),
+    /// The log is to be uploaded.
+    Upload,
+    /// A local copy of something that is in the object store may be old enough to go.
+    Evict,
     /// Ends of transactions are left from recovery, for which the disk had no room.
     Txns,
 }
@@ -105,6 +110,7 @@ pub struct Broker {
     topics: Topics,
     segments: Segments,
     tidying: tidying::Tidying,
+    tiering: tiering::Tiering,
     ring: Ring,
     /// Groups that are in the ring, and the partitions whose runs they hold.
     ring_groups: VecDeque<(LogPosition, Vec<PartitionId>)>,
@@ -201,7 +207,9 @@ impl Broker {
         self.remove_segments();
         if written.sealed.is_some() {
             self.give_space_back(now);
+            self.upload_if_due(now);
         }
+        self.note_news(now);
         self.checkpoint_if_due(now);
     }
 
@@ -240,6 +248,7 @@ impl Broker {
             }
         }
         self.remove_segments();
+        self.evict(now);
         self.give_space_back(now);
         self.checkpoint_if_due(now);
     }
@@ -265,6 +274,8 @@ impl Broker {
                 Timer::Tidy => self.tidy_again(now),
                 Timer::Seal(segment) if segment == self.segments.unsealed() => self.gather.seal(),
                 Timer::Seal(_) => {}
+                Timer::Upload => self.upload_timer(now),
+                Timer::Evict => self.evict_timer(now),
                 Timer::Txns => self.finish_txns(now),
             }
         }

@@ -78,6 +78,7 @@ impl Recovering {
             topics: Default::default(),
             segments: Default::default(),
             tidying: Default::default(),
+            tiering: Default::default(),
             ring: Ring::new(limits::RING_BYTES_MAX),
             ring_groups: VecDeque::new(),
             handles: BTreeMap::new(),
@@ -159,6 +160,7 @@ impl Recovering {
             metalog::RESOURCE_CONFIG => self.broker.resource_configs.apply(entry)?,
             metalog::FEATURE => self.broker.features.apply(entry)?,
             metalog::PACK => self.broker.tidying.apply(entry)?,
+            metalog::OBJECT => self.broker.tiering.apply(entry)?,
             table => return Err(format!("metadata of kind {table} is unknown to this program")),
         }
         Ok(())
@@ -261,9 +263,20 @@ impl Recovering {
     /// begun that would change the log. With `raise_epochs` each partition begins a new leader epoch at its end.
     pub fn at_rest(mut self, now: Now, raise_epochs: bool) -> Result<Broker, String> {
         self.apply_starts();
+        self.place_remote();
         take_stock(&mut self.broker, now, raise_epochs)?;
         self.know_segments();
         Ok(self.broker)
+    }
+
+    /// Segments that have no file here and are in the object store.
+    fn place_remote(&mut self) {
+        let Broker { tiering, segments, .. } = &mut self.broker;
+        for (id, bytes) in tiering.stored() {
+            if !segments.contains(id) {
+                segments.remote(id, bytes);
+            }
+        }
     }
 
     fn know_segments(&mut self) {
@@ -276,6 +289,7 @@ impl Recovering {
     /// Checks that every segment with live data is there, and gives the broker, ready to serve.
     pub fn finish(mut self, now: Now, state: LogState) -> Result<Broker, String> {
         self.apply_starts();
+        self.place_remote();
         let broker = &mut self.broker;
         broker.apply_broker_configs();
         broker.gather = Gather::new(state.next_seq);
@@ -287,6 +301,7 @@ impl Recovering {
         let lossy = broker.settings.config.fsync != Fsync::Always;
         let raise_epochs = (broker.lossy || lossy) && !state.clean;
         take_stock(broker, now, raise_epochs)?;
+        broker.check_store()?;
         if raise_epochs {
             // No request is let in before the new epochs are in a checkpoint: an epoch must never name two histories.
             broker.checkpoint.want();
@@ -302,9 +317,13 @@ impl Recovering {
         let broker = &mut self.broker;
         broker.segments.find_dead(broker.durable);
         broker.segments.set_floor(state.floor);
+        broker.tiering.recovered(broker.durable);
         broker.forget_gone_packs();
+        broker.forget_gone_objects();
         broker.remove_segments();
         broker.give_space_back(now);
+        broker.evict(now);
+        broker.upload_if_due(now);
         broker.schedule_retention(now);
         broker.schedule_cleaning(now);
         broker.groups.recovered(now);

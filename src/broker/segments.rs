@@ -18,14 +18,17 @@ pub struct Segment {
     pub live_bytes: u64,
     /// Runs that were written to it, also those that are dead by now.
     pub runs: u64,
+    /// It has no file here: only the object store has it.
+    pub is_remote: bool,
 }
 
 /// All segments of the log.
 #[derive(Debug, Default)]
 pub struct Segments {
     segments: BTreeMap<SegmentId, Segment>,
-    /// Sum of their sizes, and of what lives in them.
+    /// Sum of their sizes, here and in the object store only, and of what lives in them.
     bytes: u64,
+    remote_bytes: u64,
     live_bytes: u64,
     /// Sealed segments without live data, and the group after which that is durably so.
     dead: BTreeMap<SegmentId, GroupSeq>,
@@ -44,9 +47,29 @@ impl Segments {
         self.unsealed
     }
 
-    /// Total size of all segments in bytes.
+    /// Total size of all segments' files in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Total size of the segments that only the object store has.
+    pub fn remote_bytes(&self) -> u64 {
+        self.remote_bytes
+    }
+
+    /// Whether only the object store has a segment.
+    pub fn is_remote(&self, id: SegmentId) -> bool {
+        self.segments.get(&id).is_some_and(|segment| segment.is_remote)
+    }
+
+    /// Whether something lives in a segment.
+    pub fn is_alive(&self, id: SegmentId) -> bool {
+        self.segments.get(&id).is_some_and(|segment| segment.live > 0)
+    }
+
+    /// What the kept checkpoints need.
+    pub fn floor(&self) -> Floor {
+        self.floor
     }
 
     /// Bytes of batches in them that have not been deleted.
@@ -63,10 +86,10 @@ impl Segments {
         self.segments.contains_key(&id)
     }
 
-    /// Those that are sealed and hold live data, packs first, each in the order of their numbers.
+    /// Those that are here, sealed, and hold live data, packs first, each in the order of their numbers.
     pub fn sealed_alive(&self) -> impl Iterator<Item = (SegmentId, &Segment)> {
         let sealed = self.segments.range(..self.unsealed);
-        sealed.filter(|(_, segment)| segment.live > 0).map(|(id, segment)| (*id, segment))
+        sealed.filter(|(_, segment)| segment.live > 0 && !segment.is_remote).map(|(id, segment)| (*id, segment))
     }
 
     /// All of them, with the number of runs that were written to each.
@@ -85,6 +108,20 @@ impl Segments {
         let segment = self.segments.entry(id).or_default();
         self.bytes = self.bytes - segment.bytes + bytes;
         segment.bytes = bytes;
+    }
+
+    /// A segment is in the object store only, with this size.
+    pub fn remote(&mut self, id: SegmentId, bytes: u64) {
+        self.present(id, bytes);
+        self.evicted(id);
+    }
+
+    /// A segment's file goes; the object store has it.
+    pub fn evicted(&mut self, id: SegmentId) {
+        let Some(segment) = self.segments.get_mut(&id).filter(|segment| !segment.is_remote) else { return };
+        segment.is_remote = true;
+        self.bytes -= segment.bytes;
+        self.remote_bytes += segment.bytes;
     }
 
     /// Runs are known to have been written to a segment before.
@@ -185,7 +222,11 @@ impl Segments {
         let removable: Vec<SegmentId> = removable.map(|(id, _)| *id).collect();
         for id in &removable {
             self.dead.remove(id);
-            self.bytes -= self.segments.remove(id).map_or(0, |segment| segment.bytes);
+            match self.segments.remove(id) {
+                Some(segment) if segment.is_remote => self.remote_bytes -= segment.bytes,
+                Some(segment) => self.bytes -= segment.bytes,
+                None => {}
+            }
         }
         removable
     }

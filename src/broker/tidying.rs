@@ -85,6 +85,16 @@ impl Tidying {
         Ok(())
     }
 
+    /// Whether nothing is being rewritten.
+    pub fn is_at_rest(&self) -> bool {
+        self.running.is_none()
+    }
+
+    /// Whether a segment is being rewritten.
+    pub fn works_on(&self, id: SegmentId) -> bool {
+        self.running.as_ref().is_some_and(|sources| sources.contains(&id))
+    }
+
     /// The oldest look-up that readers work on.
     pub fn oldest_read(&self) -> Option<u64> {
         self.reads.first().copied()
@@ -166,6 +176,11 @@ impl Broker {
             self.cleaning_failed(plan.id, &why);
             return false;
         }
+        if let Some(range) = ranges.iter().find(|range| self.segments.is_remote(range.segment)) {
+            let why = format!("{} is in the object store only, from before the topic was compacted", range.segment);
+            self.cleaning_failed(plan.id, &why);
+            return false;
+        }
         let Some(partition) = self.topics.partition(plan.id).filter(|_| !ranges.is_empty()) else {
             // Deletion was faster, and has left nothing there.
             let end = plan.clean.end;
@@ -232,6 +247,7 @@ impl Broker {
             }
         }
         self.tidy_if_due(now);
+        self.upload_if_due(now);
     }
 
     /// After a start: entries of packs that are gone need not be kept in metadata files.
@@ -326,7 +342,7 @@ impl Broker {
     }
 
     /// Times a checkpoint that lets dead segments go. Not often, unless the disk is full.
-    fn checkpoint_for_space(&mut self, now: Now) {
+    pub(super) fn checkpoint_for_space(&mut self, now: Now) {
         let earliest = self.tidying.checkpoint.0.saturating_add(limits::SPACE_CHECKPOINT_US);
         let at = if self.out_of_space { now.mono_us } else { earliest.max(now.mono_us) };
         self.time_checkpoint(at);
@@ -376,6 +392,7 @@ impl Broker {
             if let SegmentId::Pack(number) = id {
                 self.forget_pack(number);
             }
+            self.forget_object(id);
             self.effects.push_back(Effect::Remove(id));
         }
     }
@@ -386,7 +403,7 @@ impl Broker {
         let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         metrics.storage_usage_bytes.set(gauge(bytes));
         metrics.storage_live_bytes.set(gauge(live));
-        metrics.storage_dead_bytes.set(gauge(bytes.saturating_sub(live)));
+        metrics.storage_dead_bytes.set(gauge((bytes + self.segments.remote_bytes()).saturating_sub(live)));
     }
 }
 

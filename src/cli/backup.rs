@@ -14,7 +14,7 @@ use super::value::{object, Value};
 use super::Session;
 use crate::backup::{self, when, Found, Kind, Manifest, Origin, Selection, State, Target, Wanted, Watch};
 use crate::options;
-use crate::store::{open_url, Machine, ObjectStore, Tuning};
+use crate::store::{self, open_url, Machine, ObjectStore, Tuning};
 use crate::sys::clock::Clock;
 use crate::wal::settings::Entropy;
 
@@ -36,6 +36,13 @@ fn store(args: &Args) -> Result<Arc<dyn ObjectStore>, Failure> {
     let config = options::storage_from_env(&|name| std::env::var_os(name)).map_err(|e| Failure::usage(e.sentence))?;
     let opened = open_url(&url, &config, Tuning::default(), Arc::new(Machine::start()));
     opened.map(Arc::from).map_err(|error| Failure::usage(error.sentence))
+}
+
+/// The store in which a server with this environment keeps segments, if it keeps any.
+fn tier() -> Result<Option<Arc<dyn ObjectStore>>, Failure> {
+    let config = options::storage_from_env(&|name| std::env::var_os(name)).map_err(|e| Failure::usage(e.sentence))?;
+    let opened = store::open(&store::within(&config, backup::TIER), Tuning::default(), Arc::new(Machine::start()));
+    Ok(opened.map_err(|error| Failure::usage(error.sentence))?.map(Arc::from))
 }
 
 fn wanted(args: &Args) -> Result<Wanted, Failure> {
@@ -147,6 +154,10 @@ fn described(manifest: &Manifest) -> Vec<(&'static str, Value)> {
 pub fn create(session: &mut Session, args: &Args) -> Result<u8, Failure> {
     let store = store(args)?;
     let origin = Origin::open(Path::new(&args.value("data-dir").unwrap_or_default()))?;
+    let origin = match tier()? {
+        Some(tier) => origin.with_tier(tier),
+        None => origin,
+    };
     if session.dry_run {
         session.out.note(&format!("a backup would go to {}", store.describe()));
         return Ok(OK);

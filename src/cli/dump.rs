@@ -205,6 +205,7 @@ fn table_name(table: u8) -> String {
         metalog::FEATURE => "feature",
         metalog::CONSUMER_GROUP => "consumer-group",
         metalog::PACK => "pack",
+        metalog::OBJECT => "stored-segment",
         _ => return format!("table-{table}"),
     };
     name.to_owned()

@@ -134,8 +134,8 @@ impl Plan {
     fn of(facts: Facts, survey: &Survey) -> Result<Plan, Failure> {
         let mut plan =
             Plan { entries: facts.entries, chosen: sources::choose(&facts.pieces, survey), ..Plan::default() };
-        // The new directory has no packs: their records go into its log.
-        plan.entries.retain(|(table, _, _), _| *table != metalog::PACK);
+        // The new directory has no packs: their records go into its log, of which nothing is stored elsewhere.
+        plan.entries.retain(|(table, _, _), _| !matches!(*table, metalog::PACK | metalog::OBJECT));
         let lost_metadata = survey.findings.iter().any(|finding| finding.metadata);
         for (id, partitions) in facts.nameless.iter().filter(|_| lost_metadata) {
             let is_known = facts.removed.contains(id) || plan.entries.contains_key(&Facts::topic_key(*id));
@@ -210,6 +210,13 @@ pub fn run(session: &mut Session, args: &Args) -> Result<u8, Failure> {
     );
     let mut facts = Facts { in_files, ..Facts::default() };
     let survey = Survey::all(&*dir.disk, &mut facts)?;
+    if !survey.remote.is_empty() {
+        return Err(Failure::error(format!(
+            "{} segments are in object storage only, so a repair of what is here would lose their records. Make a new directory \
+             from the store instead: chronik-server --restore-from, with the server's --storage settings.",
+            survey.remote.len()
+        )));
+    }
     let plan = Plan::of(facts, &survey)?;
     let copied = match session.dry_run {
         true => None,

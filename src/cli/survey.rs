@@ -77,6 +77,8 @@ pub struct Survey {
     pub coverage: BTreeMap<u64, Vec<Extent>>,
     /// Packs that have taken the place of other segments, by the changes of metadata that were read.
     packs: BTreeSet<u64>,
+    /// Segments that only object storage has; they are not read.
+    pub remote: BTreeSet<SegmentId>,
     /// Bytes of a block, as far as a segment has told.
     block: u32,
 }
@@ -98,6 +100,7 @@ impl Survey {
         survey.find_directory(disk, &listed);
         survey.read_checkpoints(disk)?;
         survey.read_files(disk)?;
+        survey.find_remote(&listed, &packs);
         let mut missing = survey.missing(&listed, &packs);
         taker.begin(survey.base.as_ref(), &survey.file_entries);
         for (id, bytes) in &packs {
@@ -233,7 +236,7 @@ impl Survey {
         let there: BTreeSet<SegmentId> = listed.iter().chain(packs).map(|(id, _)| *id).collect();
         let last = there.last().copied().unwrap_or_default().max(SegmentId::default()).number();
         let start = self.base.as_ref().map_or(SegmentId::FIRST, |base| base.header.position.segment);
-        let held = self.ranges().map(|(id, _)| id).filter(|id| !there.contains(id));
+        let held = self.ranges().map(|(id, _)| id).filter(|id| !there.contains(id) && !self.remote.contains(id));
         // Of a long stretch only the first are named: a single absurd file name must not make a million findings.
         let numbers = start.number()..=last.max(start.number());
         let replayed = numbers.map(SegmentId::Wal).filter(|id| !there.contains(id)).take(MISSING_MAX);
@@ -244,6 +247,17 @@ impl Survey {
             (id, finding)
         };
         held.chain(replayed).map(finding).collect()
+    }
+
+    /// Segments that hold something, have no file here, and are in object storage, as the checkpoint says.
+    fn find_remote(&mut self, listed: &[(SegmentId, u64)], packs: &[(SegmentId, u64)]) {
+        let there: BTreeSet<SegmentId> = listed.iter().chain(packs).map(|(id, _)| *id).collect();
+        let entries = self.base.iter().flat_map(|base| &base.snapshot.entries);
+        let objects = entries.filter(|entry| entry.table == metalog::OBJECT);
+        let raw = objects.filter_map(|entry| <[u8; 8]>::try_from(&entry.key[..]).ok());
+        let stored: BTreeSet<SegmentId> = raw.map(|raw| SegmentId::from_raw(u64::from_be_bytes(raw))).collect();
+        let held = self.ranges().map(|(id, _)| id);
+        self.remote = held.filter(|id| stored.contains(id) && !there.contains(id)).collect();
     }
 
     /// Packs that the log names, and that neither the checkpoint nor the folder knows.
@@ -378,8 +392,9 @@ impl Survey {
         let (next, seen) = self.partitions.get(&run.id).copied().unwrap_or((run.base_offset, findings));
         if run.base_offset > next && seen < findings {
             let gap = Extent { id: run.id, first: next, last: run.base_offset - 1 };
-            let known: Vec<Extent> = self.findings.iter().flat_map(|finding| finding.lost.iter().copied()).collect();
-            let lost = uncovered(gap, &known);
+            let lost = self.findings.iter().flat_map(|finding| finding.lost.iter().copied());
+            let remote = self.ranges().filter(|(id, _)| self.remote.contains(id)).map(|(_, extent)| extent);
+            let lost = uncovered(gap, &lost.chain(remote).collect::<Vec<Extent>>());
             let damage = self.findings[seen..].iter_mut().rfind(|finding| finding.grade == Grade::Damage);
             if let Some(finding) = damage {
                 finding.lost = joined(std::mem::take(&mut finding.lost).into_iter().chain(lost).collect());

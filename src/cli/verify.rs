@@ -27,11 +27,16 @@ pub fn tell(session: &mut Session, survey: &Survey) -> Result<u8, Failure> {
             ("groups", read.groups.into()),
             ("batches", read.batches.into()),
             ("checkpoints", read.checkpoints.into()),
+            ("segments_in_object_storage", (survey.remote.len() as u64).into()),
             ("findings", Value::List(findings.collect())),
         ]))?;
     } else {
         for finding in &survey.findings {
             finding.print(out, &survey.names)?;
+        }
+        if !out.quiet && !survey.remote.is_empty() {
+            let count = survey.remote.len();
+            out.line(&format!("{count} segments are in object storage only, and were not read"))?;
         }
         if !out.quiet {
             let verdict = if survey.is_damaged() { "damaged" } else { "sound" };

@@ -40,7 +40,7 @@ pub enum Backend {
 }
 
 /// Every setting, whichever store is used. Empty text is never among them: what isn't set is `None`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StorageConfig {
     /// Which store.
     pub backend: Backend,
@@ -54,6 +54,63 @@ pub struct StorageConfig {
     pub gcs: GcsConfig,
     /// Settings of Azure.
     pub azure: AzureConfig,
+    /// How old what the store lacks may become, in ms; 0: what is not sealed is not uploaded by itself.
+    pub upload_interval_ms: i64,
+    /// From the end of one upload to the beginning of the next at least, in ms. No option.
+    pub upload_pause_ms: i64,
+    /// The store's objects become this server's, whoever's they were.
+    pub take_over: bool,
+    /// Bytes of the disk cache for segments that only the store has.
+    pub cache_bytes: u64,
+    /// Bytes that should stay free on the data directory's filesystem: below that stored segments lose their local copies.
+    pub local_free_bytes: u64,
+}
+
+impl Default for StorageConfig {
+    fn default() -> StorageConfig {
+        StorageConfig {
+            backend: Backend::default(),
+            local_path: None,
+            ca_file: None,
+            s3: S3Config::default(),
+            gcs: GcsConfig::default(),
+            azure: AzureConfig::default(),
+            upload_interval_ms: 0,
+            upload_pause_ms: 10_000,
+            take_over: false,
+            cache_bytes: 1 << 30,
+            local_free_bytes: 1 << 30,
+        }
+    }
+}
+
+impl StorageConfig {
+    /// Whether both name the same folder of the same store.
+    pub fn is_same_place(&self, other: &StorageConfig) -> bool {
+        let prefix = |prefix: &Option<String>| prefix.as_deref().unwrap_or("").trim_matches('/').to_owned();
+        self.backend == other.backend
+            && match self.backend {
+                Backend::Local => self.local_path == other.local_path,
+                Backend::S3 => {
+                    let (a, b) = (&self.s3, &other.s3);
+                    (&a.bucket, &a.endpoint, prefix(&a.prefix)) == (&b.bucket, &b.endpoint, prefix(&b.prefix))
+                }
+                Backend::Gcs => {
+                    let (a, b) = (&self.gcs, &other.gcs);
+                    (&a.bucket, &a.endpoint, prefix(&a.prefix)) == (&b.bucket, &b.endpoint, prefix(&b.prefix))
+                }
+                Backend::Azure => {
+                    let (a, b) = (&self.azure, &other.azure);
+                    let is_same = (&a.account, &a.container, &a.endpoint) == (&b.account, &b.container, &b.endpoint);
+                    is_same && prefix(&a.prefix) == prefix(&b.prefix)
+                }
+            }
+    }
+
+    /// Whether the server keeps segments in a store.
+    pub fn keeps_objects(&self) -> bool {
+        self.backend != Backend::Local || self.local_path.is_some()
+    }
 }
 
 /// Settings of S3.

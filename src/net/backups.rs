@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::server::Failure;
+use super::tiers::root_of;
 use crate::backup::schedule::{Plan, Scheduler, Subject};
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -51,10 +52,11 @@ impl Backups {
         directory_id: Uuid,
         metrics: Arc<Metrics>,
         clock: Clock,
+        tier: Option<Arc<dyn ObjectStore>>,
     ) -> Result<Running, Failure> {
-        let root = config.data_dir.canonicalize().unwrap_or_else(|_| config.data_dir.clone());
+        let root = root_of(config);
         log::info!("backups go to {} every {} s", self.store.describe(), self.plan.interval_ms / 1000);
-        let subject = Subject { disk, root, directory_id, store: self.store, metrics, clock };
+        let subject = Subject { disk, root, directory_id, store: self.store, tier, metrics, clock };
         let scheduler = Scheduler::spawn(subject, self.plan)
             .map_err(|error| Failure::new(exit::FAILURE, format!("cannot start a thread: {error}")))?;
         Ok(Running { scheduler, machine: self.machine })

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 
+use crate::broker::tiering::UploadDone;
 use crate::broker::work::WorkDone;
 use crate::broker::{Broker, CheckpointDone, ConnId, ConnInfo, Effect, Now};
 use crate::wal::tidy::TidyDone;
@@ -19,6 +20,7 @@ pub trait Core {
     fn work_done(&mut self, now: Now, done: WorkDone);
     fn checkpoint_done(&mut self, now: Now, done: CheckpointDone);
     fn tidy_done(&mut self, now: Now, done: TidyDone);
+    fn uploaded(&mut self, now: Now, done: UploadDone);
     fn expire(&mut self, now: Now);
     fn deadline_us(&self) -> Option<u64>;
     fn next_group(&mut self, now: Now) -> Option<Group>;
@@ -55,6 +57,9 @@ impl Core for Broker {
     }
     fn tidy_done(&mut self, now: Now, done: TidyDone) {
         Broker::tidy_done(self, now, done);
+    }
+    fn uploaded(&mut self, now: Now, done: UploadDone) {
+        Broker::uploaded(self, now, done);
     }
     fn expire(&mut self, now: Now) {
         Broker::expire(self, now);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::broker::tiering::UploadDone;
 use crate::broker::work::WorkDone;
 use crate::broker::CheckpointDone;
 use crate::wal::tidy::TidyDone;
@@ -18,6 +19,7 @@ pub enum Completion<C> {
     Work(WorkDone),
     Checkpoint(CheckpointDone),
     Tidy(TidyDone),
+    Uploaded(UploadDone),
     /// A question about the broker's state, carried out on the reactor's thread; it must not take long.
     Ask(Box<dyn FnOnce(&mut C) + Send>),
     /// The log cannot go on. Nothing is answered any more.

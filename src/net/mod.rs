@@ -12,6 +12,8 @@ pub mod listeners;
 pub mod opening;
 pub mod outgoing;
 pub mod reactor;
+mod restoring;
 pub mod server;
 pub mod table;
 pub mod threads;
+mod tiers;

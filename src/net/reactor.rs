@@ -24,6 +24,7 @@ use super::frames::ReadDesk;
 use super::inbox::{Completion, Inbox};
 use super::outgoing::Sent;
 use super::table::Table;
+use crate::broker::tiering::StoredObject;
 use crate::broker::work::WorkJob;
 use crate::broker::{CheckpointJob, ConnId, ConnInfo, Effect, Now, Response};
 use crate::metrics::Metrics;
@@ -94,6 +95,8 @@ pub struct Outlets {
     pub checkpoint: Box<dyn FnMut(CheckpointJob)>,
     pub tidy: Box<dyn FnMut(TidyJob)>,
     pub remove: Box<dyn FnMut(SegmentId)>,
+    pub upload: Box<dyn FnMut()>,
+    pub evict: Box<dyn FnMut(SegmentId, StoredObject)>,
     /// SIGHUP came.
     pub reload: Box<dyn FnMut()>,
     /// A clean stop begins.
@@ -341,6 +344,7 @@ impl<C: Core + 'static> Reactor<C> {
                 Completion::Work(done) => self.core.work_done(now, done),
                 Completion::Checkpoint(done) => self.core.checkpoint_done(now, done),
                 Completion::Tidy(done) => self.core.tidy_done(now, done),
+                Completion::Uploaded(done) => self.core.uploaded(now, done),
                 Completion::Ask(ask) => ask(&mut self.core),
                 Completion::Stop => self.begin_stop(now),
                 Completion::Fatal(why) => {
@@ -563,6 +567,8 @@ impl<C: Core + 'static> Reactor<C> {
                 Effect::Work(job) => (self.outlets.work)(job),
                 Effect::Checkpoint(job) => (self.outlets.checkpoint)(job),
                 Effect::Tidy(job) => (self.outlets.tidy)(job),
+                Effect::Upload => (self.outlets.upload)(),
+                Effect::Evict(segment, object) => (self.outlets.evict)(segment, object),
                 Effect::Remove(segment) => (self.outlets.remove)(segment),
                 Effect::LogLevel(level) => {
                     log::warn!("a client sets the log level to {level}");

@@ -15,7 +15,9 @@ use super::inbox::{Completion, Inbox};
 use super::listeners::Listeners;
 use super::opening::{convert_metadata, is_wildcard, open_directory, recover_broker};
 use super::reactor::{EventQueue, Limits, Outcome, Reactor};
+use super::restoring::restore_if_absent;
 use super::threads::{Plant, Threads};
+use super::tiers::{Tier, Tiers};
 use crate::broker::Broker;
 use crate::config::{self, Config};
 use crate::logging;
@@ -24,6 +26,7 @@ use crate::options::{self, exit};
 use crate::sys::clock::Clock;
 use crate::sys::signals::Signals;
 use crate::sys::socket;
+use crate::tier::BlockCache;
 use crate::wire::{ApiKey, ErrorCode};
 
 /// How long leaving waits for the last lines of the log to be written.
@@ -96,6 +99,8 @@ fn run(config: &Config) -> Result<u8, Failure> {
     let signals = Signals::start().map_err(|error| Failure::io("cannot listen to signals", &error))?;
     let limits = limits_of(config);
     let backups = Backups::open(config)?;
+    let tiers = Tiers::open(config)?;
+    restore_if_absent(config, Clock::start())?;
     let (disk, _lock) = open_directory(&config.data_dir)?;
     if config.convert_metadata {
         convert_metadata(config, disk)?;
@@ -110,7 +115,11 @@ fn run(config: &Config) -> Result<u8, Failure> {
     let clock = Clock::start();
     let (broker, log) = recover_broker(config, Arc::clone(&disk), kafka_address, Arc::clone(&metrics), clock)?;
     let directory_id = log.directory_id;
-    let plant = Plant { disk: Arc::clone(&disk), directory_id, writer: log.writer };
+    let tier_store = tiers.as_ref().map(Tiers::store);
+    let tier = tiers.map(|tiers| tiers.with(config, &disk, directory_id, &broker, Arc::clone(&metrics), clock));
+    let tier = tier.transpose()?;
+    shared.cache(tier.as_ref());
+    let plant = Plant { disk: Arc::clone(&disk), directory_id, writer: log.writer, tier };
     let events = EventQueue::new().map_err(|error| Failure::io("cannot start the network", &error))?;
     let inbox = events.inbox();
     let (threads, mut outlets) =
@@ -123,7 +132,8 @@ fn run(config: &Config) -> Result<u8, Failure> {
         .and_then(|mut reactor| reactor.watch_signals(signals).map(|()| reactor))
         .map_err(|error| Failure::io("cannot start the network", &error))?;
 
-    let backups = backups.map(|backups| backups.start(config, disk, directory_id, theirs, clock)).transpose()?;
+    let backups =
+        backups.map(|backups| backups.start(config, disk, directory_id, theirs, clock, tier_store)).transpose()?;
     say_how_to_reach_us(config, kafka_address);
     shared.serving(inbox);
     log::info!("ready after {} ms", begun.elapsed().as_millis());
@@ -223,11 +233,33 @@ struct Shared {
     stage: AtomicU8,
     inbox: OnceLock<Inbox<Broker>>,
     metrics: Arc<Metrics>,
+    /// The disk cache of objects, if there is one.
+    cache: OnceLock<Arc<BlockCache>>,
 }
 
 impl Shared {
     fn new(metrics: Arc<Metrics>) -> Shared {
-        Shared { stage: AtomicU8::new(STARTING), inbox: OnceLock::new(), metrics }
+        Shared { stage: AtomicU8::new(STARTING), inbox: OnceLock::new(), metrics, cache: OnceLock::new() }
+    }
+
+    fn cache(&self, tier: Option<&Tier>) {
+        if let Some(tier) = tier {
+            // Only called once, so the cell is empty.
+            let _ = self.cache.set(tier.remote.shared_cache());
+        }
+    }
+
+    /// Takes over what the disk cache has counted.
+    fn count_cache(&self) {
+        let Some(cache) = self.cache.get() else { return };
+        let (counts, counted) = (cache.counts(), &self.metrics.tier_cache);
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        counted.hits.set(gauge(counts.hits));
+        counted.misses.set(gauge(counts.misses));
+        counted.requests.set(gauge(counts.requests));
+        counted.fetched_bytes.set(gauge(counts.fetched_bytes));
+        counted.failures.set(gauge(counts.failures));
+        counted.bytes.set(gauge(cache.bytes()));
     }
 
     fn serving(&self, inbox: Inbox<Broker>) {
@@ -264,6 +296,7 @@ impl Shared {
         if path != "/metrics" {
             return None;
         }
+        self.count_cache();
         let lag = self.ask(|broker| {
             let all = broker.consumer_group_lag();
             all.take(metrics::FAMILY_SAMPLES_MAX + 1).collect::<Vec<_>>()

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::inbox::{Completion, Inbox};
 use super::reactor::Outlets;
+use super::tiers::{self, Orders, Tier};
 use crate::broker::work::{self, WorkJob};
 use crate::broker::{Broker, CheckpointDone, CheckpointJob};
 use crate::sys::aligned::AlignedBuf;
@@ -18,7 +19,8 @@ use crate::sys::disk::Disk;
 use crate::sys::mailbox::{mailbox, Receiver, TrySendError, Worker};
 use crate::wal::checkpoint::Floor;
 use crate::wal::pool::BufferPool;
-use crate::wal::readers::Readers;
+use crate::wal::read_cache::{Elsewhere, ReadCache};
+use crate::wal::readers::{ReaderCounts, Readers};
 use crate::wal::settings::{Entropy, FsyncMode};
 use crate::wal::thread::WalThread;
 use crate::wal::tidy::{Tidier, TidyJob};
@@ -60,6 +62,7 @@ pub struct Threads {
     workers: Vec<(&'static str, Worker)>,
     /// Tells the tidier to give up what it does.
     ending: Arc<AtomicBool>,
+    tier: Option<tiers::Running>,
 }
 
 /// What the threads work on.
@@ -67,6 +70,7 @@ pub struct Plant {
     pub disk: Arc<dyn Disk>,
     pub directory_id: Uuid,
     pub writer: Writer,
+    pub tier: Option<Tier>,
 }
 
 impl Threads {
@@ -76,9 +80,7 @@ impl Threads {
         let is_lossy = plant.writer.fsync_mode() != FsyncMode::Always;
         let wal = Arc::new(WalThread::spawn(plant.writer, report_groups(pool, inbox.clone()))?);
 
-        let reports = inbox.clone();
-        let report = move |done| reports.push(Completion::Read(done));
-        let readers = Arc::new(Readers::spawn(Arc::clone(&plant.disk), READERS, report)?);
+        let readers = Arc::new(readers(&plant.disk, plant.tier.as_ref(), inbox.clone())?);
 
         // One worker, so that jobs of one connection and partition are done in the order of their arrival.
         let (jobs, receiver) = mailbox(JOBS_MAX);
@@ -102,6 +104,13 @@ impl Threads {
         let is_ending = Arc::clone(&ending);
         let tidier = Worker::spawn("chronik-tidy", move || tidy(tidier, &receiver, &reports, &is_ending))?;
 
+        let (tier, orders) = match plant.tier {
+            Some(tier) => tier.start(inbox).map(|(running, orders)| (Some(running), orders))?,
+            None => (None, Orders::none()),
+        };
+        let Orders { upload, mut evict, mut forget } = orders;
+        let evictions = chores.clone();
+
         // The reactor's ends of the mailboxes. None of them ever waits; see the capacities.
         let (log, reads, reports, removals) = (Arc::clone(&wal), Arc::clone(&readers), inbox.clone(), chores.clone());
         let outlets = Outlets {
@@ -116,26 +125,49 @@ impl Threads {
             work: Box::new(move |job| expect_taken(jobs.try_send(job), "worker")),
             checkpoint: Box::new(move |job| expect_taken(chores.try_send(Chore::Checkpoint(job)), "housekeeper")),
             tidy: Box::new(move |job| expect_taken(tidyings.try_send(job), "tidier")),
-            remove: Box::new(move |segment| expect_taken(removals.try_send(Chore::Remove(segment)), "housekeeper")),
+            remove: Box::new(move |segment| {
+                forget(segment);
+                expect_taken(removals.try_send(Chore::Remove(segment)), "housekeeper");
+            }),
+            upload,
+            evict: Box::new(move |segment, object| {
+                // First it is known where it is from now on, then the file goes.
+                evict(segment, object);
+                expect_taken(evictions.try_send(Chore::Remove(segment)), "housekeeper");
+            }),
             reload: Box::new(|| {}),
             stopping: Box::new(|| {}),
         };
         let workers = vec![("worker", worker), ("housekeeper", housekeeper), ("tidier", tidier)];
-        Ok((Threads { wal, readers, workers, ending }, outlets))
+        Ok((Threads { wal, readers, workers, ending, tier }, outlets))
     }
 
     /// Waits until all have finished what they were handed and ended. Call it when the outlets are gone.
     pub fn join(self) {
         self.ending.store(true, Ordering::Relaxed);
+        if let Some(tier) = &self.tier {
+            tier.end();
+        }
         let mut ended = Arc::into_inner(self.wal).is_none_or(WalThread::stop);
         for (_, worker) in self.workers {
             ended &= worker.join();
         }
         ended &= Arc::into_inner(self.readers).is_none_or(Readers::stop);
+        ended &= self.tier.is_none_or(tiers::Running::join);
         if !ended {
             log::error!("a thread ended with an internal error");
         }
     }
+}
+
+fn readers(disk: &Arc<dyn Disk>, tier: Option<&Tier>, inbox: Inbox<Broker>) -> io::Result<Readers> {
+    let disk = Arc::clone(disk);
+    let cache = match tier {
+        Some(tier) => ReadCache::with_elsewhere(disk, Arc::clone(&tier.remote) as Arc<dyn Elsewhere>),
+        None => ReadCache::new(disk),
+    };
+    let counts = ReaderCounts { here: READERS, elsewhere: tier.map(|_| tiers::READERS) };
+    Readers::spawn(Arc::new(cache), counts, move |done| inbox.push(Completion::Read(done)))
 }
 
 /// The capacities make a refusal a mistake of ours, and requests would wait for ever after it.

@@ -5,21 +5,14 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::row::{opt, Draft, Group, Kind, Opt, Set};
+use super::row::{bytes, millis, opt, Draft, Group, Kind, Opt, Set};
 use super::{find_variable, refused, value, Origin, Setting, UsageError, OPTIONS};
 use crate::config::storage::{Backend, Secret, StorageConfig};
 
-/// Whether the server can keep segments in a store. The one switch: with it the server accepts every backend.
-pub(super) const TIERING: bool = false;
-
-pub(super) const BACKENDS: &[&str] = if TIERING { &["local", "s3", "gcs", "azure"] } else { &["local"] };
-pub(super) const BACKENDS_REFUSED: &[&str] = if TIERING { &[] } else { &["s3", "gcs", "azure"] };
-pub(super) const BACKEND_HELP: &str = if TIERING {
+pub(super) const BACKENDS: &[&str] = &["local", "s3", "gcs", "azure"];
+pub(super) const BACKEND_HELP: &str =
     "Where sealed segments are kept besides the data directory: local, nowhere or in the folder of --local-storage-path; \
-     s3, gcs or azure, in a cloud."
-} else {
-    "Where data lives: local, in the data directory. s3, gcs and azure are not available in this version."
-};
+     s3, gcs or azure, in a cloud.";
 
 /// Takes a name of the row `--storage`.
 pub(super) fn set_backend(draft: &mut Draft, name: &'static str) {
@@ -43,7 +36,7 @@ pub(super) const LOCAL_PATH: Opt = path(
     "local-storage-path",
     "PATH",
     "LOCAL_STORAGE_PATH",
-    "Folder of the local store. Not available to the server in this version.",
+    "Folder in which --storage=local keeps sealed segments, on another disk or a network filesystem.",
     |d, v| d.config.storage.local_path = Some(v),
 );
 pub(super) const CA_FILE: Opt = path(
@@ -52,6 +45,40 @@ pub(super) const CA_FILE: Opt = path(
     "AWS_CA_BUNDLE",
     "Certificates, in PEM, that are trusted in place of the usual ones when a store is spoken to.",
     |d, v| d.config.storage.ca_file = Some(v),
+);
+pub(super) const UPLOAD_INTERVAL: Opt = opt(
+    Group::Objects,
+    "upload-interval",
+    "TIME",
+    "0",
+    "How old what the store lacks may become at most, the segment that is being written included. 0: segments are uploaded \
+     when they are sealed and tidied.",
+    millis(0, 36_525 * 86_400_000, |d, v| d.config.storage.upload_interval_ms = v),
+);
+pub(super) const CACHE_BYTES: Opt = opt(
+    Group::Objects,
+    "storage-cache-bytes",
+    "SIZE",
+    "1GiB",
+    "Disk cache, in the data directory, for segments that only the store has.",
+    bytes(0, i64::MAX, |d, v| d.config.storage.cache_bytes = v as u64),
+);
+pub(super) const FREE_BYTES: Opt = opt(
+    Group::Objects,
+    "storage-free-bytes",
+    "SIZE",
+    "1GiB",
+    "With less free than this on the data directory's filesystem, the oldest segments that the store has lose their local \
+     copies, also those that local.retention.ms and local.retention.bytes would keep.",
+    bytes(0, i64::MAX, |d, v| d.config.storage.local_free_bytes = v as u64),
+);
+pub(super) const TAKE_OVER: Opt = opt(
+    Group::Objects,
+    "storage-take-over",
+    "",
+    "false",
+    "This data directory is a copy of one whose server is gone for good: its objects become this server's.",
+    Kind::Flag(|d, v| d.config.storage.take_over = v),
 );
 pub(super) const S3_BUCKET: Opt =
     text("s3-bucket", "NAME", "S3_BUCKET", "Bucket in S3.", |d, v| d.config.storage.s3.bucket = Some(v));
@@ -222,10 +249,11 @@ pub(super) const AZURE_ENDPOINT: Opt = text(
     |d, v| d.config.storage.azure.endpoint = Some(v),
 );
 
-/// Settings of stores from the environment alone, for tools that are told the store itself by its URL.
+/// Settings of stores from the environment alone: for tools, which are told the store itself by a URL, or by the server's
+/// environment if it is the one that keeps its segments.
 pub fn storage_from_env(env: &dyn Fn(&str) -> Option<OsString>) -> Result<StorageConfig, UsageError> {
     let mut draft = Draft::default();
-    for opt in OPTIONS.iter().filter(|o| o.group == Group::Objects) {
+    for opt in OPTIONS.iter().filter(|o| o.group == Group::Objects || o.long == "storage") {
         if let Some(setting) = find_variable(opt, env)? {
             value::apply(opt, &setting.value, &mut draft).map_err(|refusal| refused(&setting, refusal))?;
         }
@@ -244,11 +272,15 @@ pub(super) fn check(config: &StorageConfig, settings: &[Setting]) -> Result<(), 
     };
     for setting in settings.iter().filter(|s| s.opt.group == Group::Objects && s.origin != Origin::Default) {
         let long = setting.opt.long;
-        if !TIERING && long == LOCAL_PATH.long {
-            let sentence = format!("{} is not available in this version: it needs tiered storage.", setting.who);
-            return Err(UsageError::usage(sentence));
+        let is_of_all = [UPLOAD_INTERVAL.long, CACHE_BYTES.long, FREE_BYTES.long, TAKE_OVER.long].contains(&long);
+        if is_of_all && !config.keeps_objects() {
+            if setting.origin == Origin::CommandLine {
+                let sentence = format!("{} does nothing without a store: see --storage.", setting.who);
+                return Err(UsageError::usage(sentence));
+            }
+            continue;
         }
-        let is_shared = long == CA_FILE.long && config.backend != Backend::Local;
+        let is_shared = is_of_all || (long == CA_FILE.long && config.backend != Backend::Local);
         if setting.origin == Origin::CommandLine && !long.starts_with(own) && !is_shared {
             let sentence = format!("{} is for a store that --storage does not name.", setting.who);
             return Err(UsageError::usage(sentence));
@@ -287,7 +319,7 @@ mod tests {
         assert_eq!(config.s3.path_style, Some(false));
         assert_eq!(config.s3.secret_access_key.as_ref().unwrap().reveal(), "hidden");
         assert_eq!(config.azure.key, None, "an empty variable counts as unset");
-        assert_eq!(config.backend, Backend::Local, "the URL says which store");
+        assert_eq!(config.backend, Backend::S3);
         assert!(!format!("{config:?}").contains("hidden"));
         let error = from(&[("AWS_SECRET_ACCESS_KEY", "hid den")]).unwrap_err();
         assert!(!error.sentence.contains("hid"), "{error}");

@@ -207,7 +207,7 @@ pub static OPTIONS: &[Opt] = &[
         storage::BACKEND_HELP,
         Kind::Choice {
             names: storage::BACKENDS,
-            refused: storage::BACKENDS_REFUSED,
+            refused: &[],
             set: storage::set_backend,
         },
     )
@@ -289,6 +289,10 @@ pub static OPTIONS: &[Opt] = &[
     .kafka(),
     storage::LOCAL_PATH,
     storage::CA_FILE,
+    storage::UPLOAD_INTERVAL,
+    storage::CACHE_BYTES,
+    storage::FREE_BYTES,
+    storage::TAKE_OVER,
     storage::S3_BUCKET,
     storage::S3_PREFIX,
     storage::S3_REGION,
@@ -349,6 +353,15 @@ pub static OPTIONS: &[Opt] = &[
         "",
         "Where backups go: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, azure://CONTAINER/PREFIX or file:///PATH.",
         Kind::StoreUrl(|d, v| d.config.backup.url = Some(v)),
+    ),
+    opt(
+        Group::Backup,
+        "restore-from",
+        "URL",
+        "",
+        "If there is no data directory yet, make it of the newest upload or backup in this store, and go on from there. Segments \
+         that --storage keeps in the same place are not fetched.",
+        Kind::StoreUrl(|d, v| d.config.backup.restore_from = Some(v)),
     ),
     opt(
         Group::Backup,

@@ -1,243 +1,217 @@
-//! Owns what the three clouds have in common: downloads that go on where they broke off, checksums, addresses.
+//! Owns the store that is a bucket of a cloud: the same for all of them, over the requests of each one's protocol.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::ops::Range;
 
-use md5::Md5;
-use sha2::{Digest, Sha256};
-
-use super::http::Response;
-use super::local::{exists, sink_failed};
+use super::http::{Http, Response};
+use super::local::exists;
 use super::retry::Retry;
-use super::source::SourceReader;
-use super::text::base64;
-use super::{ETag, Kind, ObjectInfo, PutMode, Source, StoreError, Surroundings};
-use crate::limits::{STORE_COPY_BYTES, STORE_PREFIX_BYTES_MAX, STORE_PROGRESS_BYTES};
+use super::text::from_http_date;
+use super::transfer::{digests, download, Digests, Fetched, Which};
+use super::{
+    check_key, check_prefix, joined, key_within, ETag, Kind, ObjectInfo, ObjectStore, Page, PutMode, Source,
+    StoreError, Surroundings,
+};
+use crate::limits::{STORE_PREFIX_BYTES_MAX, STORE_SINGLE_PUT_BYTES_MAX};
 
-/// A checksum that a store gives for a whole object, in Base64.
-#[derive(Clone, Debug)]
-pub(super) enum Checksum {
-    None,
-    /// Of four bytes, the most significant first.
-    Crc32c(String),
-    Md5(String),
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// A bucket or container of a cloud, and a folder in it.
+#[derive(Debug)]
+pub struct CloudStore {
+    protocol: Box<dyn Protocol>,
 }
 
-/// The beginning of a download.
-pub(super) struct Fetched {
-    pub info: ObjectInfo,
-    pub checksum: Checksum,
-    pub response: Response,
+/// The requests that a cloud understands. Each is made once: whether it is made again is up to the store above. Only an
+/// upload in parts, whose steps differ most, makes its own steps again.
+pub(super) trait Protocol: Send + Sync + std::fmt::Debug {
+    /// Where the objects are.
+    fn bucket(&self) -> &Bucket;
+
+    /// Which checksums the upload of a whole object carries.
+    fn digests(&self) -> Which;
+
+    /// What is known about an object, and the mark of the upload that wrote it.
+    fn look(&self, key: &str) -> Result<(ObjectInfo, String)>;
+
+    /// Begins to download an object from a place on, up to another, and if given only in this state.
+    fn fetch(&self, key: &str, range: Option<(u64, Option<u64>)>, only: Option<&ETag>) -> Result<Fetched>;
+
+    /// A page of a listing.
+    fn page(&self, prefix: &str, from: Option<&str>) -> Result<Page>;
+
+    /// Removes an object; [`Kind::NotFound`] is no failure.
+    fn remove(&self, key: &str) -> Result<()>;
+
+    /// Uploads an object in one request.
+    fn upload_whole(&self, upload: &Upload<'_>, sums: &Digests) -> Result<ETag>;
+
+    /// Uploads an object piece by piece; the condition holds for the moment at which they become one.
+    fn upload_in_parts(&self, upload: &Upload<'_>) -> Result<ETag>;
 }
 
-/// Asks for an object from a place on, up to another, and if given only in this state.
-pub(super) type Fetch<'a> = &'a dyn Fn(Option<(u64, Option<u64>)>, Option<&ETag>) -> Result<Fetched, StoreError>;
+/// What is uploaded.
+pub(super) struct Upload<'a> {
+    pub key: &'a str,
+    pub source: &'a dyn Source,
+    pub mode: PutMode<'a>,
+    /// Marks the object, so that its writer can find out whether it was the one that took effect.
+    pub nonce: String,
+}
 
-/// Downloads an object or a range of it, and goes on where a connection broke.
-pub(super) fn download(
-    retry: &Retry,
-    key: &str,
-    range: Option<Range<u64>>,
-    sink: &mut dyn Write,
-    fetch: Fetch<'_>,
-) -> Result<ObjectInfo, StoreError> {
-    if let Some(range) = range.as_ref().filter(|r| r.start >= r.end) {
-        let what = format!("The range {}..{} of the object {key} is empty.", range.start, range.end);
-        return Err(StoreError::new(Kind::OutOfRange, what));
+/// Where the objects of a store are, and how they are reached.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    pub http: Http,
+    pub retry: Retry,
+    /// With which the store's URL begins.
+    pub scheme: &'static str,
+    pub name: String,
+    /// Without slashes around it; may be empty.
+    pub folder: String,
+}
+
+impl Bucket {
+    /// The store's URL.
+    pub fn describe(&self) -> String {
+        let slash = if self.folder.is_empty() { "" } else { "/" };
+        format!("{}://{}{slash}{}", self.scheme, self.name, self.folder)
     }
-    let mut tries = retry.begin();
-    let start = range.as_ref().map_or(0, |r| r.start);
-    let (mut at, mut counted) = (start, start);
-    let mut first: Option<ObjectInfo> = None;
-    let mut sum = Sum::default();
-    loop {
-        let asked = match (&range, at) {
-            (None, 0) => None,
-            (range, at) => Some((at, range.as_ref().map(|r| r.end))),
+
+    /// Where a key, or the beginning of keys, is in the bucket.
+    pub fn path(&self, key: &str) -> String {
+        joined(&self.folder, key)
+    }
+
+    /// The key of what is there in the bucket, if it is in the folder.
+    pub fn key<'a>(&self, path: &'a str) -> Option<&'a str> {
+        key_within(&self.folder, path)
+    }
+
+    /// The time, for signatures.
+    pub fn now_ms(&self) -> i64 {
+        self.retry.around.wall_ms()
+    }
+
+    /// What there is to say of an answer that makes no sense.
+    pub fn strange(&self) -> StoreError {
+        StoreError::new(Kind::Other, format!("{} answered with something that can't be read.", self.describe()))
+    }
+
+    /// What an answer's head says of the object.
+    pub fn info_of(&self, response: &Response, etag: ETag) -> Result<ObjectInfo> {
+        let size = size_of(response).ok_or_else(|| self.strange())?;
+        let modified_ms = from_http_date(response.header("last-modified")).unwrap_or(0);
+        Ok(ObjectInfo { size, etag, modified_ms })
+    }
+}
+
+impl CloudStore {
+    pub(super) fn over(protocol: impl Protocol + 'static) -> CloudStore {
+        CloudStore { protocol: Box::new(protocol) }
+    }
+
+    /// Requests to the bucket so far, the failed ones too.
+    pub fn requests(&self) -> u64 {
+        self.protocol.bucket().http.requests()
+    }
+
+    fn retry(&self) -> &Retry {
+        &self.protocol.bucket().retry
+    }
+
+    fn upload(&self, upload: &Upload<'_>) -> Result<ETag> {
+        let size = upload.source.size();
+        if size <= self.retry().tuning.single_bytes {
+            let sums = digests(upload.source, 0, size, self.protocol.digests())?;
+            return self.retry().run(|| self.protocol.upload_whole(upload, &sums));
+        }
+        self.foresee(upload)?;
+        self.protocol.upload_in_parts(upload)
+    }
+
+    /// Spares the bytes of an upload that will be refused; what counts is the condition at its end.
+    fn foresee(&self, upload: &Upload<'_>) -> Result<()> {
+        if upload.mode == PutMode::Overwrite {
+            return Ok(());
+        }
+        let held = match self.retry().run(|| self.protocol.look(upload.key)) {
+            Ok((info, _)) => Some(info.etag),
+            Err(error) if error.kind == Kind::NotFound => None,
+            Err(error) => return Err(error),
         };
-        let result = fetch(asked, first.as_ref().map(|info| &info.etag)).and_then(|fetched| {
-            let info = first.get_or_insert_with(|| fetched.info.clone()).clone();
-            let end = range.as_ref().map_or(info.size, |r| r.end.min(info.size));
-            sum.begin(if range.is_none() { fetched.checksum } else { Checksum::None });
-            copy(fetched.response, key, &mut at, end, sink, &mut sum)?;
-            Ok(info)
-        });
-        let error = match result {
-            Ok(info) => return sum.check(key).map(|()| info),
-            Err(error) => error,
+        let fits = match upload.mode {
+            PutMode::Overwrite => true,
+            PutMode::IfAbsent => held.is_none(),
+            PutMode::IfMatch(etag) => held.as_ref() == Some(etag),
         };
-        if at - counted >= STORE_PROGRESS_BYTES {
-            counted = at;
-            tries.progressed();
-        }
-        match error.kind {
-            // The object is in another state now than when its first bytes came.
-            Kind::Exists => {
-                return Err(StoreError::new(Kind::Corrupt, format!("The object {key} changed while it was read.")))
-            }
-            Kind::Corrupt => return Err(error),
-            _ => tries.failed(error)?,
-        }
-    }
-}
-
-/// Passes a body on up to `end`; `at` tells how far that went.
-fn copy(
-    response: Response,
-    key: &str,
-    at: &mut u64,
-    end: u64,
-    sink: &mut dyn Write,
-    sum: &mut Sum,
-) -> Result<(), StoreError> {
-    let mut body = response.into_reader();
-    let mut buffer = vec![0; STORE_COPY_BYTES];
-    loop {
-        let count = match body.read(&mut buffer) {
-            Ok(count) => count,
-            Err(e) => {
-                let error = super::http::failure("The store", ureq::Error::from(e));
-                return Err(StoreError { kind: Kind::Unavailable, ..error });
-            }
-        };
-        if count == 0 {
-            break;
-        }
-        if count as u64 > end - *at {
-            let what = format!("More bytes of the object {key} came than it has.");
-            return Err(StoreError::new(Kind::Corrupt, what));
-        }
-        sum.update(&buffer[..count]);
-        sink.write_all(&buffer[..count]).map_err(|e| sink_failed(key, &e))?;
-        *at += count as u64;
-    }
-    match *at == end {
-        true => Ok(()),
-        false => {
-            let what = format!("The object {key} broke off {} bytes before its end.", end - *at);
-            Err(StoreError::new(Kind::Unavailable, what))
-        }
-    }
-}
-
-/// Compares what came with the checksum that the store gave.
-#[derive(Default)]
-struct Sum {
-    expected: Option<Checksum>,
-    crc: u32,
-    md5: Md5,
-}
-
-impl Sum {
-    /// The checksum of the first answer counts; later ones are of the same object.
-    fn begin(&mut self, expected: Checksum) {
-        self.expected.get_or_insert(expected);
-    }
-
-    fn update(&mut self, bytes: &[u8]) {
-        match self.expected {
-            Some(Checksum::Crc32c(_)) => self.crc = crc32c::crc32c_append(self.crc, bytes),
-            Some(Checksum::Md5(_)) => self.md5.update(bytes),
-            Some(Checksum::None) | None => (),
-        }
-    }
-
-    fn check(self, key: &str) -> Result<(), StoreError> {
-        let (expected, found) = match self.expected {
-            Some(Checksum::Crc32c(expected)) => (expected, base64(&self.crc.to_be_bytes())),
-            Some(Checksum::Md5(expected)) => (expected, base64(&self.md5.finalize())),
-            Some(Checksum::None) | None => return Ok(()),
-        };
-        match expected == found {
+        match fits {
             true => Ok(()),
-            false => {
-                let what = format!("The bytes of the object {key} are not those that its checksum was made of.");
-                Err(StoreError::new(Kind::Corrupt, what))
+            false => Err(exists(upload.key, &self.describe())),
+        }
+    }
+
+    /// Finds out what became of an upload whose answer isn't a success: an answer may have been lost, so that a later try
+    /// met the object that an earlier one had made.
+    fn settled(&self, upload: &Upload<'_>, error: StoreError) -> Result<ETag> {
+        let look = || self.protocol.look(upload.key);
+        let seen = match error.kind {
+            Kind::Exists | Kind::NotFound => self.retry().run(look),
+            // The store is in trouble; one look must do.
+            Kind::Timeout | Kind::Unavailable => look(),
+            _ => return Err(error),
+        };
+        match seen {
+            Ok((info, mark)) if mark == upload.nonce => Ok(info.etag),
+            // Only a put that has a state to match misses an object.
+            _ if error.kind == Kind::NotFound && matches!(upload.mode, PutMode::IfMatch(_)) => {
+                Err(exists(upload.key, &self.describe()))
             }
+            _ => Err(error),
         }
     }
 }
 
-/// The checksums that an upload carries.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Digests {
-    pub sha256: [u8; 32],
-    pub crc32c: u32,
-    pub md5: [u8; 16],
-}
-
-/// Which of them are wanted; the others stay zero.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Which {
-    pub sha256: bool,
-    pub crc32c: bool,
-    pub md5: bool,
-}
-
-/// Reads a piece of a source once, ahead of sending it.
-pub(super) fn digests(source: &dyn Source, from: u64, to: u64, which: Which) -> Result<Digests, StoreError> {
-    let mut reader = SourceReader::new(source, from, to);
-    let mut buffer = vec![0; STORE_COPY_BYTES];
-    let (mut sha256, mut md5, mut crc32c) = (Sha256::new(), Md5::new(), 0);
-    loop {
-        let count = reader
-            .read(&mut buffer)
-            .map_err(|e| StoreError::new(Kind::Source, format!("What should be uploaded can't be read: {e}.")))?;
-        if count == 0 {
-            break;
-        }
-        let bytes = &buffer[..count];
-        if which.sha256 {
-            sha256.update(bytes);
-        }
-        if which.crc32c {
-            crc32c = crc32c::crc32c_append(crc32c, bytes);
-        }
-        if which.md5 {
-            md5.update(bytes);
-        }
+impl ObjectStore for CloudStore {
+    fn put(&self, key: &str, source: &dyn Source, mode: PutMode<'_>) -> Result<ETag> {
+        check_key(key)?;
+        let upload = Upload { key, source, mode, nonce: nonce(&*self.retry().around) };
+        self.upload(&upload).or_else(|error| self.settled(&upload, error))
     }
-    Ok(Digests { sha256: sha256.finalize().into(), crc32c, md5: md5.finalize().into() })
-}
 
-/// Looks at an object: what is known, and the mark of the upload that wrote it.
-pub(super) type Look<'a> = &'a dyn Fn() -> Result<(ObjectInfo, String), StoreError>;
+    fn get(&self, key: &str, range: Option<Range<u64>>, sink: &mut dyn Write) -> Result<ObjectInfo> {
+        check_key(key)?;
+        download(self.retry(), key, range, sink, &|range, only| self.protocol.fetch(key, range, only))
+    }
 
-/// Finds out what became of an upload whose answer isn't a success: an answer may have been lost, so that a later try met
-/// the object that an earlier one had made.
-pub(super) fn settled(
-    retry: &Retry,
-    key: &str,
-    nonce: &str,
-    mode: PutMode<'_>,
-    result: Result<ETag, StoreError>,
-    store: &str,
-    look: Look<'_>,
-) -> Result<ETag, StoreError> {
-    let error = match result {
-        Ok(etag) => return Ok(etag),
-        Err(error) => error,
-    };
-    let seen = match error.kind {
-        Kind::Exists | Kind::NotFound => retry.run(look),
-        // The store is in trouble; one look must do.
-        Kind::Timeout | Kind::Unavailable => look(),
-        _ => return Err(error),
-    };
-    match seen {
-        Ok((info, mark)) if mark == nonce => Ok(info.etag),
-        // Only a put that has a state to match misses an object.
-        _ if error.kind == Kind::NotFound && matches!(mode, PutMode::IfMatch(_)) => Err(exists(key, store)),
-        _ => Err(error),
+    fn head(&self, key: &str) -> Result<ObjectInfo> {
+        check_key(key)?;
+        self.retry().run(|| self.protocol.look(key)).map(|(info, _)| info)
+    }
+
+    fn list(&self, prefix: &str, from: Option<&str>) -> Result<Page> {
+        check_prefix(prefix)?;
+        self.retry().run(|| self.protocol.page(prefix, from))
+    }
+
+    fn delete(&self, key: &str) -> Result<()> {
+        check_key(key)?;
+        self.retry().run(|| match self.protocol.remove(key) {
+            Err(error) if error.kind == Kind::NotFound => Ok(()),
+            other => other,
+        })
+    }
+
+    fn describe(&self) -> String {
+        self.protocol.bucket().describe()
     }
 }
 
-/// Marks an upload, so that its writer can find out whether it was the one that took effect.
-pub(super) fn nonce(around: &dyn Surroundings) -> String {
+fn nonce(around: &dyn Surroundings) -> String {
     format!("{:016x}{:016x}", around.random(), around.random())
 }
 
-/// Name of the metadata that holds it.
+/// Name of the metadata that holds the mark of an upload.
 pub(super) const NONCE: &str = "chronik_nonce";
 
 /// Not every server reads numbers of 64 bits.
@@ -251,8 +225,22 @@ pub(super) fn range_header((from, to): (u64, Option<u64>)) -> String {
     }
 }
 
+/// Bytes that the answer for a range, or for all, may have.
+pub(super) fn expected(range: Option<(u64, Option<u64>)>) -> u64 {
+    range.and_then(|(from, to)| Some(to? - from)).unwrap_or(STORE_SINGLE_PUT_BYTES_MAX)
+}
+
+/// The header that holds an upload's condition, where a state is an entity tag.
+pub(super) fn condition(mode: PutMode<'_>) -> Option<(&'static str, String)> {
+    match mode {
+        PutMode::Overwrite => None,
+        PutMode::IfAbsent => Some(("if-none-match", "*".to_owned())),
+        PutMode::IfMatch(etag) => Some(("if-match", format!("\"{etag}\""))),
+    }
+}
+
 /// The whole object's size of an answer: behind the slash of `Content-Range`, or the body's length.
-pub(super) fn size_of(response: &Response) -> Option<u64> {
+fn size_of(response: &Response) -> Option<u64> {
     let range = response.header("content-range");
     let text = range.rsplit_once('/').map_or_else(|| response.header("content-length"), |(_, total)| total);
     text.parse().ok()
@@ -278,7 +266,7 @@ pub(super) fn etag(text: &str) -> ETag {
 }
 
 /// A folder in a bucket, without slashes around it.
-pub(super) fn folder(text: Option<&str>) -> Result<String, StoreError> {
+pub(super) fn folder(text: Option<&str>) -> Result<String> {
     let folder = text.unwrap_or("").trim_matches('/');
     if folder.is_empty() || (folder.len() <= STORE_PREFIX_BYTES_MAX && super::check_key(folder).is_ok()) {
         return Ok(folder.to_owned());
@@ -290,7 +278,7 @@ pub(super) fn folder(text: Option<&str>) -> Result<String, StoreError> {
 }
 
 /// An endpoint as scheme and host, and the path behind it without a slash at its end.
-pub(super) fn endpoint(url: &str) -> Result<(String, String), StoreError> {
+pub(super) fn endpoint(url: &str) -> Result<(String, String)> {
     let wrong = || StoreError::new(Kind::Other, "The endpoint must be a URL as https://host or http://host:port.");
     let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));

@@ -17,6 +17,7 @@ use super::{Kind, Source, StoreError, Tuning};
 use crate::limits;
 
 /// What is sent.
+#[derive(Clone, Copy)]
 pub(super) enum Body<'a> {
     /// Nothing, not even a length: GET, HEAD, DELETE.
     None,
@@ -41,6 +42,7 @@ impl Body<'_> {
 }
 
 /// A request. The address is complete and percent-encoded.
+#[derive(Clone)]
 pub(super) struct Request<'a> {
     pub method: &'static str,
     pub url: String,
@@ -237,7 +239,9 @@ pub(super) fn failure(peer: &str, error: ureq::Error) -> StoreError {
     let said = |kind, text: String| StoreError::new(kind, format!("{peer} {text}."));
     match error {
         ureq::Error::Timeout(_) => said(Kind::Timeout, "did not answer in time".into()),
-        ureq::Error::HostNotFound => said(Kind::Unavailable, "has no address that the name service knows".into()),
+        ureq::Error::HostNotFound => nameless(peer),
+        // The standard library has no kind of its own for a name that isn't resolved.
+        ureq::Error::Io(error) if error.to_string().starts_with("failed to lookup address") => nameless(peer),
         ureq::Error::Io(error) => match error.kind() {
             io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => said(Kind::Timeout, "did not answer in time".into()),
             io::ErrorKind::ConnectionRefused => said(Kind::Unavailable, "refuses connections".into()),
@@ -253,6 +257,10 @@ pub(super) fn failure(peer: &str, error: ureq::Error) -> StoreError {
         }
         error => said(Kind::Unavailable, format!("can't be understood: {error}")),
     }
+}
+
+fn nameless(peer: &str) -> StoreError {
+    StoreError::new(Kind::Unavailable, format!("{peer} has no address that the name service knows."))
 }
 
 /// Certificates of a PEM file.

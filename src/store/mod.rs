@@ -2,7 +2,7 @@
 //!
 //! A store keeps immutable-looking objects under keys. Every method blocks its thread, tries again by itself as far as
 //! that makes sense, and ends within a bounded time. `local` is a folder; `s3`, `gcs` and `azure` speak to the clouds
-//! and to what speaks like them; `http`, `retry` and `cloud` are what these three share. `open` finds the one that is meant.
+//! and to what speaks like them; `cloud` is what these three are built on, with `http`, `retry` and `transfer`. `open` finds the one that is meant.
 
 mod azure;
 mod cloud;
@@ -19,20 +19,19 @@ mod sigv4;
 mod source;
 mod surroundings;
 mod text;
+mod transfer;
 mod xml;
 
 use std::fmt;
 use std::io::Write;
 use std::ops::Range;
 
-pub use azure::AzureStore;
+pub use cloud::CloudStore;
 pub use error::{Kind, StoreError};
-pub use gcs::GcsStore;
 pub use key::{check_key, check_prefix, joined, key_within};
 pub use local::LocalStore;
-pub use open::{open, open_url};
+pub use open::{open, open_url, with_url, within};
 pub use retry::Tuning;
-pub use s3::S3Store;
 pub use source::{FileRange, Source};
 pub use surroundings::{Machine, Surroundings};
 

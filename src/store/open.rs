@@ -3,10 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::azure::AzureStore;
-use super::gcs::GcsStore;
+use super::cloud::CloudStore;
 use super::local::LocalStore;
-use super::s3::S3Store;
 use super::{Kind, ObjectStore, StoreError, Surroundings, Tuning};
 use crate::config::storage::{Backend, StorageConfig};
 
@@ -23,10 +21,26 @@ pub fn open(
             Some(path) => Box::new(LocalStore::open(path)),
             None => return Ok(None),
         },
-        Backend::S3 => Box::new(S3Store::new(&config.s3, ca, tuning, around)?),
-        Backend::Gcs => Box::new(GcsStore::new(&config.gcs, ca, tuning, around)?),
-        Backend::Azure => Box::new(AzureStore::new(&config.azure, ca, tuning, around)?),
+        Backend::S3 => Box::new(CloudStore::s3(&config.s3, ca, tuning, around)?),
+        Backend::Gcs => Box::new(CloudStore::gcs(&config.gcs, ca, tuning, around)?),
+        Backend::Azure => Box::new(CloudStore::azure(&config.azure, ca, tuning, around)?),
     }))
+}
+
+/// The settings for a folder within the store that they name.
+pub fn within(config: &StorageConfig, folder: &str) -> StorageConfig {
+    let mut config = config.clone();
+    let under = |prefix: &Option<String>| match prefix.as_deref().map(|prefix| prefix.trim_matches('/')) {
+        None | Some("") => Some(folder.to_owned()),
+        Some(prefix) => Some(format!("{prefix}/{folder}")),
+    };
+    match config.backend {
+        Backend::Local => config.local_path = config.local_path.map(|path| path.join(folder)),
+        Backend::S3 => config.s3.prefix = under(&config.s3.prefix),
+        Backend::Gcs => config.gcs.prefix = under(&config.gcs.prefix),
+        Backend::Azure => config.azure.prefix = under(&config.azure.prefix),
+    }
+    config
 }
 
 /// The store that a URL names: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `azure://CONTAINER/PREFIX` (or `az://`),
@@ -43,7 +57,7 @@ pub fn open_url(
 }
 
 /// The settings with what the URL says in place of their own.
-fn with_url(url: &str, config: &StorageConfig) -> Result<StorageConfig, StoreError> {
+pub fn with_url(url: &str, config: &StorageConfig) -> Result<StorageConfig, StoreError> {
     let (scheme, rest) = url.split_once("://").ok_or_else(|| not_a_store(url))?;
     let mut config = config.clone();
     if scheme == "file" {

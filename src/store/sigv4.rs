@@ -24,7 +24,7 @@ pub(super) struct Signed<'a> {
     /// Names and values, not encoded.
     pub query: &'a [(&'a str, String)],
     /// Names in lower case, and values. `host` and `x-amz-date` are among them.
-    pub headers: &'a [(String, String)],
+    pub headers: &'a [(&'a str, String)],
     /// The hexadecimal SHA-256 of the body.
     pub payload: &'a str,
 }
@@ -41,7 +41,7 @@ impl Signer<'_> {
     /// The value of the header `Authorization`.
     pub fn authorization(&self, request: &Signed<'_>, now_ms: i64) -> String {
         let date = amz_date(now_ms);
-        let mut headers: Vec<(&str, &str)> = request.headers.iter().map(|(n, v)| (n.as_str(), v.trim())).collect();
+        let mut headers: Vec<(&str, &str)> = request.headers.iter().map(|(n, v)| (*n, v.trim())).collect();
         headers.sort_unstable();
         let names = headers.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
         let lines: String = headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
@@ -88,8 +88,7 @@ mod tests {
             ("x-amz-date", "20130524T000000Z"),
             ("x-amz-content-sha256", payload),
         ];
-        let headers: Vec<(String, String)> =
-            fixed.iter().chain(headers).map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let headers: Vec<(&str, String)> = fixed.iter().chain(headers).map(|(n, v)| (*n, (*v).to_owned())).collect();
         let request = Signed { method, path, query: &query, headers: &headers, payload };
         let value = signer.authorization(&request, 1_369_353_600_000);
         assert!(

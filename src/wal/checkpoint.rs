@@ -5,7 +5,9 @@ use std::io;
 use byteorder::{BigEndian, ByteOrder};
 
 use super::{ballast, segment, GroupSeq, LogPosition, RecoverError, SegmentId};
+use crate::canary::{self, Fault};
 use crate::limits;
+use crate::sys::aligned::AlignedBuf;
 use crate::sys::disk::{Disk, OpenMode};
 use crate::wire::Uuid;
 
@@ -81,7 +83,10 @@ pub fn write(
     out.extend_from_slice(&header.to_bytes());
     out.extend_from_slice(bytes);
     disk.create_dir(DIR)?;
-    ballast::spend(disk, || disk.replace(&path(seq), &out))?;
+    match canary::has(Fault::UnsyncedCheckpoint) {
+        true => replace_unsynced(disk, &path(seq), &out)?,
+        false => ballast::spend(disk, || disk.replace(&path(seq), &out))?,
+    }
     drop(out);
     let seqs = list(disk)?;
     for old in seqs.iter().rev().skip(KEPT) {
@@ -89,6 +94,19 @@ pub fn write(
     }
     disk.sync_dir(DIR)?;
     floor(disk)
+}
+
+/// What must never be done: the name is durable, and the bytes are not.
+fn replace_unsynced(disk: &dyn Disk, path: &str, bytes: &[u8]) -> io::Result<()> {
+    let name = format!("{path}.tmp");
+    let whole_bytes = bytes.len().next_multiple_of(disk.block_bytes());
+    let file = disk.create(&name, whole_bytes as u64)?;
+    let mut whole = AlignedBuf::with_capacity(whole_bytes);
+    whole.extend_from_slice(bytes);
+    whole.resize(whole_bytes);
+    file.write_at(&whole, 0)?;
+    file.truncate(bytes.len() as u64)?;
+    disk.rename(&name, path)
 }
 
 /// What recovery may need: what the older of two checkpoints does.

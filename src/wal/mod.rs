@@ -194,6 +194,17 @@ pub enum ReadKind {
     MaxTimestamp { places: Vec<Place>, start_offset: i64, end_offset: i64 },
 }
 
+impl ReadKind {
+    /// The segments that are looked into.
+    pub fn segments(&self) -> impl Iterator<Item = SegmentId> + '_ {
+        let places = match self {
+            ReadKind::Fetch { place, .. } | ReadKind::Batches { place, .. } => std::slice::from_ref(place),
+            ReadKind::FirstAtOrAfter { places, .. } | ReadKind::MaxTimestamp { places, .. } => &places[..],
+        };
+        places.iter().map(|place| place.segment)
+    }
+}
+
 /// Answer in an older message format instead of the bytes as they lie (Fetch v0 to v3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Convert {
@@ -253,6 +264,8 @@ pub enum ReadError {
     Corrupt(String),
     /// The disk failed: answered as KAFKA_STORAGE_ERROR.
     Io(String),
+    /// What is not on this disk cannot be had from where it is: answered as KAFKA_STORAGE_ERROR.
+    Away(String),
     /// The batches cannot be said in the older format: answered as UNSUPPORTED_COMPRESSION_TYPE or similar.
     Unsupported(String),
 }

@@ -16,12 +16,23 @@ use super::segment::{self, Segment};
 use super::{PartitionId, ReadError, RecoverError, RunRef, SegmentId};
 use crate::limits;
 use crate::sys::aligned::AlignedBuf;
-use crate::sys::disk::{Disk, OpenMode};
+use crate::sys::disk::{Disk, DiskFile, OpenMode};
+
+/// Where segments are that this disk does not hold any more.
+pub trait Elsewhere: Send + Sync + std::fmt::Debug {
+    /// Whether a segment is to be looked for there and not on the disk.
+    fn holds(&self, id: SegmentId) -> bool;
+    /// The segment as a file that can only be read, each read of which may take long; `None` when it is not there.
+    fn open(&self, id: SegmentId) -> Option<Arc<dyn DiskFile>>;
+    /// What was read of a segment is damaged: whatever copies of it are at hand must not be used again.
+    fn distrust(&self, id: SegmentId);
+}
 
 /// Open segments, the longest unused of which go first.
 #[derive(Debug)]
 pub struct ReadCache {
     disk: Arc<dyn Disk>,
+    elsewhere: Option<Arc<dyn Elsewhere>>,
     state: Mutex<State>,
 }
 
@@ -43,6 +54,8 @@ struct Entry {
 #[derive(Debug)]
 pub(super) struct OpenSegment {
     pub segment: Segment,
+    /// It is not on this disk: it has no descriptor for `sendfile`, and reading it may take long.
+    pub is_elsewhere: bool,
     index: Mutex<Option<Arc<Index>>>,
 }
 
@@ -81,7 +94,25 @@ impl Index {
 
 impl ReadCache {
     pub fn new(disk: Arc<dyn Disk>) -> ReadCache {
-        ReadCache { disk, state: Mutex::new(State::default()) }
+        ReadCache { disk, elsewhere: None, state: Mutex::new(State::default()) }
+    }
+
+    /// With a place to look for segments that the disk does not hold.
+    pub fn with_elsewhere(disk: Arc<dyn Disk>, elsewhere: Arc<dyn Elsewhere>) -> ReadCache {
+        ReadCache { disk, elsewhere: Some(elsewhere), state: Mutex::new(State::default()) }
+    }
+
+    /// Whether reading a segment means waiting for more than this disk.
+    pub fn is_elsewhere(&self, id: SegmentId) -> bool {
+        self.elsewhere.as_ref().is_some_and(|elsewhere| elsewhere.holds(id))
+    }
+
+    /// What was read of a segment is damaged. True when another look may find it sound.
+    pub(super) fn distrust(&self, id: SegmentId) -> bool {
+        let Some(elsewhere) = self.elsewhere.as_ref().filter(|elsewhere| elsewhere.holds(id)) else { return false };
+        self.forget(id);
+        elsewhere.distrust(id);
+        true
     }
 
     /// Lets go of a segment that is removed. Reads that are under way finish on it.
@@ -93,7 +124,7 @@ impl ReadCache {
         drop(gone);
     }
 
-    /// The segment, or `None` when its file is gone.
+    /// The segment, or `None` when it is nowhere.
     pub(super) fn open(&self, id: SegmentId) -> Result<Option<Arc<OpenSegment>>, ReadError> {
         {
             let mut state = self.state.lock();
@@ -104,13 +135,8 @@ impl ReadCache {
                 return Ok(Some(entry.segment.clone()));
             }
         }
-        let segment = match segment::open(&*self.disk, id, OpenMode::Cached, None) {
-            Ok(segment) => segment,
-            Err(RecoverError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(RecoverError::Io { what, error }) => return Err(ReadError::Io(format!("{what}: {error}"))),
-            Err(other) => return Err(ReadError::Corrupt(other.to_string())),
-        };
-        let open = Arc::new(OpenSegment { segment, index: Mutex::new(None) });
+        let Some((segment, is_elsewhere)) = self.find(id)? else { return Ok(None) };
+        let open = Arc::new(OpenSegment { segment, is_elsewhere, index: Mutex::new(None) });
         let mut state = self.state.lock();
         let used = state.clock;
         state.segments.insert(id, Entry { segment: open.clone(), used });
@@ -118,6 +144,23 @@ impl ReadCache {
         drop(state);
         drop(gone);
         Ok(Some(open))
+    }
+
+    /// Opens a segment wherever it is, and tells whether that is not on this disk.
+    fn find(&self, id: SegmentId) -> Result<Option<(Segment, bool)>, ReadError> {
+        let failed = |error| match error {
+            RecoverError::Io { what, error } => ReadError::Io(format!("{what}: {error}")),
+            other => ReadError::Corrupt(other.to_string()),
+        };
+        match segment::open(&*self.disk, id, OpenMode::Cached, None) {
+            Ok(segment) => return Ok(Some((segment, false))),
+            Err(RecoverError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
+        match self.elsewhere.as_ref().and_then(|elsewhere| elsewhere.open(id)) {
+            Some(file) => Ok(Some((segment::opened(segment::path(id), id, file, None).map_err(failed)?, true))),
+            None => Ok(None),
+        }
     }
 
     /// Keeps the directories within their limit after one was loaded.

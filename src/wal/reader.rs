@@ -48,26 +48,42 @@ impl Reader {
     /// Carries out a look-up. What lies in a segment that is gone is not found; that is no error.
     pub fn read(&mut self, job: ReadJob) -> ReadDone {
         let ReadJob { job, id, kind } = job;
-        let result = match kind {
-            ReadKind::Fetch { place, offset, end_offset, bytes_max, convert } => match convert {
-                None => self.fetch(id, &place, (offset, end_offset), bytes_max),
-                Some(convert) => self.converted(id, &place, (offset, end_offset), bytes_max, convert),
-            },
-            ReadKind::Batches { place, offset, end_offset, bytes_max, batches_max } => {
-                self.batches(id, &place, (offset, end_offset), bytes_max, batches_max)
+        let mut result = self.look_up(id, &kind);
+        if matches!(result, Err(ReadError::Corrupt(_))) {
+            // Of what lies elsewhere a copy may be damaged; it is looked at once more without that.
+            let elsewhere = kind.segments().filter(|segment| self.cache.distrust(*segment)).count();
+            if elsewhere > 0 {
+                result = self.look_up(id, &kind);
             }
-            ReadKind::FirstAtOrAfter { places, start_offset, end_offset, timestamp } => {
-                self.first_at_or_after(id, &places, (start_offset, end_offset), timestamp).map(ReadFound::Record)
+        }
+        if let Err(ReadError::Io(why)) = &mut result {
+            if kind.segments().any(|segment| self.cache.is_elsewhere(segment)) {
+                result = Err(ReadError::Away(std::mem::take(why)));
             }
-            ReadKind::MaxTimestamp { places, start_offset, end_offset } => {
-                self.max_timestamp(id, &places, (start_offset, end_offset)).map(ReadFound::Record)
-            }
-        };
+        }
         // A single large batch must not hold its memory for ever.
         if self.buf.capacity() > 4 * limits::READ_PIECE_BYTES {
             self.buf = Vec::new();
         }
         ReadDone { job, id, result }
+    }
+
+    fn look_up(&mut self, id: PartitionId, kind: &ReadKind) -> Result<ReadFound, ReadError> {
+        match *kind {
+            ReadKind::Fetch { ref place, offset, end_offset, bytes_max, convert } => match convert {
+                None => self.fetch(id, place, (offset, end_offset), bytes_max),
+                Some(convert) => self.converted(id, place, (offset, end_offset), bytes_max, convert),
+            },
+            ReadKind::Batches { ref place, offset, end_offset, bytes_max, batches_max } => {
+                self.batches(id, place, (offset, end_offset), bytes_max, batches_max)
+            }
+            ReadKind::FirstAtOrAfter { ref places, start_offset, end_offset, timestamp } => {
+                self.first_at_or_after(id, places, (start_offset, end_offset), timestamp).map(ReadFound::Record)
+            }
+            ReadKind::MaxTimestamp { ref places, start_offset, end_offset } => {
+                self.max_timestamp(id, places, (start_offset, end_offset)).map(ReadFound::Record)
+            }
+        }
     }
 
     fn fetch(
@@ -81,9 +97,7 @@ impl Reader {
             return Ok(ReadFound::Splices(Vec::new(), range.0));
         };
         let (splices, end) = self.collect(&segment, id, place, range, bytes_max)?;
-        let bytes: u64 = splices.iter().map(|splice| u64::from(splice.len)).sum();
-        // Many short pieces cost less copied together than sent one by one.
-        if splices.len() > limits::GATHER_SPLICES_MIN && bytes / (splices.len() as u64) < limits::GATHER_SPLICE_BYTES {
+        if must_gather(&segment, splices.iter().map(|splice| splice.len)) {
             return Ok(ReadFound::Converted(Bytes::from(gather(&segment, &splices)?), end));
         }
         Ok(ReadFound::Splices(splices, end))
@@ -131,9 +145,7 @@ impl Reader {
             batches.push(BatchPlace::new(&found.header, splice(&segment, found)));
             batches.len() < batches_max
         })?;
-        let bytes: u64 = batches.iter().map(|batch| u64::from(batch.splice.len)).sum();
-        // Many short pieces cost less copied together than sent one by one.
-        if batches.len() > limits::GATHER_SPLICES_MIN && bytes / (batches.len() as u64) < limits::GATHER_SPLICE_BYTES {
+        if must_gather(&segment, batches.iter().map(|batch| batch.splice.len)) {
             let splices: Vec<Splice> = batches.iter().map(|batch| batch.splice.clone()).collect();
             let gathered = Bytes::from(gather(&segment, &splices)?);
             return Ok(ReadFound::Batches(batches, Some(gathered)));
@@ -175,6 +187,7 @@ impl Reader {
     ) -> Result<(), ReadError> {
         let (offset, end_offset) = range;
         let mut is_first = true;
+        let bytes_max = if segment.is_elsewhere { bytes_max.min(limits::READ_ELSEWHERE_BYTES) } else { bytes_max };
         let mut left = u64::from(bytes_max);
         let mut runs = RunSource::new(&self.cache, segment, id, place, offset, i64::MIN)?;
         while let Some(run) = runs.next(&self.cache)?.filter(|run| run.base_offset < end_offset) {
@@ -276,6 +289,15 @@ impl Reader {
 
 fn splice(segment: &OpenSegment, found: &Found) -> Splice {
     Splice { handle: segment.segment.handle(), position: found.position, len: found.len }
+}
+
+/// Whether pieces are copied together instead of being sent one by one: many short ones, because that costs less, and those
+/// of a segment that is not on this disk, because whoever sends them must not wait for it.
+fn must_gather(segment: &OpenSegment, lens: impl ExactSizeIterator<Item = u32>) -> bool {
+    let count = lens.len();
+    let bytes: u64 = lens.map(u64::from).sum();
+    let many_short = count > limits::GATHER_SPLICES_MIN && bytes / (count as u64) < limits::GATHER_SPLICE_BYTES;
+    many_short || (segment.is_elsewhere && count > 0)
 }
 
 /// The bytes of splices of one segment, one after the other.

@@ -7,43 +7,49 @@ use super::read_cache::ReadCache;
 use super::reader::Reader;
 use super::{ReadDone, ReadJob, SegmentId};
 use crate::limits;
-use crate::sys::disk::Disk;
 use crate::sys::mailbox::{mailbox, Sender, TrySendError, Worker};
 
 /// The running threads. They sleep without wake-ups while there is nothing to read.
+///
+/// What lies elsewhere is read by threads of its own, so that a slow store holds up nobody who reads from this disk.
 #[derive(Debug)]
 pub struct Readers {
-    sender: Sender<ReadJob>,
+    here: Sender<ReadJob>,
+    elsewhere: Option<Sender<ReadJob>>,
     workers: Vec<Worker>,
     cache: Arc<ReadCache>,
 }
 
+/// How many threads read, at least one each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReaderCounts {
+    pub here: usize,
+    /// For segments that are elsewhere; none where there is no such place.
+    pub elsewhere: Option<usize>,
+}
+
 impl Readers {
-    /// Starts `count` threads (at least one). `done` is called on them, once for each job, in any order.
+    /// Starts the threads. `done` is called on them, once for each job, in any order.
     pub fn spawn(
-        disk: Arc<dyn Disk>,
-        count: usize,
+        cache: Arc<ReadCache>,
+        counts: ReaderCounts,
         done: impl Fn(ReadDone) + Clone + Send + 'static,
     ) -> io::Result<Readers> {
-        let (sender, receiver) = mailbox::<ReadJob>(limits::READ_MAILBOX_JOBS);
-        let cache = Arc::new(ReadCache::new(disk));
         let mut workers = Vec::new();
-        for number in 0..count.max(1) {
-            let (receiver, done, cache) = (receiver.clone(), done.clone(), cache.clone());
-            let body = move || {
-                let mut reader = Reader::with_cache(cache);
-                while let Some(job) = receiver.recv() {
-                    done(reader.read(job));
-                }
-            };
-            workers.push(Worker::spawn(&format!("chronik-read-{number}"), body)?);
-        }
-        Ok(Readers { sender, workers, cache })
+        let here = spawn_some("chronik-read", counts.here, &cache, &done, &mut workers)?;
+        let elsewhere = match counts.elsewhere {
+            Some(count) => Some(spawn_some("chronik-tier", count, &cache, &done, &mut workers)?),
+            None => None,
+        };
+        Ok(Readers { here, elsewhere, workers, cache })
     }
 
     /// Hands over a job without waiting; it comes back when too many wait.
     pub fn submit(&self, job: ReadJob) -> Result<(), TrySendError<ReadJob>> {
-        self.sender.try_send(job)
+        match &self.elsewhere {
+            Some(elsewhere) if job.kind.segments().any(|id| self.cache.is_elsewhere(id)) => elsewhere.try_send(job),
+            _ => self.here.try_send(job),
+        }
     }
 
     /// The segments that the readers keep open.
@@ -58,9 +64,30 @@ impl Readers {
 
     /// Lets the threads finish what waits, and waits for their end. False if one panicked.
     pub fn stop(self) -> bool {
-        drop(self.sender);
+        drop((self.here, self.elsewhere));
         // All of them are waited for, also after one that panicked.
         let ends: Vec<bool> = self.workers.into_iter().map(Worker::join).collect();
         ends.into_iter().all(|fine| fine)
     }
+}
+
+fn spawn_some(
+    name: &str,
+    count: usize,
+    cache: &Arc<ReadCache>,
+    done: &(impl Fn(ReadDone) + Clone + Send + 'static),
+    workers: &mut Vec<Worker>,
+) -> io::Result<Sender<ReadJob>> {
+    let (sender, receiver) = mailbox::<ReadJob>(limits::READ_MAILBOX_JOBS);
+    for number in 0..count.max(1) {
+        let (receiver, done, cache) = (receiver.clone(), done.clone(), cache.clone());
+        let body = move || {
+            let mut reader = Reader::with_cache(cache);
+            while let Some(job) = receiver.recv() {
+                done(reader.read(job));
+            }
+        };
+        workers.push(Worker::spawn(&format!("{name}-{number}"), body)?);
+    }
+    Ok(sender)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::footer;
 use super::format::{HeaderError, Identity, SegmentHeader, FORMAT_VERSION, SEGMENT_HEADER_BYTES};
 use super::{RecoverError, RunRef, SegmentHandle, SegmentId};
+use crate::canary::{self, Fault};
 use crate::sys::aligned::AlignedBuf;
 use crate::sys::disk::{Disk, DiskFile, OpenMode, BLOCK_BYTES};
 
@@ -35,6 +36,12 @@ pub fn id_of(name: &str) -> Option<SegmentId> {
         (None, Some(digits)) => number(digits).map(SegmentId::Pack),
         (None, None) => None,
     }
+}
+
+/// The segment that a file is, by its path.
+pub fn id_of_path(path: &str) -> Option<SegmentId> {
+    let (dir, name) = path.rsplit_once('/')?;
+    id_of(name).filter(|id| folder(*id) == dir)
 }
 
 /// Ids and lengths in bytes of the log's segment files, in order.
@@ -96,7 +103,9 @@ pub fn create(disk: &dyn Disk, header: SegmentHeader) -> io::Result<Segment> {
     let finish = || -> io::Result<Arc<dyn DiskFile>> {
         write_header(&*file, &header)?;
         disk.rename(PREPARE, &name)?;
-        disk.sync_dir(DIR)?;
+        if !canary::has(Fault::UnsyncedName) {
+            disk.sync_dir(DIR)?;
+        }
         // Under its own name, so that errors tell it.
         disk.open(&name, OpenMode::Direct)
     };
@@ -137,6 +146,16 @@ pub(super) fn open_named(
     directory: Option<crate::wire::Uuid>,
 ) -> Result<Segment, RecoverError> {
     let file = disk.open(&name, mode).map_err(RecoverError::io("opening a segment"))?;
+    opened(name, id, file, directory)
+}
+
+/// The same for a file that is open already, wherever it lies.
+pub(super) fn opened(
+    name: String,
+    id: SegmentId,
+    file: Arc<dyn DiskFile>,
+    directory: Option<crate::wire::Uuid>,
+) -> Result<Segment, RecoverError> {
     let mut block = AlignedBuf::with_capacity(BLOCK_BYTES);
     block.resize(BLOCK_BYTES);
     let read = file.read_at(&mut block, 0).map_err(RecoverError::io("reading a segment"))?;

@@ -432,7 +432,7 @@ impl<'a> Iterator for Checked<'a> {
 fn read_failed(segment: SegmentId, error: ReadError) -> TidyError {
     match error {
         ReadError::Corrupt(what) | ReadError::Unsupported(what) => TidyError::Damaged(segment, what),
-        ReadError::Io(what) => TidyError::Io(what),
+        ReadError::Io(what) | ReadError::Away(what) => TidyError::Io(what),
     }
 }
 

@@ -7,4 +7,4 @@ pub mod memory_store;
 mod process;
 mod pruning;
 mod restoring;
-mod support;
+pub mod support;

@@ -7,12 +7,14 @@ use bytes::Bytes;
 use chronik::backup::{self, create, find, restore, verify, Created, Failure, Manifest, Origin, Selection, Target};
 use chronik::backup::{Restored, Unwatched, Wanted};
 use chronik::broker::settings::Settings;
+use chronik::broker::tiering::UploadDone;
 use chronik::broker::{metalog, work, ConnId, ConnInfo, Effect, Now};
 use chronik::config::Config;
 use chronik::metrics::Metrics;
 use chronik::store::ObjectStore;
 use chronik::sys::disk::Disk;
 use chronik::wal::settings::{Entropy, FsyncMode, LogOptions, MetadataStore};
+use chronik::wal::SegmentId;
 use chronik::wire::batch::{batches, BatchBuilder};
 use chronik::wire::msg::*;
 use chronik::wire::{self, frame, ErrorCode, RecordSet, Request};
@@ -27,6 +29,12 @@ const SEGMENT_BYTES: u64 = 12 << 20;
 pub struct House {
     pub node: Node,
     pub now: Now,
+    /// What uploads came to: segments in the store, or why not.
+    pub uploads: Vec<Result<usize, String>>,
+    /// Segments whose local copies went.
+    pub evicted: Vec<SegmentId>,
+    /// What the disk is said to have free, instead of what it has.
+    pub free_bytes: Option<u64>,
     next: u64,
     answers: BTreeMap<u64, Vec<u8>>,
 }
@@ -36,12 +44,25 @@ pub fn empty_disk() -> SimDisk {
 }
 
 impl House {
+    /// What a tiered one wants to have free on its disk.
+    pub const LOCAL_FREE_BYTES: u64 = 1 << 20;
+
     /// Starts on what the disk holds. Each start of a disk needs a seed of its own.
     pub fn start(disk: &SimDisk, seed: u64) -> House {
         House::start_with(disk, seed, MetadataStore::Log).unwrap()
     }
 
     pub fn start_with(disk: &SimDisk, seed: u64, metadata: MetadataStore) -> Result<House, String> {
+        House::start_tiered(disk, seed, metadata, None)
+    }
+
+    /// With a store as its second tier.
+    pub fn start_tiered(
+        disk: &SimDisk,
+        seed: u64,
+        metadata: MetadataStore,
+        store: Option<Arc<dyn ObjectStore>>,
+    ) -> Result<House, String> {
         let now = Now { mono_us: 1_000_000, wall_ms: 1_700_000_000_000 };
         let config = Config {
             log_segment_bytes: SEGMENT_BYTES,
@@ -49,6 +70,9 @@ impl House {
             group_initial_rebalance_delay_ms: 0,
             ..Config::default()
         };
+        let mut config = config;
+        config.storage.local_path = store.is_some().then(|| "unused".into());
+        config.storage.local_free_bytes = House::LOCAL_FREE_BYTES;
         let settings = Settings {
             config,
             cluster_id: "house".into(),
@@ -66,8 +90,9 @@ impl House {
             ballast_bytes: 16 << 10,
             entropy: Entropy::Seeded(seed.wrapping_mul(7919)),
         };
-        let mut house =
-            House { node: Node::start(disk, settings, options, now)?, now, next: 0, answers: BTreeMap::new() };
+        let node = Node::start(disk, settings, options, now, store)?;
+        let (uploads, evicted) = (Vec::new(), Vec::new());
+        let mut house = House { node, now, uploads, evicted, free_bytes: None, next: 0, answers: BTreeMap::new() };
         house.settle();
         Ok(house)
     }
@@ -122,6 +147,16 @@ impl House {
                 self.node.broker.tidy_done(self.now, done);
             }
             Effect::LogLevel(_) => {}
+            Effect::Upload => {
+                let done = self.node.upload(self.now).expect("a store");
+                self.uploads.push(done.result.as_ref().map(Vec::len).map_err(|error| error.sentence.clone()));
+                let free_bytes = self.free_bytes.or(done.free_bytes);
+                self.node.broker.uploaded(self.now, UploadDone { free_bytes, ..done });
+            }
+            Effect::Evict(segment, stored) => {
+                self.evicted.push(segment);
+                self.node.evict(segment, &stored).expect("a segment that can go");
+            }
         }
     }
 

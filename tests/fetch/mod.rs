@@ -4,6 +4,7 @@
 mod limits;
 mod odd;
 mod sessions;
+mod tiers;
 mod topics;
 
 use chronik::broker::ConnId;

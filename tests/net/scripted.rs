@@ -10,6 +10,7 @@ use std::sync::{mpsc, Arc};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
+use chronik::broker::tiering::UploadDone;
 use chronik::broker::work::WorkDone;
 use chronik::broker::{CheckpointDone, ConnId, ConnInfo, Effect, Now, Response};
 use chronik::metrics::Metrics;
@@ -168,6 +169,8 @@ impl Core for Scripted {
     fn read_done(&mut self, _now: Now, _done: ReadDone) {}
     fn work_done(&mut self, _now: Now, _done: WorkDone) {}
     fn checkpoint_done(&mut self, _now: Now, _done: CheckpointDone) {}
+    fn uploaded(&mut self, _now: Now, _done: UploadDone) {}
+
     fn tidy_done(&mut self, _now: Now, _done: TidyDone) {}
 
     fn expire(&mut self, now: Now) {
@@ -265,6 +268,8 @@ impl Rig {
                     checkpoint: Box::new(|_| {}),
                     tidy: Box::new(|_| {}),
                     remove: Box::new(|_| {}),
+                    upload: Box::new(|| {}),
+                    evict: Box::new(|_, _| {}),
                     reload: Box::new(|| {}),
                     stopping: Box::new(|| {}),
                 };

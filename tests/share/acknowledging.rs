@@ -201,7 +201,7 @@ fn an_acknowledgement_is_answered_once_it_is_durable() {
         ..Default::default()
     };
     let id = w.h.send(a.conn, 2, &request);
-    assert!(cfg!(feature = "canary-early-ack") || w.answered(a.conn, id).is_none());
+    assert!(w.answered(a.conn, id).is_none());
     assert!(w.h.write_one_group());
-    assert!(cfg!(feature = "canary-early-ack") || w.answered(a.conn, id).is_some());
+    assert!(w.answered(a.conn, id).is_some());
 }

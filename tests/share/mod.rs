@@ -174,6 +174,31 @@ impl World {
         part.base_offset
     }
 
+    /// One batch of so many records in a transaction that is committed, to partition 0.
+    pub fn produce_in_transaction(&mut self, topic: &str, records: usize) {
+        let id = Some("x");
+        let init = InitProducerIdRequest { transactional_id: id, transaction_timeout_ms: 60_000, ..Default::default() };
+        let answer = self.h.call(4, &init);
+        let producer: InitProducerIdResponse = answer.decode();
+        let mut batch = BatchBuilder::new().producer(producer.producer_id, producer.producer_epoch, 0).transactional();
+        (0..records).for_each(|_| batch.push(self.h.now.wall_ms, None, Some(b"value"), &[]));
+        let bytes = batch.build().unwrap();
+        let data = PartitionProduceData { index: 0, records: RecordSet::Bytes(&bytes) };
+        let topic_data = vec![TopicProduceData { name: topic, partition_data: vec![data], ..Default::default() }];
+        let request = ProduceRequest { transactional_id: id, acks: -1, timeout_ms: 1000, topic_data };
+        let answer = self.h.call(12, &request);
+        let response: ProduceResponse<'_> = answer.decode();
+        assert_eq!(response.responses[0].partition_responses[0].error_code, ErrorCode::NONE);
+        let end = EndTxnRequest {
+            transactional_id: "x",
+            producer_id: producer.producer_id,
+            producer_epoch: producer.producer_epoch,
+            committed: true,
+        };
+        let answer = self.h.call(5, &end);
+        assert_eq!(answer.decode::<EndTxnResponse>().error_code, ErrorCode::NONE);
+    }
+
     /// A heartbeat; error, member epoch and assignment (partitions by topic id), if one was told.
     pub fn beat(
         &mut self,

@@ -87,3 +87,21 @@ fn the_state_that_groups_use_is_read_and_written() {
     assert_eq!(delete(&mut w), ErrorCode::NONE);
     assert_eq!(summary(&mut w), (ErrorCode::NONE, 0, -1, -1));
 }
+
+/// What a transaction ends with is not for consumers, and the start moves over it when a member comes there. That it had
+/// moved was told and not kept, so the start went back with a crash.
+#[test]
+fn a_start_that_was_told_does_not_go_back_over_a_marker_with_a_crash() {
+    let (mut w, mut a) = World::with_member();
+    w.fetch(&mut a, Want { wait_ms: 0, ..WANT });
+    w.produce_in_transaction("t", 2);
+    assert_eq!(w.fetch(&mut a, Want { records: 2, ..WANT }).acquired(), [(0, 1, 1)], "not as far as the marker");
+    w.ack(&mut a, &[(0, 1, &[ACCEPT])]);
+    assert_eq!(read(&mut w, 0).2, 2);
+    assert_eq!(w.fetch(&mut a, Want { wait_ms: 0, ..WANT }).acquired(), []);
+    let told = read(&mut w, 0);
+    assert_eq!(told.2, 3, "behind the marker");
+    w.restart();
+    assert_eq!(read(&mut w, 0), told);
+    assert_eq!(w.start_and_lag("t", 0), (3, 0));
+}

@@ -1,7 +1,7 @@
 //! Owns record batches as the simulation makes and reads them, written against Kafka's format and not against our codec.
 //!
-//! Each batch carries a *tag*, a number never used again, in the value of its first record, so that it can be followed
-//! from the request through the log and back to a consumer.
+//! Each batch carries a *tag*, a number never used again, in the values of its records, or in a header of those that have a
+//! key, so that it can be followed from the request through the log and back to a consumer.
 
 use bytes::Bytes;
 
@@ -26,6 +26,16 @@ const LOG_APPEND_TIME: u8 = 8;
 const TRANSACTIONAL: u8 = 16;
 const CONTROL: u8 = 32;
 
+/// A record with a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keyed {
+    pub offset: i64,
+    pub timestamp: i64,
+    pub key: u8,
+    /// `None` says that the key is deleted.
+    pub value: Option<Bytes>,
+}
+
 /// What a batch's bytes say.
 #[derive(Clone, Debug)]
 pub struct Batch {
@@ -36,9 +46,12 @@ pub struct Batch {
     pub transactional: bool,
     /// Not data, but the end of a transaction.
     pub marker: Option<Marker>,
+    /// 0 of markers, and of batches in which compaction has left nothing.
     pub tag: u64,
     /// Each record's timestamp, ms.
     pub timestamps: Vec<i64>,
+    /// The records that have keys, in their order.
+    pub keyed: Vec<Keyed>,
     /// The whole batch.
     pub bytes: Bytes,
 }
@@ -65,21 +78,65 @@ impl Batch {
 
 /// A batch with one record for each timestamp; every value is `value_bytes` of noise that follows from the tag.
 pub fn build(tag: u64, sequence: Option<Sequence>, timestamps: &[i64], value_bytes: usize) -> Bytes {
-    let first_timestamp = timestamps[0];
     let mut records = Vec::new();
     for (n, timestamp) in timestamps.iter().enumerate() {
         let mut record = vec![0];
-        put_varint(&mut record, timestamp - first_timestamp);
+        put_varint(&mut record, timestamp - timestamps[0]);
         put_varint(&mut record, n as i64);
         put_varint(&mut record, -1);
         put_varint(&mut record, 8 + value_bytes as i64);
         record.extend_from_slice(&tag.to_be_bytes());
-        let noise = tag.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ n as u64;
-        record.extend((0..value_bytes).map(|i| (noise >> (i % 8 * 8)) as u8 ^ (i >> 3) as u8));
+        put_noise(&mut record, tag, n, value_bytes);
         put_varint(&mut record, 0);
         put_varint(&mut records, record.len() as i64);
         records.extend_from_slice(&record);
     }
+    around(sequence, timestamps, &records)
+}
+
+/// A batch with a record for each timestamp and key; those of which the key's flag is set delete it.
+pub fn build_keyed(
+    tag: u64,
+    sequence: Option<Sequence>,
+    timestamps: &[i64],
+    keys: &[(u8, bool)],
+    value_bytes: usize,
+) -> Bytes {
+    let mut records = Vec::new();
+    for (n, (timestamp, (key, deletes))) in timestamps.iter().zip(keys).enumerate() {
+        let mut record = vec![0];
+        put_varint(&mut record, timestamp - timestamps[0]);
+        put_varint(&mut record, n as i64);
+        put_varint(&mut record, 1);
+        record.push(*key);
+        if *deletes {
+            put_varint(&mut record, -1);
+        } else {
+            put_varint(&mut record, value_bytes as i64);
+            put_noise(&mut record, tag, n, value_bytes);
+        }
+        put_varint(&mut record, 1);
+        put_varint(&mut record, 1);
+        record.push(TAG_HEADER);
+        put_varint(&mut record, 8);
+        record.extend_from_slice(&tag.to_be_bytes());
+        put_varint(&mut records, record.len() as i64);
+        records.extend_from_slice(&record);
+    }
+    around(sequence, timestamps, &records)
+}
+
+/// The name of the header that holds the tag of a record with a key.
+const TAG_HEADER: u8 = b't';
+
+fn put_noise(out: &mut Vec<u8>, tag: u64, n: usize, value_bytes: usize) {
+    let noise = tag.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ n as u64;
+    out.extend((0..value_bytes).map(|i| (noise >> (i % 8 * 8)) as u8 ^ (i >> 3) as u8));
+}
+
+/// The batch around its records.
+fn around(sequence: Option<Sequence>, timestamps: &[i64], records: &[u8]) -> Bytes {
+    let first_timestamp = timestamps[0];
     let mut tail = Vec::with_capacity(40 + records.len());
     tail.extend_from_slice(&0_i16.to_be_bytes());
     tail.extend_from_slice(&(timestamps.len() as i32 - 1).to_be_bytes());
@@ -90,7 +147,7 @@ pub fn build(tag: u64, sequence: Option<Sequence>, timestamps: &[i64], value_byt
     tail.extend_from_slice(&sequence.epoch.to_be_bytes());
     tail.extend_from_slice(&sequence.first.to_be_bytes());
     tail.extend_from_slice(&(timestamps.len() as i32).to_be_bytes());
-    tail.extend_from_slice(&records);
+    tail.extend_from_slice(records);
 
     let mut batch = Vec::with_capacity(21 + tail.len());
     batch.extend_from_slice(&0_i64.to_be_bytes());
@@ -158,51 +215,77 @@ fn parse_one(bytes: Bytes) -> Result<Batch, String> {
     let epoch = i16::from_be_bytes(bytes[51..53].try_into().map_err(|_| "short batch")?);
     let sequence = Sequence { producer, epoch, first: i32_at(&bytes, 53)? };
     let count = i32_at(&bytes, 57)?;
-    if count != last_delta + 1 || count < 1 {
+    if count > last_delta + 1 || count < 0 {
         return Err(format!("{count} records up to delta {last_delta}"));
     }
     let (last_offset, transactional) = (base_offset + i64::from(last_delta), bytes[22] & TRANSACTIONAL != 0);
     if bytes[22] & CONTROL != 0 {
-        let (marker, delta) = marker(&bytes, producer, epoch)?;
-        let (marker, timestamps) = (Some(marker), vec![first_timestamp + delta]);
-        return Ok(Batch {
-            base_offset,
-            last_offset,
-            sequence: None,
-            transactional,
-            marker,
-            tag: 0,
-            timestamps,
-            bytes,
-        });
+        // Compaction may empty the marker of a transaction of which nothing else is left.
+        let found = if count == 0 { None } else { Some(marker(&bytes, producer, epoch)?) };
+        let timestamps = found.iter().map(|(_, delta)| first_timestamp + delta).collect();
+        let (marker, sequence, keyed, tag) = (found.map(|(marker, _)| marker), None, Vec::new(), 0);
+        return Ok(Batch { base_offset, last_offset, sequence, transactional, marker, tag, timestamps, keyed, bytes });
     }
     let mut at = 61;
     let mut tag = 0;
     let mut timestamps = Vec::new();
+    let mut keyed = Vec::new();
+    let mut before = -1;
     for n in 0..count {
         let len = varint(&bytes, &mut at)?;
         let end = at + usize::try_from(len).map_err(|_| "negative length")?;
         at += 1;
-        timestamps.push(first_timestamp + varint(&bytes, &mut at)?);
-        if varint(&bytes, &mut at)? != i64::from(n) || varint(&bytes, &mut at)? != -1 {
-            return Err("a record that was not sent".to_string());
-        }
-        varint(&bytes, &mut at)?;
-        let of_record = i64_at(&bytes, at)? as u64;
+        let timestamp = first_timestamp + varint(&bytes, &mut at)?;
+        timestamps.push(timestamp);
+        let delta = varint(&bytes, &mut at)?;
+        let of_record = match varint(&bytes, &mut at)? {
+            -1 if delta == i64::from(n) && count == last_delta + 1 => {
+                varint(&bytes, &mut at)?;
+                i64_at(&bytes, at)? as u64
+            }
+            1 if delta > before && delta <= i64::from(last_delta) => {
+                let (key, value, tag) = keyed_record(&bytes, &mut at)?;
+                keyed.push(Keyed { offset: base_offset + delta, timestamp, key, value });
+                tag
+            }
+            key => return Err(format!("a record that was not sent: offset {delta} after {before}, key of {key}")),
+        };
         if n > 0 && of_record != tag {
             return Err(format!("records of {tag} and {of_record} in one batch"));
         }
-        tag = of_record;
-        at = end;
+        (tag, at, before) = (of_record, end, delta);
     }
     if at != bytes.len() {
         return Err(format!("{} bytes after the last record", bytes.len() - at));
     }
     if bytes[22] & LOG_APPEND_TIME != 0 {
-        timestamps.fill(i64_at(&bytes, 35)?);
+        let append_time = i64_at(&bytes, 35)?;
+        timestamps.fill(append_time);
+        keyed.iter_mut().for_each(|record| record.timestamp = append_time);
     }
     let sequence = (producer >= 0).then_some(sequence);
-    Ok(Batch { base_offset, last_offset, sequence, transactional, marker: None, tag, timestamps, bytes })
+    Ok(Batch { base_offset, last_offset, sequence, transactional, marker: None, tag, timestamps, keyed, bytes })
+}
+
+/// A record from its key on, of which the length has been read: key, value and tag.
+fn keyed_record(bytes: &Bytes, at: &mut usize) -> Result<(u8, Option<Bytes>, u64), String> {
+    let key = *bytes.get(*at).ok_or("a record that ends in its key")?;
+    *at += 1;
+    let value = match usize::try_from(varint(bytes, at)?) {
+        Err(_) => None,
+        Ok(len) if *at + len <= bytes.len() => {
+            *at += len;
+            Some(bytes.slice(*at - len..*at))
+        }
+        Ok(_) => return Err("a record that ends in its value".to_string()),
+    };
+    let (headers, name_len) = (varint(bytes, at)?, varint(bytes, at)?);
+    let name = bytes.get(*at).copied();
+    *at += 1;
+    if (headers, name_len, name, varint(bytes, at)?) != (1, 1, Some(TAG_HEADER), 8) {
+        return Err("a record whose headers were not sent".to_string());
+    }
+    Ok((key, value, i64_at(bytes, *at)? as u64))
 }
 
 fn i32_at(bytes: &[u8], at: usize) -> Result<i32, String> {

@@ -6,7 +6,7 @@ use super::fate;
 use super::model::Excuses;
 use super::regressions::{calm, go_on, started};
 use super::scenario::Scenario;
-use super::world::World;
+use super::world::{Stats, World};
 
 /// A few clients, small groups, and segments that are sealed all the time.
 fn small(file_metadata: bool) -> Scenario {
@@ -20,6 +20,7 @@ fn small(file_metadata: bool) -> Scenario {
         group_members: 0,
         sharers: 0,
         strays: 0,
+        keyed: 0,
         roll_ms: 5,
         reset_percent: 0,
         value_bytes_max: 1000,
@@ -60,9 +61,9 @@ fn a_kill_at_every_change_of_the_disk_loses_nothing() {
     crash_at_every_call(false, Trouble::Kill);
 }
 
-/// The same at every change in the folder of the packs, with more of them. Returns how many changes there were.
-fn crash_at_every_call_of_tidying(file_metadata: bool, trouble: Trouble) -> u64 {
-    let scenario = || Scenario { events: 700, ..small(file_metadata) };
+/// The same at every change in the folder of the packs, with more of them. Returns how many changes there were, and what
+/// came of a run in which none of them was struck.
+fn crash_at_every_call_of_tidying(scenario: impl Fn() -> Scenario, trouble: Trouble) -> (u64, Stats) {
     for nth in 1.. {
         let mut world = World::new(scenario(), false);
         world.next_misfortune = u64::MAX;
@@ -73,7 +74,8 @@ fn crash_at_every_call_of_tidying(file_metadata: bool, trouble: Trouble) -> u64 
         // The first start, the one after the last crash, and the one after the stop.
         if world.life - lives <= 3 {
             assert!(world.stats.packs > 0, "nothing was tidied");
-            return nth - 1;
+            world.stats.gone = world.model.gone;
+            return (nth - 1, world.stats);
         }
     }
     unreachable!("the calls of a run are finite")
@@ -82,9 +84,20 @@ fn crash_at_every_call_of_tidying(file_metadata: bool, trouble: Trouble) -> u64 
 #[test]
 fn a_crash_at_every_change_while_packs_are_made_loses_nothing() {
     for file_metadata in [false, true] {
-        let cuts = crash_at_every_call_of_tidying(file_metadata, Trouble::Cut);
-        let kills = crash_at_every_call_of_tidying(file_metadata, Trouble::Kill);
+        let scenario = || Scenario { events: 700, ..small(file_metadata) };
+        let (cuts, _) = crash_at_every_call_of_tidying(scenario, Trouble::Cut);
+        let (kills, _) = crash_at_every_call_of_tidying(scenario, Trouble::Kill);
         assert!(cuts > 10 && kills > 10, "{cuts} cuts and {kills} kills are no workload");
+    }
+}
+
+/// The same while partitions are compacted: the last value of every key stays, and transactions stay whole.
+#[test]
+fn a_crash_at_every_change_while_partitions_are_compacted_loses_nothing() {
+    for trouble in [Trouble::Cut, Trouble::Kill] {
+        let scenario = || Scenario { events: 500, producers: 0, keyed: 2, map_bytes: 1 << 16, ..small(false) };
+        let (crashes, stats) = crash_at_every_call_of_tidying(scenario, trouble);
+        assert!(crashes > 10 && stats.cleanings > 2 && stats.gone > 0, "{crashes} crashes: {stats:?}");
     }
 }
 
@@ -114,7 +127,7 @@ fn settled_files(world: &World) -> Vec<String> {
 
 /// Either the server says which file is damaged and does not start, or it serves what is sound and refuses the rest.
 #[test]
-fn bit_rot_is_refused_or_answered_as_corrupt_but_never_served() {
+pub fn bit_rot_is_refused_or_answered_as_corrupt_but_never_served() {
     let (mut refused, mut served) = (0, 0);
     for seed in 1..25 {
         let excuses = Excuses { reads_fail: true, ..Excuses::default() };

@@ -9,19 +9,19 @@ use chronik::wal::settings::Entropy;
 
 use super::clock::Clock;
 use super::disk::{Op, SimDisk, Trouble, CHANGES};
-use super::model::Model;
+use super::model::{Excuses, Model};
 use super::net::Net;
 use super::node::Node;
 use super::rng::Rng;
 use super::scenario::{Scenario, CHECKER};
 use super::world::{Event, Stats, World};
-use crate::backup::memory_store::MemStore;
+use crate::backup::memory_store::{Failing, MemStore};
 
 /// How often a start may be struck down before the run is given up.
 const STARTS_MAX: usize = 50;
 
 /// Kinds of misfortune.
-const MISFORTUNES: u64 = 18;
+const MISFORTUNES: u64 = 19;
 
 /// Runs one seed from its beginning to its end.
 pub fn run(scenario: Scenario, trace: bool) -> (Result<(), String>, Stats, Vec<String>) {
@@ -31,6 +31,7 @@ pub fn run(scenario: Scenario, trace: bool) -> (Result<(), String>, Stats, Vec<S
     world.stats.commits = world.model.txns.commits;
     world.stats.given = world.model.consumers.given;
     world.stats.accepted = world.model.shares.accepted;
+    world.stats.gone = world.model.gone;
     world.stats.crashes = world.disk.crashes();
     (result, world.stats, world.trace.unwrap_or_default())
 }
@@ -53,15 +54,19 @@ impl World {
         let mut acts_at = vec![Some(clock.real_us()); clients.len()];
         acts_at[CHECKER] = None;
         let session_us = scenario.group_session_ms as u64 * 1000;
-        let mut model = Model::new(scenario.excuses, scenario.file_metadata);
+        let mut model =
+            Model::new(Excuses { reads_late: scenario.is_tiered(), ..scenario.excuses }, scenario.file_metadata);
+        model.clock_jumps = scenario.clock_jumps;
         model.consumers.session_us = session_us;
         model.shares.lock_us = scenario.lock_ms as u64 * 1000;
         model.shares.deliveries_max = scenario.deliveries_max as i16;
+        let store = scenario.is_tiered().then(Arc::<MemStore>::default);
         World {
             rng,
             clock,
             scenario,
             disk,
+            store,
             node: None,
             net: Net::default(),
             clients,
@@ -168,6 +173,7 @@ impl World {
                 self.clock.leap(us);
             }
             16 => self.move_house()?,
+            17 => self.store_fails(),
             _ => self.reset_all(),
         }
         Ok(())
@@ -193,8 +199,15 @@ impl World {
             self.node = None;
             self.disk = self.disk.process_died();
         }
+        if self.store.is_some() && self.rng.chance(50) {
+            return self.move_to_store();
+        }
         let store: Arc<dyn ObjectStore> = Arc::new(MemStore::default());
         let origin = Origin::on(Arc::new(self.disk.clone()), at_rest);
+        let origin = match &self.store {
+            Some(tier) => origin.with_tier(tier.clone()),
+            None => origin,
+        };
         let (now_ms, seed) = (self.clock.now().wall_ms, self.rng.next_u64());
         let created = match backup::create(&origin, &*store, now_ms, &mut Entropy::Seeded(seed), &Unwatched) {
             Ok(created) => created,
@@ -218,6 +231,41 @@ impl World {
         let target = Target::on(Arc::new(disk.clone()));
         backup::restore(&target, &store, &created.manifest, &Selection::default(), now_ms, &Unwatched)
             .map_err(|why| format!("a backup can't be restored: {why}"))?;
+        if self.trace.is_some() {
+            disk.start_trace();
+        }
+        self.stats.moves += 1;
+        self.node = None;
+        self.disk = disk.power_cut();
+        self.come_back()
+    }
+
+    /// The object store answers some calls with errors, some of which have done what was asked all the same.
+    fn store_fails(&mut self) {
+        let Some(store) = self.store.clone().filter(|_| self.scenario.store_fails) else { return };
+        let how = if self.rng.chance(50) { Failing::Before } else { Failing::After };
+        let (nth, count) = (1 + self.rng.below(12), self.rng.range(1, 30));
+        self.note(|| format!("the store fails from call {nth} on, {count} times: {how:?}"));
+        store.fail(nth, count, how);
+    }
+
+    /// The machine is lost. What comes back is what the object store holds after an upload of this moment; segments that
+    /// are there stay there.
+    fn move_to_store(&mut self) -> Result<(), String> {
+        let now = self.clock.now();
+        let Some((store, node)) = self.store.clone().zip(self.node.as_mut()) else { return Ok(()) };
+        let done = node.upload(now);
+        self.note(|| format!("the last upload: {done:?}"));
+        if done.is_none_or(|done| done.result.is_err()) {
+            return self.bury_if_dead();
+        }
+        store.heal();
+        let store = store as Arc<dyn ObjectStore>;
+        let manifest = backup::find_upload(&*store).map_err(|why| format!("no upload is found: {why}"))?;
+        let disk = SimDisk::new(self.rng.next_u64(), self.scenario.faults);
+        let target = Target::on(Arc::new(disk.clone()));
+        backup::restore_tiered(&target, &store, &manifest, now.wall_ms, &Unwatched)
+            .map_err(|why| format!("an upload can't be restored: {why}"))?;
         if self.trace.is_some() {
             disk.start_trace();
         }
@@ -313,7 +361,8 @@ impl World {
         for _ in 0..STARTS_MAX {
             self.life += 1;
             let (settings, options) = (self.scenario.settings(self.life), self.scenario.options(self.life));
-            let started = Node::start(&self.disk, settings, options, self.clock.now());
+            let store = self.store.clone().map(|store| store as Arc<dyn ObjectStore>);
+            let started = Node::start(&self.disk, settings, options, self.clock.now(), store);
             self.note(|| format!("== start: {}", started.as_ref().map_or_else(|why| why.as_str(), |_| "ok")));
             match started {
                 Ok(node) => {

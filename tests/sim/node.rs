@@ -3,13 +3,20 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use chronik::backup::{self, Unwatched};
 use chronik::broker::recovery::{LogState, Recovering};
 use chronik::broker::settings::Settings;
+use chronik::broker::tiering::{StoredObject, UploadDone};
 use chronik::broker::{Broker, CheckpointDone, CheckpointJob, Now, Response};
+use chronik::store::ObjectStore;
 use chronik::sys::disk::Disk;
+use chronik::tier::owner::Owner;
+use chronik::tier::upload::{Subject, Uploader};
+use chronik::tier::{BlockCache, CacheSettings, Object, Remote, StoreSource};
+use chronik::wal::read_cache::{Elsewhere, ReadCache};
 use chronik::wal::reader::Reader;
 use chronik::wal::recovery::recover;
-use chronik::wal::settings::{FsyncMode, LogOptions};
+use chronik::wal::settings::{Entropy, FsyncMode, LogOptions};
 use chronik::wal::tidy::{Tidier, TidyDone, TidyJob};
 use chronik::wal::writer::Writer;
 use chronik::wal::{
@@ -34,11 +41,55 @@ pub struct Node {
     directory: Uuid,
     reader: Reader,
     tidier: Tidier,
+    tier: Option<NodeTier>,
+}
+
+/// The second tier of a server.
+struct NodeTier {
+    uploader: Uploader,
+    remote: Arc<Remote>,
+}
+
+/// A small cache, so that it is always full.
+const CACHE: CacheSettings =
+    CacheSettings { block_bytes: 64 << 10, bytes_max: 512 << 10, ahead_blocks_max: 4, free_bytes_min: 0 };
+
+fn object_of(directory: Uuid, id: SegmentId, stored: &StoredObject) -> Object {
+    let key = backup::object_key(&backup::directory_name(directory), id, stored);
+    Object { key: key.into(), bytes: stored.bytes }
+}
+
+impl NodeTier {
+    fn new(
+        disk: &Arc<dyn Disk>,
+        store: Arc<dyn ObjectStore>,
+        directory_id: Uuid,
+        entropy: Entropy,
+    ) -> std::io::Result<NodeTier> {
+        let cache = BlockCache::open(disk.clone(), Arc::new(StoreSource(store.clone())), CACHE)?;
+        let subject = Subject {
+            disk: disk.clone(),
+            root: None,
+            directory_id,
+            store,
+            owner: Owner::named("node", "simulation"),
+            take_over: false,
+            metrics: Arc::default(),
+            entropy,
+        };
+        Ok(NodeTier { uploader: Uploader::new(subject), remote: Arc::new(Remote::new(Arc::new(cache))) })
+    }
 }
 
 impl Node {
-    /// Starts a server on what the disk holds.
-    pub fn start(disk: &SimDisk, settings: Settings, options: LogOptions, now: Now) -> Result<Node, String> {
+    /// Starts a server on what the disk holds, with a store as its second tier if there is one.
+    pub fn start(
+        disk: &SimDisk,
+        settings: Settings,
+        options: LogOptions,
+        now: Now,
+        store: Option<Arc<dyn ObjectStore>>,
+    ) -> Result<Node, String> {
         let disk: Arc<dyn Disk> = Arc::new(disk.clone());
         let mut recovering = Recovering::new(settings);
         let mut tidier_entropy = options.entropy.clone();
@@ -52,7 +103,20 @@ impl Node {
             clean: log.clean,
         };
         let broker = recovering.finish(now, state)?;
-        let reader = Reader::new(disk.clone());
+        let mut entropy = tidier_entropy.clone();
+        entropy.next_u64().map_err(|e| e.to_string())?;
+        let tier = store.map(|store| NodeTier::new(&disk, store, log.directory_id, entropy)).transpose();
+        let tier = tier.map_err(|error| error.to_string())?;
+        let reader = match &tier {
+            None => Reader::new(disk.clone()),
+            Some(tier) => {
+                for (id, stored) in broker.remote_segments() {
+                    tier.remote.insert(id, object_of(log.directory_id, id, &stored));
+                }
+                let elsewhere = tier.remote.clone() as Arc<dyn Elsewhere>;
+                Reader::with_cache(Arc::new(ReadCache::with_elsewhere(disk.clone(), elsewhere)))
+            }
+        };
         let tidier = Tidier::new(disk.clone(), log.directory_id, reader.cache().clone(), tidier_entropy);
         Ok(Node {
             broker,
@@ -63,6 +127,7 @@ impl Node {
             directory: log.directory_id,
             reader,
             tidier,
+            tier,
             disk,
         })
     }
@@ -71,6 +136,11 @@ impl Node {
         let written = self.writer.step(group).map_err(|fatal| fatal.to_string());
         self.writer.tend();
         written
+    }
+
+    /// The id of its data directory.
+    pub fn directory(&self) -> Uuid {
+        self.directory
     }
 
     /// Where the next group goes.
@@ -96,8 +166,28 @@ impl Node {
         self.tidier.run(job, &mut |_| true)
     }
 
-    /// A segment that cannot be removed stays: no harm is done.
+    /// Sends to the store what it lacks.
+    pub fn upload(&mut self, now: Now) -> Option<UploadDone> {
+        self.tier.as_mut().map(|tier| tier.uploader.upload(now.wall_ms, &Unwatched))
+    }
+
+    /// From now on a segment is read from the store.
+    pub fn evict(&self, id: SegmentId, stored: &StoredObject) -> Result<(), String> {
+        if let Some(tier) = &self.tier {
+            tier.remote.insert(id, object_of(self.directory, id, stored));
+        }
+        self.unlink(id)
+    }
+
     pub fn remove(&self, id: SegmentId) -> Result<(), String> {
+        if let Some(tier) = &self.tier {
+            tier.remote.remove(id);
+        }
+        self.unlink(id)
+    }
+
+    /// A segment that cannot be removed stays: no harm is done.
+    fn unlink(&self, id: SegmentId) -> Result<(), String> {
         if self.writer.fsync_mode() != FsyncMode::Always {
             sync_newest(&*self.disk).map_err(|error| error.to_string())?;
         }

@@ -15,6 +15,7 @@ pub fn calm(seed: u64) -> Scenario {
         excuses: Default::default(),
         disk_errors: false,
         full_disk: false,
+        store_fails: false,
         fsync: Fsync::Always,
         ..Scenario::drawn(seed)
     }

@@ -9,8 +9,8 @@ use chronik::metrics::Metrics;
 use chronik::wal::settings::{Entropy, FsyncMode, LogOptions, MetadataStore};
 
 use super::actors::{
-    Actor, Admin, Checker, Consumer, GroupMember, GroupWatch, Manners, Member, Offsets, Producer, ShareMember,
-    ShareWatch, Stray, TxnProducer, TxnReader,
+    Actor, Admin, Checker, Compactor, Consumer, GroupMember, GroupWatch, Manners, Member, Offsets, Producer,
+    ShareMember, ShareWatch, Stray, TxnProducer, TxnReader,
 };
 use super::disk::{Faults, Op};
 use super::model::Excuses;
@@ -60,7 +60,13 @@ pub struct Scenario {
     pub lock_ms: i64,
     /// Clients that use everything badly.
     pub strays: u64,
+    /// Producers to compacted topics, of which there are none without; and what a cleaner may use as memory, in bytes.
+    pub keyed: u64,
+    pub map_bytes: usize,
     pub deliveries_max: i64,
+    /// There is an object store, which keeps all segments that it may.
+    pub tiered: bool,
+    pub store_fails: bool,
 }
 
 /// The modes that may lose what they acknowledged in a power cut; not when the process dies.
@@ -77,8 +83,8 @@ impl Scenario {
         // A failed fsync may lose what nobody had synced yet; then only `always` keeps its promise.
         let disk_errors = disk_errors && fsync == Fsync::Always;
         // An error while space is reserved ahead is no more than a want of space.
-        let excuses = Excuses { reads_fail: rng.chance(15), disk_full: full_disk || disk_errors };
-        Scenario {
+        let excuses = Excuses { reads_fail: rng.chance(15), reads_late: false, disk_full: full_disk || disk_errors };
+        let mut scenario = Scenario {
             seed,
             faults: Faults::drawn(rng),
             excuses,
@@ -110,7 +116,19 @@ impl Scenario {
             sharers: if rng.chance(50) { rng.range(1, 4) } else { 0 },
             lock_ms: *rng.pick(&[300, 1500, 5000]).unwrap_or(&1500),
             deliveries_max: *rng.pick(&[2, 3, 5, 10]).unwrap_or(&5),
-        }
+            keyed: if rng.chance(40) { rng.range(1, 3) } else { 0 },
+            map_bytes: *rng.pick(&[200, 1 << 16]).unwrap_or(&200),
+            tiered: rng.chance(50),
+            store_fails: rng.chance(30),
+        };
+        // What only the store has cannot be read while it is away.
+        scenario.excuses.reads_fail |= scenario.is_tiered() && scenario.store_fails;
+        scenario
+    }
+
+    /// What is in files cannot be uploaded with the log.
+    pub fn is_tiered(&self) -> bool {
+        self.tiered && !self.file_metadata
     }
 
     /// A good client's connection is closed only for what the protocol cannot say otherwise.
@@ -124,7 +142,7 @@ impl Scenario {
             .map(String::from);
         let names = |prefix: &str, from: usize| (from..from + 2).map(|n| format!("{prefix}-{n}")).collect::<Vec<_>>();
         let mut clients: Vec<Box<dyn Actor>> = vec![
-            Box::new(Checker::new(groups.to_vec())),
+            Box::new(Checker::new(groups.to_vec(), if self.is_tiered() { 1000 } else { 0 })),
             Box::new(Admin::new(names("steady", 0), names("passing", 0), self.delete_records)),
             Box::new(Admin::new(names("steady", 2), names("passing", 2), self.delete_records)),
             Box::new(Offsets::new(groups[0].clone())),
@@ -136,7 +154,7 @@ impl Scenario {
             let acks = if !idempotent && rng.one_in(4) { 0 } else { *rng.pick(&[1, -1]).unwrap_or(&1) };
             let acks = if idempotent { -1 } else { acks };
             let in_flight = rng.range(1, 5) as usize;
-            clients.push(Box::new(Producer::new(idempotent, in_flight, self.value_bytes_max, acks)));
+            clients.push(Box::new(Producer::new(idempotent, in_flight, self.value_bytes_max, acks, false)));
         }
         for _ in 0..self.consumers {
             clients.push(Box::<Consumer>::default());
@@ -147,7 +165,8 @@ impl Scenario {
         for n in 0..self.txn_producers {
             // Two and more share an id.
             let id = format!("txn-{}", n % 2);
-            clients.push(Box::new(TxnProducer::new(id.clone(), id, rng.chance(50), self.value_bytes_max)));
+            let (new, keyed) = (rng.chance(50), self.keyed > 0);
+            clients.push(Box::new(TxnProducer::new(id.clone(), id, new, self.value_bytes_max, keyed)));
         }
         for _ in 0..self.txn_producers.min(2) {
             clients.push(Box::<TxnReader>::default());
@@ -165,6 +184,13 @@ impl Scenario {
         for n in 0..self.strays {
             clients.push(Box::new(Stray::new(groups[2 + n as usize % 2].clone())));
         }
+        for n in 0..self.keyed {
+            let bytes = self.value_bytes_max.min(2000);
+            clients.push(Box::new(Producer::new(n % 2 == 0, 2, bytes, if n % 2 == 0 { -1 } else { 1 }, true)));
+        }
+        if self.keyed > 0 {
+            clients.push(Box::new(Compactor::new(names("compact", 0))));
+        }
         if self.sharers > 0 {
             clients.push(Box::new(ShareWatch::new("share-0".to_string())));
         }
@@ -179,6 +205,8 @@ impl Scenario {
             log_roll_ms: self.roll_ms,
             log_retention_check_interval_ms: 50,
             group_initial_rebalance_delay_ms: 50,
+            log_cleaner_backoff_ms: 20,
+            log_cleaner_dedupe_buffer_size: self.map_bytes,
             log_segment_bytes: self.segment_bytes,
             share: ShareConfig {
                 session_timeout_ms: self.group_session_ms,
@@ -194,6 +222,13 @@ impl Scenario {
             group_consumer_assignment_interval_ms: self.assignment_interval_ms,
             ..Config::default()
         };
+        let mut config = config;
+        if self.is_tiered() {
+            // Whatever is in the store goes from the disk.
+            config.storage.local_path = Some("the store".into());
+            config.storage.local_free_bytes = u64::MAX;
+            config.storage.upload_pause_ms = 200;
+        }
         Settings {
             config,
             cluster_id: "simulation".to_string(),

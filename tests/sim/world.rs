@@ -1,8 +1,11 @@
 //! Owns one simulated run: the loop that lets things happen in time, and carries out what the broker wants done.
 
+use std::sync::Arc;
+
+use chronik::broker::tiering::{StoredObject, UploadDone};
 use chronik::broker::work::WorkJob;
 use chronik::broker::{CheckpointJob, ConnId, ConnInfo, Effect, Response};
-use chronik::wal::tidy::{TidyDone, TidyJob};
+use chronik::wal::tidy::{TidyDone, TidyJob, TidyMode};
 use chronik::wal::{Group, ReadDone, ReadJob, SegmentId, Written};
 
 use super::actors::{Actor, Ids, Turn};
@@ -13,6 +16,7 @@ use super::net::{Net, Out, Sent};
 use super::node::Node;
 use super::rng::Rng;
 use super::scenario::{Scenario, CHECKER};
+use crate::backup::memory_store::MemStore;
 
 /// What happens. Those of the broker's threads carry the life that they belong to.
 #[derive(Debug)]
@@ -38,6 +42,9 @@ pub enum Event {
     Remove(u32, SegmentId),
     /// A timer of the broker may be due.
     Deadline,
+    Upload(u32),
+    Uploaded(u32, Box<UploadDone>),
+    Evict(u32, SegmentId, StoredObject),
 }
 
 /// How far the run has come, for the report.
@@ -52,6 +59,9 @@ pub struct Stats {
     pub groups: u64,
     /// Packs that tidying made.
     pub packs: u64,
+    /// Partitions that were compacted, and records of which a reader saw that they had been taken out.
+    pub cleanings: u64,
+    pub gone: u64,
     /// Transactions that were committed.
     pub commits: u64,
     /// Partitions that members of consumer groups were given, and records that share groups are done with.
@@ -59,6 +69,9 @@ pub struct Stats {
     pub accepted: u64,
     /// Machines that were lost, with a backup to come back from.
     pub moves: u64,
+    /// Uploads of the log to the object store, and segments whose local copy went.
+    pub uploads: u64,
+    pub evicted: u64,
 }
 
 impl Stats {
@@ -72,10 +85,14 @@ impl Stats {
         self.answers += other.answers;
         self.groups += other.groups;
         self.packs += other.packs;
+        self.cleanings += other.cleanings;
+        self.gone += other.gone;
         self.commits += other.commits;
         self.given += other.given;
         self.accepted += other.accepted;
         self.moves += other.moves;
+        self.uploads += other.uploads;
+        self.evicted += other.evicted;
     }
 }
 
@@ -85,6 +102,8 @@ pub struct World {
     pub clock: Clock<Event>,
     pub scenario: Scenario,
     pub disk: SimDisk,
+    /// The second tier, if there is one.
+    pub store: Option<Arc<MemStore>>,
     pub node: Option<Node>,
     pub net: Net,
     pub clients: Vec<Box<dyn Actor>>,
@@ -136,6 +155,7 @@ impl World {
                     conn.arrived.extend(conn.travelling.pop_front());
                 }
             }
+            Event::Upload(_) | Event::Uploaded(..) | Event::Evict(..) => self.tier_event(event)?,
             event => self.thread_event(event)?,
         }
         if self.node.is_some() {
@@ -185,6 +205,8 @@ impl World {
             Event::Tidy(of, job) if of == life => {
                 let done = node.tidy(&job);
                 self.stats.packs += u64::from(done.result.is_ok());
+                let cleans = job.parts.iter().filter(|part| matches!(part.mode, TidyMode::Clean(_))).count();
+                self.stats.cleanings += if done.result.is_ok() { cleans as u64 } else { 0 };
                 let delay = self.delay(self.scenario.slow_us);
                 self.note(|| format!("tidy {job:?}: {done:?}"));
                 self.clock.after(delay, Event::TidyDone(life, Box::new(done)));
@@ -197,6 +219,33 @@ impl World {
             }
             // If the clock stands still, it is not due yet, and has to be agreed on anew.
             Event::Deadline if node.deadline_us.is_some_and(|at| at <= self.clock.real_us()) => node.deadline_us = None,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The same of what has to do with the object store.
+    fn tier_event(&mut self, event: Event) -> Result<(), String> {
+        let (life, now) = (self.life, self.clock.now());
+        let Some(node) = &mut self.node else { return Ok(()) };
+        match event {
+            Event::Upload(of) if of == life => {
+                if let Some(done) = node.upload(now) {
+                    self.stats.uploads += u64::from(done.result.is_ok());
+                    let delay = self.delay(self.scenario.slow_us);
+                    self.note(|| format!("upload: {done:?}"));
+                    self.clock.after(delay, Event::Uploaded(life, Box::new(done)));
+                }
+            }
+            Event::Uploaded(of, done) if of == life => node.broker.uploaded(now, *done),
+            Event::Evict(of, segment, stored) if of == life => {
+                self.stats.evicted += 1;
+                let result = node.evict(segment, &stored);
+                self.note(|| format!("{segment} is evicted: {result:?}"));
+                if let Err(why) = result {
+                    self.log_failed(&why)?;
+                }
+            }
             _ => {}
         }
         Ok(())
@@ -221,6 +270,7 @@ impl World {
             }
             let Some(group) = node.broker.next_group(now) else { break };
             node.in_flight = true;
+            self.model.wall_ms = now.wall_ms;
             self.model.planned(&group)?;
             let (life, seq) = (self.life, group.seq);
             self.note(|| format!("group {seq}: {} runs, {} entries", group.runs.len(), group.meta.len()));
@@ -253,7 +303,7 @@ impl World {
             }
             let Some(sent) = conn.arrived.pop_front() else { continue };
             let (answered, frame, correlation) = (sent.is_answered(), sent.frame.clone(), sent.correlation);
-            self.model.turn_of(conn.client, now.mono_us);
+            self.model.turn_of(conn.client, now);
             let call = self.model.handed_in(sent.correlation, sent.version, sent.ask);
             let line = self.trace.is_some().then(|| format!("{id:?} asks {correlation}: {call:?}"));
             if answered {
@@ -287,6 +337,8 @@ impl World {
                 Effect::LogLevel(_) => {}
                 Effect::Tidy(job) => self.clock.after(delay, Event::Tidy(life, Box::new(job))),
                 Effect::Remove(segment) => self.clock.after(delay, Event::Remove(life, segment)),
+                Effect::Upload => self.clock.after(delay, Event::Upload(life)),
+                Effect::Evict(segment, stored) => self.clock.after(delay, Event::Evict(life, segment, stored)),
             }
         }
         Ok(())
@@ -305,7 +357,7 @@ impl World {
             Err(why) => return Err(format!("a response that cannot be sent: {why}")),
         };
         let answer = super::renew::answer(&call.ask, &bytes, call.correlation, call.version)?;
-        self.model.turn_of(call.client, self.clock.now().mono_us);
+        self.model.turn_of(call.client, self.clock.now());
         self.model
             .answered(&call, &answer)
             .map_err(|why| format!("{why}\n  asked:  {call:?}\n  answer: {answer:?}"))?;

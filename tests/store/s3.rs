@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chronik::config::storage::{S3Config, Secret};
-use chronik::store::{get_bytes, ETag, Kind, ObjectStore, PutMode, S3Store, StoreError, Tuning};
+use chronik::store::{get_bytes, CloudStore, ETag, Kind, ObjectStore, PutMode, StoreError, Tuning};
 
 use super::contract::bytes;
 use super::server::{Reply, Seen, Server};
@@ -21,12 +21,12 @@ fn config(server: &Server) -> S3Config {
     }
 }
 
-fn open(config: &S3Config, tuning: Tuning) -> (S3Store, Arc<Simulated>) {
+fn open(config: &S3Config, tuning: Tuning) -> (CloudStore, Arc<Simulated>) {
     let around = Simulated::start();
-    (S3Store::new(config, None, tuning, around.clone()).unwrap(), around)
+    (CloudStore::s3(config, None, tuning, around.clone()).unwrap(), around)
 }
 
-fn store(server: &Server) -> (S3Store, Arc<Simulated>) {
+fn store(server: &Server) -> (CloudStore, Arc<Simulated>) {
     open(&config(server), small())
 }
 
@@ -101,7 +101,7 @@ fn a_stopped_program_does_not_wait() {
     let server = script(vec![fault(503, "SlowDown")]);
     let around = Arc::new(chronik::store::Machine::start());
     around.stop();
-    let store = S3Store::new(&config(&server), None, small(), around).unwrap();
+    let store = CloudStore::s3(&config(&server), None, small(), around).unwrap();
     assert_eq!(store.put("k", b"x", PutMode::Overwrite).unwrap_err().kind, Kind::Stopped);
     assert_eq!(server.seen().len(), 1);
 }
@@ -167,6 +167,17 @@ fn nobody_listening_is_unavailable() {
     let error = open(&config, small()).0.head("k").unwrap_err();
     assert_eq!(error.kind, Kind::Unavailable, "{error}");
     assert!(error.sentence.contains("refuses connections"), "{error}");
+}
+
+#[test]
+fn a_name_that_nobody_knows_is_told_as_one() {
+    let server = script(vec![done()]);
+    // The name is reserved for this (RFC 2606).
+    let config = S3Config { endpoint: Some("http://no-such-host.invalid:9000".into()), ..config(&server) };
+    let error = open(&config, Tuning { tries: 2, ..small() }).0.head("k").unwrap_err();
+    assert_eq!(error.kind, Kind::Unavailable, "{error}");
+    let told = "http://no-such-host.invalid:9000 has no address that the name service knows. It was tried 2 times.";
+    assert_eq!(error.sentence, told);
 }
 
 /// Serves an object by ranges, and breaks the connection off after so many bytes each time.
@@ -268,6 +279,17 @@ fn every_refusal_has_its_kind_and_says_what_to_do() {
 }
 
 #[test]
+fn what_is_missing_without_being_an_object_is_not_taken_for_one() {
+    let user = script(vec![fault(404, "XAdminUserNotFound")]);
+    let error = store(&user).0.delete("k").unwrap_err();
+    assert_eq!(error.kind, Kind::Denied, "{error}");
+    assert!(error.sentence.contains("AWS_ACCESS_KEY_ID names no key"), "{error}");
+    let else_missing = script(vec![fault(404, "NoSuchSomething")]);
+    let error = store(&else_missing).0.delete("k").unwrap_err();
+    assert!(error.kind == Kind::Other && error.sentence.contains("404 NoSuchSomething"), "{error}");
+}
+
+#[test]
 fn a_wrong_region_tells_the_right_one() {
     let by_header = error_of(fault(301, "PermanentRedirect").header("x-amz-bucket-region", "eu-central-1"));
     assert_eq!(by_header.kind, Kind::WrongRegion(Some("eu-central-1".into())));
@@ -351,6 +373,23 @@ fn a_gib_costs_at_most_forty_requests() {
 }
 
 #[test]
+fn what_a_large_upload_would_be_refused_for_is_found_out_before_its_bytes_are_sent() {
+    let held = Reply::new(200, "").header("content-length", "1").header("etag", "\"new\"");
+    let server = in_parts(move |seen| (seen.method == "HEAD").then(|| held.clone()));
+    let (store, _) = store(&server);
+    let body = bytes(9, 2 << 20);
+    let old = ETag("old".into());
+    for mode in [PutMode::IfAbsent, PutMode::IfMatch(&old)] {
+        assert_eq!(store.put("k", &body, mode).unwrap_err().kind, Kind::Exists);
+    }
+    assert!(server.seen().iter().all(|seen| seen.method == "HEAD"), "{:?}", server.lines());
+    store.put("k", &body, PutMode::IfMatch(&ETag("new".into()))).unwrap();
+    let asked = server.seen().len();
+    store.put("k", &body, PutMode::Overwrite).unwrap();
+    assert_eq!(server.lines()[asked], "POST /bucket/pre/k?uploads=", "there is nothing to find out");
+}
+
+#[test]
 fn an_upload_whose_end_fails_inside_a_success_is_ended_again() {
     let times = std::sync::atomic::AtomicU32::new(0);
     let server = in_parts(move |seen| {
@@ -372,16 +411,16 @@ fn an_upload_that_fails_for_good_is_called_off() {
 
 const KEYS: &str = r#"{"Code":"Success","AccessKeyId":"ASIA$","SecretAccessKey":"s$","Token":"t$","Expiration":"2013-05-24T06:00:00Z"}"#;
 
-/// The instance metadata service, which lends other keys each time it is asked.
-fn instance() -> Server {
-    let times = std::sync::atomic::AtomicU32::new(0);
+/// The instance metadata service, which lends these keys; each `$` in them becomes the number of times it was asked before.
+pub fn instance(keys: impl Into<String>) -> Server {
+    let (keys, times) = (keys.into(), std::sync::atomic::AtomicU32::new(0));
     Server::start(move |_, seen| match seen.target.as_str() {
-        "/latest/api/token" => Reply::new(200, "token-of-the-session"),
+        "/latest/api/token" if seen.method == "PUT" => Reply::new(200, "token-of-the-session"),
         _ if seen.header("x-aws-ec2-metadata-token") != "token-of-the-session" => Reply::new(401, ""),
         "/latest/meta-data/iam/security-credentials/" => Reply::new(200, "my-role"),
         _ => {
             let time = times.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-            Reply::new(200, KEYS.replace('$', &time.to_string()))
+            Reply::new(200, keys.replace('$', &time.to_string()))
         }
     })
 }
@@ -392,7 +431,7 @@ fn lent(server: &Server, instance: &Server) -> S3Config {
 
 #[test]
 fn keys_that_expire_in_mid_upload_are_renewed_and_the_upload_goes_on() {
-    let instance = instance();
+    let instance = instance(KEYS);
     let server = in_parts(|seen| {
         let refused = seen.target.contains("partNumber=2") && seen.header("x-amz-security-token") == "t0";
         refused.then(|| fault(400, "ExpiredToken"))
@@ -400,8 +439,8 @@ fn keys_that_expire_in_mid_upload_are_renewed_and_the_upload_goes_on() {
     let (store, around) = open(&lent(&server, &instance), small());
     store.put("k", &bytes(9, (2 << 20) + 5), PutMode::Overwrite).unwrap();
     let tokens: Vec<_> = server.seen().iter().map(|seen| seen.header("x-amz-security-token").to_owned()).collect();
-    assert_eq!(tokens, ["t0", "t0", "t0", "t0", "t0", "t1", "t1", "t1"]);
-    assert!(server.seen()[5].header("authorization").contains("Credential=ASIA1/"));
+    assert_eq!(tokens, ["t0", "t0", "t0", "t1", "t1", "t1"]);
+    assert!(server.seen()[3].header("authorization").contains("Credential=ASIA1/"));
     assert!(around.waited().is_empty(), "there was nothing to wait for");
     assert_eq!(instance.seen()[0].method, "PUT");
     assert_eq!(instance.seen().len(), 6, "token, role and keys, twice");
@@ -409,7 +448,7 @@ fn keys_that_expire_in_mid_upload_are_renewed_and_the_upload_goes_on() {
 
 #[test]
 fn keys_are_renewed_before_they_expire() {
-    let instance = instance();
+    let instance = instance(KEYS);
     let server = script(vec![done()]);
     let (store, around) = open(&lent(&server, &instance), small());
     let put = || store.put("k", b"x", PutMode::Overwrite).unwrap();
@@ -424,7 +463,7 @@ fn keys_are_renewed_before_they_expire() {
 
 #[test]
 fn keys_that_cannot_be_renewed_are_used_as_long_as_they_are_valid() {
-    let instance = instance();
+    let instance = instance(KEYS);
     let server = script(vec![done()]);
     let (store, around) = open(&lent(&server, &instance), small());
     let put = || store.put("k", b"x", PutMode::Overwrite);
@@ -451,7 +490,7 @@ fn a_container_shows_its_token_to_get_keys() {
     assert_eq!(server.seen()[0].header("x-amz-security-token"), "tc");
     assert_eq!(service.lines(), ["GET /keys"]);
     config.container_full_uri = Some("http://example.com/keys".into());
-    let refused = S3Store::new(&config, None, small(), Simulated::start()).unwrap_err();
+    let refused = CloudStore::s3(&config, None, small(), Simulated::start()).unwrap_err();
     assert_eq!(refused.kind, Kind::Denied, "keys aren't asked of anybody without TLS: {refused}");
 }
 
@@ -466,12 +505,12 @@ fn without_any_keys_the_sentence_says_what_to_set() {
     assert!(error.sentence.contains("AWS_ACCESS_KEY_ID"), "{error}");
     assert!(server.seen().is_empty());
     let half = S3Config { access_key_id: Some("x".into()), ..config.clone() };
-    assert!(S3Store::new(&half, None, small(), Simulated::start())
+    assert!(CloudStore::s3(&half, None, small(), Simulated::start())
         .unwrap_err()
         .sentence
         .contains("AWS_SECRET_ACCESS_KEY"));
     let off = S3Config { metadata_disabled: true, ..config };
-    assert_eq!(S3Store::new(&off, None, small(), Simulated::start()).unwrap_err().kind, Kind::Denied);
+    assert_eq!(CloudStore::s3(&off, None, small(), Simulated::start()).unwrap_err().kind, Kind::Denied);
 }
 
 #[test]
@@ -515,9 +554,9 @@ fn settings_that_cannot_be_right_are_refused_at_once() {
         S3Config { region: Some("eu/1".into()), ..good.clone() },
     ];
     for config in wrong {
-        let error = S3Store::new(&config, None, small(), Simulated::start()).unwrap_err();
+        let error = CloudStore::s3(&config, None, small(), Simulated::start()).unwrap_err();
         assert!(error.kind == Kind::Other && !error.sentence.contains("pass"), "{error}");
     }
-    let error = S3Store::new(&good, Some("/no/such.pem".as_ref()), small(), Simulated::start()).unwrap_err();
+    let error = CloudStore::s3(&good, Some("/no/such.pem".as_ref()), small(), Simulated::start()).unwrap_err();
     assert!(error.sentence.contains("/no/such.pem"), "{error}");
 }

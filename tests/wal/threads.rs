@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use chronik::sys::disk::Disk;
 use chronik::sys::real_disk::{RealDisk, Writing};
-use chronik::wal::readers::Readers;
+use chronik::wal::read_cache::ReadCache;
+use chronik::wal::readers::{ReaderCounts, Readers};
 use chronik::wal::settings::{FsyncMode, LogOptions};
 use chronik::wal::thread::WalThread;
 use chronik::wal::{Place, ReadFound, ReadJob, ReadKind};
@@ -50,7 +51,9 @@ fn write_and_read(name: &str, writing: Writing, fsync: FsyncMode) {
     assert!(recovered.clean, "{:?}", recovered.notes);
     assert_eq!(seen.runs.len(), 160);
     let (sender, found) = channel();
-    let readers = Readers::spawn(disk, 2, move |done| sender.send(done).unwrap()).unwrap();
+    let cache = Arc::new(ReadCache::new(disk));
+    let counts = ReaderCounts { here: 2, elsewhere: None };
+    let readers = Readers::spawn(cache, counts, move |done| sender.send(done).unwrap()).unwrap();
     for (number, run) in seen.runs.iter().enumerate() {
         let place = Place { segment: run.segment, runs: None };
         let end_offset = run.last_offset + 1;

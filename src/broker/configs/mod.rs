@@ -39,6 +39,10 @@ pub struct TopicSettings {
     pub retention_ms: i64,
     /// `retention.bytes`; -1 is no limit.
     pub retention_bytes: i64,
+    /// `local.retention.ms`: after how long only the object store has records; -1 is never, because all goes together.
+    pub local_retention_ms: i64,
+    /// `local.retention.bytes`; -1 is no limit.
+    pub local_retention_bytes: i64,
     /// `segment.bytes`.
     pub segment_bytes: u64,
     /// `segment.ms`, or `max.compaction.lag.ms` for compacted topics if that is less.
@@ -106,6 +110,9 @@ impl TopicSettings {
             delete: policy.split(',').any(|p| p.trim() == "delete"),
             retention_ms: number("retention.ms", defaults.log_retention_ms),
             retention_bytes: number("retention.bytes", defaults.log_retention_bytes),
+            // -2 stands for the whole retention, at the end of which there is nothing left to keep anywhere.
+            local_retention_ms: of_table("local.retention.ms").max(-1),
+            local_retention_bytes: of_table("local.retention.bytes").max(-1),
             segment_bytes: u64::try_from(of_table("segment.bytes")).unwrap_or(0),
             segment_ms: if compact && compaction.max_lag_ms > 0 { roll_ms.min(compaction.max_lag_ms) } else { roll_ms },
             segment_jitter_ms: of_table("segment.jitter.ms"),

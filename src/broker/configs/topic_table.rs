@@ -33,8 +33,8 @@ pub enum Support {
     Enforced,
     /// It is kept and told, and changes nothing; the documentation says why that is harmless.
     NoEffect,
-    /// Only the default can be set: anything else would be a promise that is not kept.
-    DefaultOnly,
+    /// Only a server with an object store takes anything but the default, and needs no telling: it does so for all topics.
+    NeedsStore,
     /// Without effect while every write is synced before it is acknowledged; otherwise only the default can be set.
     NeedsFsyncAlways,
 }
@@ -76,7 +76,7 @@ impl TopicConfig {
     pub fn check_support(&self, name: &str, config: &Config, value: &str) -> Result<(), String> {
         let default_only = match self.support {
             Support::Enforced | Support::NoEffect => false,
-            Support::DefaultOnly => true,
+            Support::NeedsStore => !config.storage.keeps_objects(),
             Support::NeedsFsyncAlways => config.fsync != Fsync::Always,
         };
         if !default_only || value == self.default(config) {
@@ -108,10 +108,10 @@ const fn row(
 }
 
 use Origin::{Broker, Fixed};
-use Support::{DefaultOnly, Enforced, NeedsFsyncAlways, NoEffect};
+use Support::{Enforced, NeedsFsyncAlways, NeedsStore, NoEffect};
 
 const NO_INDEX: &str = "Without effect: there are no index files.";
-const NO_TIERS: &str = "Without effect: tiered storage is not available in this version.";
+const ALL_TIERED: &str = "Without effect: with object storage every sealed segment of every topic is kept there.";
 const ONE_NODE: &str = "Without effect: one node has nothing to replicate.";
 const SYNCED: &str = "Without effect with --fsync=always, which syncs every record before it is acknowledged. \
                       With another mode only the default can be set.";
@@ -178,8 +178,22 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
     row("follower.replication.throttled.replicas", Kind::ThrottledReplicas, Fixed(""), NoEffect, ONE_NODE),
     row("index.interval.bytes", int(0), Broker("log.index.interval.bytes"), NoEffect, NO_INDEX),
     row("leader.replication.throttled.replicas", Kind::ThrottledReplicas, Fixed(""), NoEffect, ONE_NODE),
-    row("local.retention.bytes", long(-2), Broker("log.local.retention.bytes"), NoEffect, NO_TIERS),
-    row("local.retention.ms", long(-2), Broker("log.local.retention.ms"), NoEffect, NO_TIERS),
+    row(
+        "local.retention.bytes",
+        long(-2),
+        Broker("log.local.retention.bytes"),
+        Enforced,
+        "With object storage, the bytes of a partition's newest segments that stay on the local disk; -2 means all, until \
+         retention.bytes deletes them.",
+    ),
+    row(
+        "local.retention.ms",
+        long(-2),
+        Broker("log.local.retention.ms"),
+        Enforced,
+        "With object storage, for how many milliseconds records stay on the local disk; -2 means as long as retention.ms \
+         keeps them.",
+    ),
     row(
         "max.compaction.lag.ms",
         long(1),
@@ -244,14 +258,15 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
         NoEffect,
         "Without effect: segments of the log are always preallocated.",
     ),
-    row("remote.log.copy.disable", Kind::Bool, Fixed("false"), NoEffect, NO_TIERS),
-    row("remote.log.delete.on.disable", Kind::Bool, Fixed("false"), NoEffect, NO_TIERS),
+    row("remote.log.copy.disable", Kind::Bool, Fixed("false"), NoEffect, ALL_TIERED),
+    row("remote.log.delete.on.disable", Kind::Bool, Fixed("false"), NoEffect, ALL_TIERED),
     row(
         "remote.storage.enable",
         Kind::Bool,
         Fixed("false"),
-        DefaultOnly,
-        "Only false can be set: tiered storage is not available in this version.",
+        NeedsStore,
+        "Without object storage only false can be set. With it every sealed segment of every topic is kept there, whatever \
+         this says.",
     ),
     row(
         "retention.bytes",

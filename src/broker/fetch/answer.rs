@@ -4,6 +4,7 @@ use super::session::{News, Told};
 use super::{Fetch, Found, Part, TopicKey};
 use crate::broker::log::PartitionLog;
 use crate::broker::{Broker, Now};
+use crate::canary::{self, Fault};
 use crate::wal::Splice;
 use crate::wire::msg::{
     AbortedTransaction, FetchEpochEndOffset, FetchLeaderIdAndEpoch, FetchPartitionData, FetchResponse,
@@ -125,6 +126,9 @@ impl Broker {
             Found::Converted(_, end) => *end,
             _ => return Vec::new(),
         };
+        if canary::has(Fault::AbortedShown) {
+            return Vec::new();
+        }
         let aborted = self.log_of(part).into_iter().flat_map(|log| log.txns.aborted_in(part.want.offset, end));
         let aborted =
             aborted.map(|txn| AbortedTransaction { producer_id: txn.producer_id, first_offset: txn.first_offset });

@@ -35,13 +35,20 @@ pub struct Fetches {
     by_conn: BTreeMap<ConnId, u64>,
     /// Which fetch, and which of its partitions, a reader works for.
     reads: StableMap<u64, (u64, usize)>,
+    /// Readers that still look for what only the object store has, for a fetch that was answered without it.
+    late: StableMap<u64, PartitionId>,
     sessions: Sessions,
 }
 
 impl Fetches {
     /// Whether a read job belongs to a fetch.
     pub fn waits_for(&self, job: u64) -> bool {
-        self.reads.contains_key(&job)
+        self.reads.contains_key(&job) || self.late.contains_key(&job)
+    }
+
+    /// Whether somebody still looks for something of a partition, so that asking again would not help.
+    fn is_late(&self, id: PartitionId) -> bool {
+        self.late.iter().any(|(_, late)| *late == id)
     }
 }
 
@@ -243,7 +250,7 @@ impl Broker {
     fn serve(&mut self, now: Now, fetch: Fetch) {
         let found = self.look(&fetch);
         if found.iter().any(|found| matches!(found, Found::Cold(_))) {
-            return self.send_readers(fetch, &found);
+            return self.send_readers(now, fetch, &found);
         }
         let bytes = found.iter().map(Found::counted).sum();
         let enough = bytes >= fetch.bytes_min || found.iter().any(Found::is_final);
@@ -326,7 +333,10 @@ impl Broker {
                 return if splices.places.is_empty() { Found::Nothing } else { Found::Splices(splices) };
             }
         }
-        log.place(offset, limits::READ_RUNS_MAX).map_or(Found::Nothing, Found::Cold)
+        match log.place(offset, limits::READ_RUNS_MAX) {
+            Some(place) if self.segments.is_remote(place.segment) && self.fetches.is_late(id) => Found::Nothing,
+            place => place.map_or(Found::Nothing, Found::Cold),
+        }
     }
 
     /// Whole batches from the ring: from the one that holds `offset`, as many as fit, at least one if `first`, none that
@@ -360,8 +370,14 @@ impl Broker {
         Some(found)
     }
 
-    fn send_readers(&mut self, mut fetch: Fetch, found: &[Found]) {
+    fn send_readers(&mut self, now: Now, mut fetch: Fetch, found: &[Found]) {
         let id = self.new_fetch_id();
+        let is_remote = |found: &Found| matches!(found, Found::Cold(place) if self.segments.is_remote(place.segment));
+        if found.iter().any(is_remote) {
+            // A store that is slow must not keep back what the other partitions have.
+            fetch.deadline_us = fetch.deadline_us.max(now.mono_us.saturating_add(limits::REMOTE_FETCH_WAIT_US));
+            self.set_timer(fetch.deadline_us, Timer::Fetch(id));
+        }
         let mut left = fetch.bytes_max;
         for (index, found) in found.iter().enumerate() {
             let part = &fetch.parts[index];
@@ -400,6 +416,13 @@ impl Broker {
     }
 
     pub(super) fn fetch_read_done(&mut self, now: Now, done: ReadDone) {
+        if let Err(ReadError::Away(why)) = &done.result {
+            self.store_is_away(now, why);
+        }
+        if let Some(id) = self.fetches.late.remove(&done.job) {
+            // What was brought is at hand now, for whoever waits or asks again.
+            return self.start_moved(now, id);
+        }
         let Some((id, index)) = self.fetches.reads.remove(&done.job) else { return };
         let Some(fetch) = self.fetches.by_id.get_mut(&id) else { return };
         if let Err(ReadError::Corrupt(why) | ReadError::Io(why)) = &done.result {
@@ -491,8 +514,25 @@ impl Broker {
     }
 
     pub(super) fn fetch_timed_out(&mut self, now: Now, id: u64) {
-        if let Some(fetch) = self.take_fetch(id) {
+        if let Some(mut fetch) = self.take_fetch(id) {
+            if fetch.reading > 0 {
+                self.go_on_without_readers(id, &mut fetch);
+                return self.serve(now, fetch);
+            }
             self.look_again(now, fetch);
+        }
+    }
+
+    /// A fetch waits no longer for what only the object store has.
+    fn go_on_without_readers(&mut self, id: u64, fetch: &mut Fetch) {
+        fetch.reading = 0;
+        let reads = self.fetches.reads.iter().filter(|(_, (of, _))| *of == id);
+        let reads: Vec<(u64, usize)> = reads.map(|(job, (_, index))| (*job, *index)).collect();
+        for (job, index) in reads {
+            self.fetches.reads.remove(&job);
+            if let Some(id) = fetch.parts.get(index).and_then(Part::id) {
+                self.fetches.late.insert(job, id);
+            }
         }
     }
 
@@ -595,7 +635,7 @@ fn convert_for(version: i16) -> Option<Convert> {
 pub(super) fn read_error_code(error: &ReadError) -> ErrorCode {
     match error {
         ReadError::Corrupt(_) => ErrorCode::CORRUPT_MESSAGE,
-        ReadError::Io(_) => ErrorCode::KAFKA_STORAGE_ERROR,
+        ReadError::Io(_) | ReadError::Away(_) => ErrorCode::KAFKA_STORAGE_ERROR,
         ReadError::Unsupported(_) => ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::group::{Group, GroupState, Name, CONSUMER};
 use super::timers::{Timer, What};
 use super::{persist, Env};
+use crate::canary::{self, Fault};
 use crate::wire::ErrorCode;
 
 /// Offsets that one firing of the timer removes at most, so that no turn of the reactor grows without bound.
@@ -118,7 +119,9 @@ impl Group {
 
     /// Stores an offset.
     pub fn store_offset(&mut self, env: &mut Env<'_>, topic: &str, partition: i32, offset: Offset) {
-        env.out.meta(persist::offset_entry(&self.id, topic, partition, Some(&offset)));
+        if !canary::has(Fault::OffsetForgotten) {
+            env.out.meta(persist::offset_entry(&self.id, topic, partition, Some(&offset)));
+        }
         let was_empty = self.offsets.is_empty();
         self.offsets.set(topic, partition, offset);
         if was_empty {

@@ -6,6 +6,7 @@
 //! rejected or renewed by that member; what was handed out too often is archived; the start moves over what is final.
 
 use super::runs::{Fate, Name, RecordState, Runs};
+use crate::canary::{self, Fault};
 use crate::limits;
 use crate::wire::msg::AcknowledgementBatch;
 use crate::wire::ErrorCode;
@@ -128,7 +129,7 @@ impl SharePartition {
 
     /// Where to read next: the first record that is available, or the end.
     pub fn next_offset(&self) -> i64 {
-        let available = self.runs.iter().find(|(_, _, fate)| fate.state == RecordState::Available);
+        let available = self.runs.iter().find(|(_, _, fate)| may_be_acquired(fate));
         available.map_or(self.end, |(first, _, _)| first)
     }
 
@@ -144,12 +145,15 @@ impl SharePartition {
         again + (last - first.max(self.end) + 1).max(0)
     }
 
-    /// Hands out records. The stretches lie end to end from `from` on, where something is to be acquired.
-    pub fn acquire(&mut self, how: &Acquire<'_>, from: i64, stretches: &[Stretch]) -> Vec<Acquired> {
+    /// Hands out records. The stretches lie end to end from `from` on, where something is to be acquired. An acquisition
+    /// itself is not kept, but that there is nothing at an offset is: the start may move over it, and what was told of the
+    /// start must not go back with a crash.
+    pub fn acquire(&mut self, how: &Acquire<'_>, from: i64, stretches: &[Stretch]) -> (Vec<Acquired>, Change) {
         let mut out = Out { ranges: Vec::new(), left: how.records_max.min(limits::SHARE_ACQUIRE_RECORDS_MAX) };
+        let mut change = Change::default();
         if from < self.start || from > self.end {
             // The start was set anew while a reader looked.
-            return out.ranges;
+            return (out.ranges, change);
         }
         let room = how.locks_max - (self.end - self.start);
         let mut last_allowed = i64::MAX;
@@ -168,7 +172,7 @@ impl SharePartition {
                 continue;
             }
             if !stretch.has_records {
-                self.archive(first, last);
+                change.durable |= self.archive(first, last);
                 continue;
             }
             let again_last = last.min(self.end - 1);
@@ -180,12 +184,12 @@ impl SharePartition {
             }
         }
         self.advance();
-        out.ranges
+        (out.ranges, change)
     }
 
     /// Acquires what is available within a batch. False when the acquisition is to end here.
     fn acquire_again(&mut self, how: &Acquire<'_>, first: i64, last: i64, out: &mut Out) -> bool {
-        let available = self.runs.within(first, last).filter(|(_, _, fate)| fate.state == RecordState::Available);
+        let available = self.runs.within(first, last).filter(|(_, _, fate)| may_be_acquired(fate));
         let available: Vec<_> = available.map(|(first, last, fate)| (first, last, fate.count)).collect();
         for (run_first, run_last, count) in available {
             let len = run_last - run_first + 1;
@@ -228,17 +232,20 @@ impl SharePartition {
         out.add(how, batch_first.max(first), Acquired { first, last, count: 1 });
     }
 
-    /// There is nothing at these offsets that a consumer could be given.
-    fn archive(&mut self, first: i64, last: i64) {
+    /// There is nothing at these offsets that a consumer could be given. True if that was not known before.
+    fn archive(&mut self, first: i64, last: i64) -> bool {
         let before = last.min(self.end - 1);
+        let mut is_new = last >= self.end;
         self.runs.change(first, before, |fate| {
             if fate.state == RecordState::Available {
                 fate.state = RecordState::Archived;
+                is_new = true;
             }
         });
         if last >= self.end {
             self.push(last, Fate::new(RecordState::Archived, 0));
         }
+        is_new
     }
 
     /// Extends the end to include `last`.
@@ -345,7 +352,7 @@ impl SharePartition {
         let mut change = Change { durable: !acquired.is_empty(), available: false };
         for (first, last) in acquired {
             self.runs.change(first, last, |fate| {
-                let again = fate.count < deliveries_max;
+                let again = fate.count < deliveries_max && !canary::has(Fault::ShareRecordLost);
                 change.available |= again;
                 *fate = Fate::new(if again { RecordState::Available } else { RecordState::Archived }, fate.count);
             });
@@ -399,6 +406,12 @@ impl Out {
         }
         self.ranges.push(taken);
     }
+}
+
+/// Whether somebody may be given a record.
+fn may_be_acquired(fate: &Fate) -> bool {
+    fate.state == RecordState::Available
+        || canary::has(Fault::AcquiredTwice) && fate.state == RecordState::Acquired && fate.count == 1
 }
 
 /// Records that were handed out often are handed out alone and in ever smaller pieces, so that the one that cannot be

@@ -274,6 +274,7 @@ impl Broker {
             );
         }
         let partition = fetch.wanted[index].id;
+        let away = if let Err(ReadError::Away(why)) = &done.result { Some(why.clone()) } else { None };
         let mut start = None;
         fetch.wanted[index].look = match done.result {
             Ok(ReadFound::Batches(batches, _)) if batches.is_empty() => Look::Nothing,
@@ -287,6 +288,9 @@ impl Broker {
         };
         fetch.reading -= 1;
         let complete = fetch.reading == 0;
+        if let Some(why) = away {
+            self.store_is_away(now, &why);
+        }
         if let Some(start) = start {
             self.share_start_found(id, partition, start);
         }
@@ -345,11 +349,11 @@ impl Broker {
             let Some(log) = self.topics.partition(one.id).map(|partition| &partition.log) else { continue };
             let stretches = stretches(one.from, &batches, &aborted_among(log, &settings, &batches));
             let acquired = self.with_share(&fetch.group, one.id, |partition| {
-                let acquired = match how.records_max > 0 {
+                let (acquired, change) = match how.records_max > 0 {
                     true => partition.acquire(&how, one.from, &stretches),
-                    false => Vec::new(),
+                    false => (Vec::new(), Change::default()),
                 };
-                ((acquired, partition.next_offset()), Change::default())
+                ((acquired, partition.next_offset()), change)
             });
             let Some(((acquired, next), _)) = acquired else { continue };
             moved |= next != one.from;

@@ -116,11 +116,11 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn wal(number: u64, bytes: u64, live_bytes: u64, live: usize, runs: u64) -> Candidate {
-        Candidate { id: SegmentId::Wal(number), segment: Segment { bytes, live, live_bytes, runs } }
+        Candidate { id: SegmentId::Wal(number), segment: Segment { bytes, live, live_bytes, runs, is_remote: false } }
     }
 
     fn pack(number: u64, live_bytes: u64, live: usize) -> Candidate {
-        let mut segment = Segment { bytes: 0, live, live_bytes, runs: live as u64 };
+        let mut segment = Segment { bytes: 0, live, live_bytes, runs: live as u64, is_remote: false };
         segment.bytes = pack_bytes(&segment);
         Candidate { id: SegmentId::Pack(number), segment }
     }

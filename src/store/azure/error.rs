@@ -66,10 +66,13 @@ impl Fault {
             Kind::Exists => format!("The object {key} in {store} is not in the state that the upload asked for."),
             Kind::OutOfRange => format!("No byte of {what} is in the range that was asked for."),
             Kind::ClockSkew => s3::skewed(store, self.store_ms.map(|ms| now_ms - ms)),
-            Kind::Denied if self.code == "AuthenticationFailed" => format!(
+            // The emulator has another code for it.
+            Kind::Denied if self.code == "AuthenticationFailed" || self.message.contains("failed to authenticate") => {
+                format!(
                 "Access to {what} is denied: AZURE_STORAGE_KEY is not the account's key, or AZURE_STORAGE_SAS_TOKEN is \
                  wrong or expired."
-            ),
+            )
+            }
             Kind::Denied => format!("Access to {what} is denied: the key is not allowed to do this ({}).", self.said()),
             Kind::Throttled => format!("{store} asks for fewer requests ({}).", self.said()),
             Kind::Corrupt => format!("What arrived in {store} is not what was sent ({}).", self.said()),

@@ -5,23 +5,19 @@
 
 mod error;
 
-use std::io::Write;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use self::error::Fault;
-use super::cloud::{self, digests, download, etag, Checksum, Fetched, Which, NONCE};
+use super::cloud::{self, etag, Bucket, CloudStore, Protocol, Upload, NONCE};
 use super::http::{Body, Http, Request, Response};
 use super::retry::Retry;
 use super::sigv4::hmac_sha256;
 use super::text::{base64, from_base64, from_http_date, http_date, percent};
-use super::{
-    check_key, check_prefix, joined, key_within, local, xml, ETag, Kind, Listed, ObjectInfo, ObjectStore, Page,
-    PutMode, Source, StoreError, Surroundings, Tuning,
-};
+use super::transfer::{digests, Checksum, Digests, Fetched, Which};
+use super::{xml, ETag, Kind, Listed, ObjectInfo, Page, StoreError, Surroundings, Tuning};
 use crate::config::storage::{AzureConfig, Secret};
-use crate::limits::{STORE_LIST_PAGE, STORE_SINGLE_PUT_BYTES_MAX};
+use crate::limits::STORE_LIST_PAGE;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -35,23 +31,19 @@ enum Access {
     Sas(Secret),
 }
 
-/// A container, and a folder in it.
-pub struct AzureStore {
-    http: Http,
-    retry: Retry,
+struct Azure {
+    bucket: Bucket,
     access: Access,
     account: String,
     /// Scheme and host.
     origin: String,
     /// What stands before a key: the endpoint's path and the container.
     path: String,
-    container: String,
-    folder: String,
 }
 
-impl std::fmt::Debug for AzureStore {
+impl std::fmt::Debug for Azure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "AzureStore({} of {})", self.describe(), self.account)
+        write!(f, "Azure({} of {})", self.bucket.describe(), self.account)
     }
 }
 
@@ -63,14 +55,14 @@ struct Extra<'a> {
     expected: u64,
 }
 
-impl AzureStore {
-    /// The store that the settings name. Asks nothing yet.
-    pub fn new(
+impl CloudStore {
+    /// The container of Azure Blob Storage that the settings name. Asks nothing yet.
+    pub fn azure(
         config: &AzureConfig,
         ca_file: Option<&Path>,
         tuning: Tuning,
         around: Arc<dyn Surroundings>,
-    ) -> Result<AzureStore> {
+    ) -> Result<CloudStore> {
         let wrong = |what: &str| StoreError::new(Kind::Other, what);
         let account = config
             .account
@@ -103,18 +95,16 @@ impl AzureStore {
         let folder = cloud::folder(config.prefix.as_deref())?;
         let http = Http::new(&tuning, ca_file, true)?;
         let retry = Retry { tuning, around };
-        Ok(AzureStore { http, retry, access, account, origin, path, container, folder })
+        let bucket = Bucket { http, retry, scheme: "azure", name: container, folder };
+        Ok(CloudStore::over(Azure { bucket, access, account, origin, path }))
     }
+}
 
-    /// Requests to the container so far, the failed ones too.
-    pub fn requests(&self) -> u64 {
-        self.http.requests()
-    }
-
+impl Azure {
     fn send(&self, method: &'static str, key: Option<&str>, extra: &Extra<'_>, body: Body<'_>) -> Result<Response> {
-        let now_ms = self.retry.around.wall_ms();
+        let now_ms = self.bucket.now_ms();
         let path = match key {
-            Some(key) => format!("{}/{}", self.path, percent(&joined(&self.folder, key), "/")),
+            Some(key) => format!("{}/{}", self.path, percent(&self.bucket.path(key), "/")),
             None => self.path.clone(),
         };
         let mut headers = extra.headers.clone();
@@ -137,89 +127,20 @@ impl AzureStore {
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        let response = self.http.send(&request)?;
+        let response = self.bucket.http.send(&request)?;
         if response.is_success() {
             return Ok(response);
         }
-        Err(Fault::read(response)?.into_error(key, &self.describe(), &self.container, now_ms))
-    }
-
-    fn look(&self, key: &str) -> Result<(ObjectInfo, String)> {
-        let response = self.send("HEAD", Some(key), &Extra::default(), Body::None)?;
-        let mark = response.header(&format!("x-ms-meta-{NONCE}")).to_owned();
-        Ok((info_of(&response, key)?, mark))
-    }
-
-    fn upload_whole(&self, key: &str, source: &dyn Source, mode: PutMode<'_>, nonce: &str) -> Result<ETag> {
-        let size = source.size();
-        let sums = digests(source, 0, size, WHICH)?;
-        let mut headers = marked(nonce, mode);
-        headers.push(("x-ms-blob-type", "BlockBlob".to_owned()));
-        headers.push(("content-md5", base64(&sums.md5)));
-        headers.push(("content-type", "application/octet-stream".to_owned()));
-        let extra = Extra { headers, ..Extra::default() };
-        self.retry.run(|| {
-            let response = self.send("PUT", Some(key), &extra, Body::Piece(source, 0, size))?;
-            Ok(etag(response.header("etag")))
-        })
-    }
-
-    fn upload_in_blocks(&self, key: &str, source: &dyn Source, mode: PutMode<'_>, nonce: &str) -> Result<ETag> {
-        // Spares the bytes if the answer is clear already; what counts is the condition at the end.
-        match (mode, self.retry.run(|| self.look(key))) {
-            (PutMode::IfAbsent, Ok(_)) => return Err(local::exists(key, &self.describe())),
-            (_, Err(error)) if error.kind != Kind::NotFound => return Err(error),
-            _ => (),
-        }
-        let size = source.size();
-        let block_size = self.retry.tuning.part_size(size, BLOCK_UNIT);
-        let mut list = String::new();
-        for (number, from) in (0u64..).zip((0..size).step_by(usize::try_from(block_size).unwrap_or(usize::MAX))) {
-            let to = size.min(from + block_size);
-            // The mark keeps the blocks of two uploads at a time apart. All ids of a blob are of one length.
-            let id = base64(format!("{nonce}-{number:06}").as_bytes());
-            let sums = digests(source, from, to, WHICH)?;
-            let extra = Extra {
-                query: vec![("comp", "block".to_owned()), ("blockid", id.clone())],
-                headers: vec![("content-md5", base64(&sums.md5))],
-                ..Extra::default()
-            };
-            self.retry.run(|| self.send("PUT", Some(key), &extra, Body::Piece(source, from, to)).map(|_| ()))?;
-            list.push_str(&format!("<Uncommitted>{id}</Uncommitted>"));
-        }
-        let body = format!("<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>{list}</BlockList>");
-        let mut headers = marked(nonce, mode);
-        headers.push(("content-type", "application/xml".to_owned()));
-        headers.push(("x-ms-blob-content-type", "application/octet-stream".to_owned()));
-        let extra = Extra { query: vec![("comp", "blocklist".to_owned())], headers, ..Extra::default() };
-        self.retry.run(|| {
-            let response = self.send("PUT", Some(key), &extra, Body::Bytes(body.as_bytes()))?;
-            Ok(etag(response.header("etag")))
-        })
-    }
-
-    fn list_once(&self, prefix: &str, from: Option<&str>) -> Result<Page> {
-        let whole = joined(&self.folder, prefix);
-        let mut query = vec![
-            ("restype", "container".to_owned()),
-            ("comp", "list".to_owned()),
-            ("maxresults", STORE_LIST_PAGE.to_string()),
-        ];
-        // Azure signs only what is there, and takes an empty value for none.
-        query.extend((!whole.is_empty()).then_some(("prefix", whole)));
-        query.extend(from.map(|marker| ("marker", marker.to_owned())));
-        let text = self.send("GET", None, &Extra { query, ..Extra::default() }, Body::None)?.text()?;
-        self.read_page(&text)
+        Err(Fault::read(response)?.into_error(key, &self.bucket.describe(), &self.bucket.name, now_ms))
     }
 
     fn read_page(&self, text: &str) -> Result<Page> {
-        let strange =
-            || StoreError::new(Kind::Other, format!("{} answered with a listing that can't be read.", self.describe()));
+        let strange = || self.bucket.strange();
         xml::element(text, "EnumerationResults").ok_or_else(strange)?;
         let mut page = Page::default();
         for blob in xml::elements(text, "Blob") {
             let name = xml::text(blob, "Name").ok_or_else(strange)?;
-            let Some(key) = key_within(&self.folder, &name) else {
+            let Some(key) = self.bucket.key(&name) else {
                 continue;
             };
             let info = ObjectInfo {
@@ -232,36 +153,12 @@ impl AzureStore {
         page.next = xml::text(text, "NextMarker").filter(|marker| !marker.is_empty());
         Ok(page)
     }
-
-    fn fetch(&self, key: &str, range: Option<(u64, Option<u64>)>, only: Option<&ETag>) -> Result<Fetched> {
-        let mut extra = Extra::default();
-        extra.headers.extend(range.map(|range| ("range", cloud::range_header(range))));
-        extra.headers.extend(only.map(|etag| ("if-match", format!("\"{etag}\""))));
-        extra.expected = range.and_then(|(from, to)| Some(to? - from)).unwrap_or(STORE_SINGLE_PUT_BYTES_MAX);
-        let response = self.send("GET", Some(key), &extra, Body::None)?;
-        let checksum = match response.header("content-md5") {
-            "" => Checksum::None,
-            _ if range.is_some() => Checksum::None,
-            md5 => Checksum::Md5(md5.to_owned()),
-        };
-        Ok(Fetched { info: info_of(&response, key)?, checksum, response })
-    }
 }
 
-fn info_of(response: &Response, key: &str) -> Result<ObjectInfo> {
-    let size = cloud::size_of(response)
-        .ok_or_else(|| StoreError::new(Kind::Other, format!("The store does not say how long the object {key} is.")))?;
-    let modified_ms = from_http_date(response.header("last-modified")).unwrap_or(0);
-    Ok(ObjectInfo { size, etag: etag(response.header("etag")), modified_ms })
-}
-
-fn marked(nonce: &str, mode: PutMode<'_>) -> Vec<(&'static str, String)> {
-    let mut headers = vec![("x-ms-meta-chronik_nonce", nonce.to_owned())];
-    match mode {
-        PutMode::Overwrite => (),
-        PutMode::IfAbsent => headers.push(("if-none-match", "*".to_owned())),
-        PutMode::IfMatch(etag) => headers.push(("if-match", format!("\"{etag}\""))),
-    }
+/// What is sent with an upload: its mark and its condition.
+fn marked(upload: &Upload<'_>) -> Vec<(&'static str, String)> {
+    let mut headers = vec![("x-ms-meta-chronik_nonce", upload.nonce.clone())];
+    headers.extend(cloud::condition(upload.mode));
     headers
 }
 
@@ -291,45 +188,85 @@ fn string_to_sign(
     out
 }
 
-impl ObjectStore for AzureStore {
-    fn put(&self, key: &str, source: &dyn Source, mode: PutMode<'_>) -> Result<ETag> {
-        check_key(key)?;
-        let nonce = cloud::nonce(&*self.retry.around);
-        let result = match source.size() <= self.retry.tuning.single_bytes {
-            true => self.upload_whole(key, source, mode, &nonce),
-            false => self.upload_in_blocks(key, source, mode, &nonce),
+impl Protocol for Azure {
+    fn bucket(&self) -> &Bucket {
+        &self.bucket
+    }
+
+    fn digests(&self) -> Which {
+        WHICH
+    }
+
+    fn look(&self, key: &str) -> Result<(ObjectInfo, String)> {
+        let response = self.send("HEAD", Some(key), &Extra::default(), Body::None)?;
+        let mark = response.header(&format!("x-ms-meta-{NONCE}")).to_owned();
+        Ok((self.bucket.info_of(&response, etag(response.header("etag")))?, mark))
+    }
+
+    fn fetch(&self, key: &str, range: Option<(u64, Option<u64>)>, only: Option<&ETag>) -> Result<Fetched> {
+        let mut extra = Extra { expected: cloud::expected(range), ..Extra::default() };
+        extra.headers.extend(range.map(|range| ("range", cloud::range_header(range))));
+        extra.headers.extend(only.map(|etag| ("if-match", format!("\"{etag}\""))));
+        let response = self.send("GET", Some(key), &extra, Body::None)?;
+        let checksum = match response.header("content-md5") {
+            "" => Checksum::None,
+            _ if range.is_some() => Checksum::None,
+            md5 => Checksum::Md5(md5.to_owned()),
         };
-        cloud::settled(&self.retry, key, &nonce, mode, result, &self.describe(), &|| self.look(key))
+        Ok(Fetched { info: self.bucket.info_of(&response, etag(response.header("etag")))?, checksum, response })
     }
 
-    fn get(&self, key: &str, range: Option<Range<u64>>, sink: &mut dyn Write) -> Result<ObjectInfo> {
-        check_key(key)?;
-        download(&self.retry, key, range, sink, &|range, only| self.fetch(key, range, only))
+    fn page(&self, prefix: &str, from: Option<&str>) -> Result<Page> {
+        let whole = self.bucket.path(prefix);
+        let mut query = vec![
+            ("restype", "container".to_owned()),
+            ("comp", "list".to_owned()),
+            ("maxresults", STORE_LIST_PAGE.to_string()),
+        ];
+        // Azure signs only what is there, and takes an empty value for none.
+        query.extend((!whole.is_empty()).then_some(("prefix", whole)));
+        query.extend(from.map(|marker| ("marker", marker.to_owned())));
+        let text = self.send("GET", None, &Extra { query, ..Extra::default() }, Body::None)?.text()?;
+        self.read_page(&text)
     }
 
-    fn head(&self, key: &str) -> Result<ObjectInfo> {
-        check_key(key)?;
-        self.retry.run(|| self.look(key)).map(|(info, _)| info)
+    fn remove(&self, key: &str) -> Result<()> {
+        self.send("DELETE", Some(key), &Extra::default(), Body::None).map(|_| ())
     }
 
-    fn list(&self, prefix: &str, from: Option<&str>) -> Result<Page> {
-        check_prefix(prefix)?;
-        self.retry.run(|| self.list_once(prefix, from))
+    fn upload_whole(&self, upload: &Upload<'_>, sums: &Digests) -> Result<ETag> {
+        let mut headers = marked(upload);
+        headers.push(("x-ms-blob-type", "BlockBlob".to_owned()));
+        headers.push(("content-md5", base64(&sums.md5)));
+        headers.push(("content-type", "application/octet-stream".to_owned()));
+        let body = Body::Piece(upload.source, 0, upload.source.size());
+        let response = self.send("PUT", Some(upload.key), &Extra { headers, ..Extra::default() }, body)?;
+        Ok(etag(response.header("etag")))
     }
 
-    fn delete(&self, key: &str) -> Result<()> {
-        check_key(key)?;
-        self.retry.run(|| match self.send("DELETE", Some(key), &Extra::default(), Body::None) {
-            Err(error) if error.kind == Kind::NotFound => Ok(()),
-            other => other.map(|_| ()),
-        })
-    }
-
-    fn describe(&self) -> String {
-        match self.folder.as_str() {
-            "" => format!("azure://{}", self.container),
-            folder => format!("azure://{}/{folder}", self.container),
+    fn upload_in_parts(&self, upload: &Upload<'_>) -> Result<ETag> {
+        let (key, source, size) = (upload.key, upload.source, upload.source.size());
+        let block_size = self.bucket.retry.tuning.part_size(size, BLOCK_UNIT);
+        let mut list = String::new();
+        for (number, from) in (0u64..).zip((0..size).step_by(usize::try_from(block_size).unwrap_or(usize::MAX))) {
+            let to = size.min(from + block_size);
+            // The mark keeps the blocks of two uploads at a time apart. All ids of a blob are of one length.
+            let id = base64(format!("{}-{number:06}", upload.nonce).as_bytes());
+            let sums = digests(source, from, to, WHICH)?;
+            let query = vec![("comp", "block".to_owned()), ("blockid", id.clone())];
+            let extra = Extra { query, headers: vec![("content-md5", base64(&sums.md5))], ..Extra::default() };
+            self.bucket.retry.run(|| self.send("PUT", Some(key), &extra, Body::Piece(source, from, to)).map(|_| ()))?;
+            list.push_str(&format!("<Uncommitted>{id}</Uncommitted>"));
         }
+        let body = format!("<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>{list}</BlockList>");
+        let mut headers = marked(upload);
+        headers.push(("content-type", "application/xml".to_owned()));
+        headers.push(("x-ms-blob-content-type", "application/octet-stream".to_owned()));
+        let extra = Extra { query: vec![("comp", "blocklist".to_owned())], headers, ..Extra::default() };
+        self.bucket.retry.run(|| {
+            let response = self.send("PUT", Some(key), &extra, Body::Bytes(body.as_bytes()))?;
+            Ok(etag(response.header("etag")))
+        })
     }
 }
 

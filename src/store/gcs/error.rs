@@ -41,6 +41,10 @@ impl Fault {
         }
     }
 
+    pub fn no_bucket(bucket: &str) -> StoreError {
+        StoreError::new(Kind::NoBucket, format!("There is no bucket {bucket}."))
+    }
+
     /// The error, with a sentence for people.
     pub fn into_error(self, key: Option<&str>, store: &str, bucket: &str) -> StoreError {
         let kind = self.kind();
@@ -48,7 +52,7 @@ impl Fault {
         let key = key.unwrap_or("of that key");
         let sentence = match &kind {
             Kind::NotFound => format!("There is no object {key} in {store}."),
-            Kind::NoBucket => format!("There is no bucket {bucket}."),
+            Kind::NoBucket => return Fault::no_bucket(bucket),
             Kind::Exists => format!("The object {key} in {store} is not in the state that the upload asked for."),
             Kind::OutOfRange => format!("No byte of {what} is in the range that was asked for."),
             Kind::Denied if self.status == 401 => format!("Access to {what} is denied: the token is not accepted."),

@@ -6,24 +6,20 @@
 mod error;
 mod token;
 
-use std::io::Write;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use self::error::Fault;
 use self::token::Tokens;
-use super::cloud::{self, digests, download, Checksum, Fetched, Which, NONCE};
+use super::cloud::{self, Bucket, CloudStore, Protocol, Upload, NONCE};
 use super::http::{Body, Http, Request, Response};
 use super::json::{quoted, Json};
 use super::retry::Retry;
-use super::text::{base64, from_http_date, from_iso_date, percent};
-use super::{
-    check_key, check_prefix, joined, key_within, ETag, Kind, Listed, ObjectInfo, ObjectStore, Page, PutMode, Source,
-    StoreError, Surroundings, Tuning,
-};
+use super::text::{base64, from_iso_date, percent};
+use super::transfer::{digests, Checksum, Digests, Fetched, Which};
+use super::{ETag, Kind, Listed, ObjectInfo, Page, PutMode, StoreError, Surroundings, Tuning};
 use crate::config::storage::GcsConfig;
-use crate::limits::{STORE_LIST_PAGE, STORE_SINGLE_PUT_BYTES_MAX};
+use crate::limits::STORE_LIST_PAGE;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -35,26 +31,22 @@ const INCOMPLETE: u16 = 308;
 const WHICH: Which = Which { sha256: false, crc32c: true, md5: false };
 const BOUNDARY: &str = "chronik-4f2d9c61a7";
 
-/// A bucket, and a folder in it.
 #[derive(Debug)]
-pub struct GcsStore {
-    http: Http,
-    retry: Retry,
+struct Gcs {
+    bucket: Bucket,
     tokens: Tokens,
     /// Scheme, host and path of the service.
     base: String,
-    bucket: String,
-    folder: String,
 }
 
-impl GcsStore {
-    /// The store that the settings name. Reads the key file, but asks nothing yet.
-    pub fn new(
+impl CloudStore {
+    /// The bucket of Google Cloud Storage that the settings name. Reads the key file, but asks nothing yet.
+    pub fn gcs(
         config: &GcsConfig,
         ca_file: Option<&Path>,
         tuning: Tuning,
         around: Arc<dyn Surroundings>,
-    ) -> Result<GcsStore> {
+    ) -> Result<CloudStore> {
         let wrong = |what: &str| StoreError::new(Kind::Other, what);
         let bucket =
             config.bucket.clone().ok_or_else(|| wrong("Storage in Google's cloud needs a bucket: set GCS_BUCKET."))?;
@@ -68,47 +60,45 @@ impl GcsStore {
         };
         let (origin, path) = cloud::endpoint(&endpoint)?;
         let plain = origin.starts_with("http://");
-        Ok(GcsStore {
-            http: Http::new(&tuning, ca_file, true)?,
-            tokens: Tokens::new(config, plain, ca_file, &tuning, Arc::clone(&around))?,
-            retry: Retry { tuning, around },
-            base: format!("{origin}{path}"),
-            bucket,
-            folder: cloud::folder(config.prefix.as_deref())?,
-        })
+        let http = Http::new(&tuning, ca_file, true)?;
+        let tokens = Tokens::new(config, plain, ca_file, &tuning, Arc::clone(&around))?;
+        let (retry, folder) = (Retry { tuning, around }, cloud::folder(config.prefix.as_deref())?);
+        let bucket = Bucket { http, retry, scheme: "gs", name: bucket, folder };
+        Ok(CloudStore::over(Gcs { bucket, tokens, base: format!("{origin}{path}") }))
     }
+}
 
-    /// Requests to the bucket so far, the failed ones too.
-    pub fn requests(&self) -> u64 {
-        self.http.requests()
-    }
-
+impl Gcs {
     /// Makes a request once; twice if the token had expired.
-    fn send(&self, key: Option<&str>, make: &dyn Fn() -> Request<'static>) -> Result<Response> {
-        self.send_body(key, &|| make())
-    }
-
-    fn send_body<'a>(&self, key: Option<&str>, make: &dyn Fn() -> Request<'a>) -> Result<Response> {
+    fn send(&self, key: Option<&str>, request: &Request<'_>) -> Result<Response> {
         let mut renewed = false;
         loop {
             let token = self.tokens.get()?;
-            let mut request = make();
+            let mut request = request.clone();
             if let Some(token) = &token {
                 request = request.header("authorization", format!("Bearer {}", token.reveal()));
             }
-            let response = self.http.send(&request)?;
+            let response = self.bucket.http.send(&request)?;
             match response.status() {
                 401 if !renewed && self.tokens.renew(token.as_ref()) => renewed = true,
                 INCOMPLETE => return Ok(response),
                 _ if response.is_success() => return Ok(response),
-                _ => return Err(Fault::read(response)?.into_error(key, &self.describe(), &self.bucket)),
+                _ => return Err(Fault::read(response)?.into_error(key, &self.bucket.describe(), &self.bucket.name)),
             }
         }
     }
 
+    /// The same where no object is named that could be missing: then it is the bucket that is.
+    fn send_to_bucket(&self, key: Option<&str>, request: &Request<'_>) -> Result<Response> {
+        self.send(key, request).map_err(|error| match error.kind {
+            Kind::NotFound => Fault::no_bucket(&self.bucket.name),
+            _ => error,
+        })
+    }
+
     fn object_url(&self, key: &str) -> String {
-        let name = percent(&joined(&self.folder, key), "");
-        format!("{}/storage/v1/b/{}/o/{name}", self.base, self.bucket)
+        let name = percent(&self.bucket.path(key), "");
+        format!("{}/storage/v1/b/{}/o/{name}", self.base, self.bucket.name)
     }
 
     fn upload_url(&self, kind: &str, mode: PutMode<'_>) -> String {
@@ -117,89 +107,38 @@ impl GcsStore {
             PutMode::IfAbsent => "&ifGenerationMatch=0".to_owned(),
             PutMode::IfMatch(etag) => format!("&ifGenerationMatch={}", percent(&etag.0, "")),
         };
-        format!("{}/upload/storage/v1/b/{}/o?uploadType={kind}{condition}", self.base, self.bucket)
+        format!("{}/upload/storage/v1/b/{}/o?uploadType={kind}{condition}", self.base, self.bucket.name)
     }
 
     /// What is said of an object with its upload.
-    fn metadata(&self, key: &str, nonce: &str, crc32c: Option<u32>) -> String {
-        let crc = crc32c.map_or(String::new(), |crc| format!(r#","crc32c":"{}""#, base64(&crc.to_be_bytes())));
-        let name = quoted(&joined(&self.folder, key));
-        format!(r#"{{"name":{name},"contentType":"application/octet-stream","metadata":{{"{NONCE}":"{nonce}"}}{crc}}}"#)
-    }
-
-    fn look(&self, key: &str) -> Result<(ObjectInfo, String)> {
-        let text = self.send(Some(key), &|| Request::new("GET", self.object_url(key), Body::None))?.text()?;
-        let json = Json::read(&text).unwrap_or(Json::Null);
-        let mark = json.get("metadata").and_then(|m| m.text(NONCE)).unwrap_or("").to_owned();
-        let info = info_of(&json).ok_or_else(|| self.strange())?;
-        Ok((info, mark))
-    }
-
-    fn strange(&self) -> StoreError {
-        StoreError::new(Kind::Other, format!("{} answered with something that can't be read.", self.describe()))
+    fn metadata(&self, upload: &Upload<'_>, sums: &Digests) -> String {
+        let (name, nonce) = (quoted(&self.bucket.path(upload.key)), &upload.nonce);
+        let crc = base64(&sums.crc32c.to_be_bytes());
+        format!(
+            r#"{{"name":{name},"contentType":"application/octet-stream","metadata":{{"{NONCE}":"{nonce}"}},"crc32c":"{crc}"}}"#
+        )
     }
 
     fn written(&self, response: Response) -> Result<ETag> {
         let json = Json::read(&response.text()?).unwrap_or(Json::Null);
-        info_of(&json).map(|info| info.etag).ok_or_else(|| self.strange())
+        info_of(&json).map(|info| info.etag).ok_or_else(|| self.bucket.strange())
     }
 
-    fn upload_whole(&self, key: &str, source: &dyn Source, mode: PutMode<'_>, nonce: &str) -> Result<ETag> {
-        let sums = digests(source, 0, source.size(), WHICH)?;
-        let metadata = self.metadata(key, nonce, Some(sums.crc32c));
-        let before = format!(
-            "--{BOUNDARY}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{metadata}\r\n--{BOUNDARY}\r\n\
-             Content-Type: application/octet-stream\r\n\r\n"
-        );
-        let behind = format!("\r\n--{BOUNDARY}--\r\n");
-        let url = self.upload_url("multipart", mode);
-        self.retry.run(|| {
-            let response = self.send_body(Some(key), &|| {
-                let body = Body::Framed(before.as_bytes(), source, behind.as_bytes());
-                let kind = format!("multipart/related; boundary={BOUNDARY}");
-                Request::new("POST", url.clone(), body).header("content-type", kind)
-            })?;
-            self.written(response)
-        })
-    }
-
-    fn upload_in_chunks(&self, key: &str, source: &dyn Source, mode: PutMode<'_>, nonce: &str) -> Result<ETag> {
-        let sums = digests(source, 0, source.size(), WHICH)?;
-        let metadata = self.metadata(key, nonce, Some(sums.crc32c));
-        let url = self.upload_url("resumable", mode);
-        let session = self.retry.run(|| {
-            let response = self.send_body(Some(key), &|| {
-                Request::new("POST", url.clone(), Body::Bytes(metadata.as_bytes()))
-                    .header("content-type", "application/json; charset=UTF-8")
-                    .header("x-upload-content-length", source.size().to_string())
-            })?;
-            match response.header("location") {
-                "" => Err(self.strange()),
-                location => Ok(location.to_owned()),
-            }
-        })?;
-        let result = self.send_chunks(key, source, &session);
-        if result.is_err() {
-            // A session that is left behind ends by itself after a week.
-            let _ = self.send(Some(key), &|| Request::new("DELETE", session.clone(), Body::None));
-        }
-        result
-    }
-
-    fn send_chunks(&self, key: &str, source: &dyn Source, session: &str) -> Result<ETag> {
-        let size = source.size();
-        let chunk = self.retry.tuning.part_size(size, CHUNK_UNIT);
+    fn send_chunks(&self, upload: &Upload<'_>, session: &str) -> Result<ETag> {
+        let (key, source, size) = (upload.key, upload.source, upload.source.size());
+        let chunk = self.bucket.retry.tuning.part_size(size, CHUNK_UNIT);
         let (mut at, mut reached, mut unsure) = (0, 0, false);
-        let mut tries = self.retry.begin();
+        let mut tries = self.bucket.retry.begin();
         loop {
             let to = size.min(at + chunk);
-            let sent = self.send_body(Some(key), &|| match unsure {
+            let request = match unsure {
                 // Asks how much arrived.
                 true => Request::new("PUT", session.to_owned(), Body::Bytes(b""))
                     .header("content-range", format!("bytes */{size}")),
                 false => Request::new("PUT", session.to_owned(), Body::Piece(source, at, to))
                     .header("content-range", format!("bytes {at}-{}/{size}", to - 1)),
-            });
+            };
+            let sent = self.send(Some(key), &request);
             match sent {
                 Ok(response) if response.status() == INCOMPLETE => {
                     (at, unsure) = (arrived(&response).min(size), false);
@@ -208,72 +147,24 @@ impl GcsStore {
                         tries.progressed();
                     } else {
                         // Nothing new, or all of it and still not an object.
-                        let what = format!("{} does not go on with the object {key}.", self.describe());
+                        let what = format!("{} does not go on with the object {key}.", self.bucket.describe());
                         tries.failed(StoreError::new(Kind::Unavailable, what))?;
                         unsure = at == size;
                     }
                 }
                 Ok(response) => return self.written(response),
+                Err(error) if error.kind == Kind::NotFound => {
+                    // Asking the same session again is of no use, but a new upload may be.
+                    let what =
+                        format!("{} has ended the upload of the object {key} before its end.", self.bucket.describe());
+                    return Err(StoreError::new(Kind::Unavailable, what));
+                }
                 Err(error) => {
                     tries.failed(error)?;
                     unsure = true;
                 }
             }
         }
-    }
-
-    fn list_once(&self, prefix: &str, from: Option<&str>) -> Result<Page> {
-        let whole = joined(&self.folder, prefix);
-        let page = from.map_or(String::new(), |token| format!("&pageToken={}", percent(token, "")));
-        let url = format!(
-            "{}/storage/v1/b/{}/o?maxResults={STORE_LIST_PAGE}&prefix={}{page}",
-            self.base,
-            self.bucket,
-            percent(&whole, "")
-        );
-        let text = self.send(None, &|| Request::new("GET", url.clone(), Body::None))?.text()?;
-        let json = Json::read(&text).ok_or_else(|| self.strange())?;
-        let mut page = Page::default();
-        for item in json.list("items") {
-            let name = item.text("name").ok_or_else(|| self.strange())?;
-            if let Some(key) = key_within(&self.folder, name) {
-                let info = info_of(item).ok_or_else(|| self.strange())?;
-                page.objects.push(Listed { key: key.to_owned(), info });
-            }
-        }
-        page.next = json.text("nextPageToken").filter(|token| !token.is_empty()).map(str::to_owned);
-        Ok(page)
-    }
-
-    fn fetch(&self, key: &str, range: Option<(u64, Option<u64>)>, only: Option<&ETag>) -> Result<Fetched> {
-        let condition = only.map_or(String::new(), |etag| format!("&ifGenerationMatch={}", percent(&etag.0, "")));
-        let url = format!("{}?alt=media{condition}", self.object_url(key));
-        let expected = range.and_then(|(from, to)| Some(to? - from)).unwrap_or(STORE_SINGLE_PUT_BYTES_MAX);
-        let response = self.send(Some(key), &|| {
-            let mut request = Request::new("GET", url.clone(), Body::None);
-            request.expected = expected;
-            match range {
-                Some(range) => request.header("range", cloud::range_header(range)),
-                None => request,
-            }
-        })?;
-        if range.is_some_and(|(from, _)| from > 0) && response.status() != 206 {
-            return Err(StoreError::new(Kind::Other, format!("{} does not know ranges.", self.describe())));
-        }
-        let crc = response.header("x-goog-hash").split(',').find_map(|hash| hash.trim().strip_prefix("crc32c="));
-        let checksum = match crc.filter(|_| range.is_none()) {
-            Some(crc) => Checksum::Crc32c(crc.to_owned()),
-            None => Checksum::None,
-        };
-        let generation = response.header("x-goog-generation").to_owned();
-        let info = match (cloud::size_of(&response), generation.is_empty()) {
-            (Some(size), false) => {
-                let modified_ms = from_http_date(response.header("last-modified")).unwrap_or(0);
-                ObjectInfo { size, etag: ETag(generation), modified_ms }
-            }
-            _ => return Err(self.strange()),
-        };
-        Ok(Fetched { info, checksum, response })
     }
 }
 
@@ -291,44 +182,99 @@ fn info_of(json: &Json) -> Option<ObjectInfo> {
     })
 }
 
-impl ObjectStore for GcsStore {
-    fn put(&self, key: &str, source: &dyn Source, mode: PutMode<'_>) -> Result<ETag> {
-        check_key(key)?;
-        let nonce = cloud::nonce(&*self.retry.around);
-        let result = match source.size() <= self.retry.tuning.single_bytes {
-            true => self.upload_whole(key, source, mode, &nonce),
-            false => self.upload_in_chunks(key, source, mode, &nonce),
-        };
-        cloud::settled(&self.retry, key, &nonce, mode, result, &self.describe(), &|| self.look(key))
+impl Protocol for Gcs {
+    fn bucket(&self) -> &Bucket {
+        &self.bucket
     }
 
-    fn get(&self, key: &str, range: Option<Range<u64>>, sink: &mut dyn Write) -> Result<ObjectInfo> {
-        check_key(key)?;
-        download(&self.retry, key, range, sink, &|range, only| self.fetch(key, range, only))
+    fn digests(&self) -> Which {
+        WHICH
     }
 
-    fn head(&self, key: &str) -> Result<ObjectInfo> {
-        check_key(key)?;
-        self.retry.run(|| self.look(key)).map(|(info, _)| info)
+    fn look(&self, key: &str) -> Result<(ObjectInfo, String)> {
+        let text = self.send(Some(key), &Request::new("GET", self.object_url(key), Body::None))?.text()?;
+        let json = Json::read(&text).unwrap_or(Json::Null);
+        let mark = json.get("metadata").and_then(|m| m.text(NONCE)).unwrap_or("").to_owned();
+        let info = info_of(&json).ok_or_else(|| self.bucket.strange())?;
+        Ok((info, mark))
     }
 
-    fn list(&self, prefix: &str, from: Option<&str>) -> Result<Page> {
-        check_prefix(prefix)?;
-        self.retry.run(|| self.list_once(prefix, from))
-    }
-
-    fn delete(&self, key: &str) -> Result<()> {
-        check_key(key)?;
-        self.retry.run(|| match self.send(Some(key), &|| Request::new("DELETE", self.object_url(key), Body::None)) {
-            Err(error) if error.kind == Kind::NotFound => Ok(()),
-            other => other.map(|_| ()),
-        })
-    }
-
-    fn describe(&self) -> String {
-        match self.folder.as_str() {
-            "" => format!("gs://{}", self.bucket),
-            folder => format!("gs://{}/{folder}", self.bucket),
+    fn fetch(&self, key: &str, range: Option<(u64, Option<u64>)>, only: Option<&ETag>) -> Result<Fetched> {
+        let condition = only.map_or(String::new(), |etag| format!("&ifGenerationMatch={}", percent(&etag.0, "")));
+        let mut request = Request::new("GET", format!("{}?alt=media{condition}", self.object_url(key)), Body::None);
+        request.expected = cloud::expected(range);
+        if let Some(range) = range {
+            request = request.header("range", cloud::range_header(range));
         }
+        let response = self.send(Some(key), &request)?;
+        let crc = response.header("x-goog-hash").split(',').find_map(|hash| hash.trim().strip_prefix("crc32c="));
+        let checksum = match crc.filter(|_| range.is_none()) {
+            Some(crc) => Checksum::Crc32c(crc.to_owned()),
+            None => Checksum::None,
+        };
+        match response.header("x-goog-generation") {
+            "" => Err(self.bucket.strange()),
+            generation => {
+                let info = self.bucket.info_of(&response, ETag(generation.to_owned()))?;
+                Ok(Fetched { info, checksum, response })
+            }
+        }
+    }
+
+    fn page(&self, prefix: &str, from: Option<&str>) -> Result<Page> {
+        let token = from.map_or(String::new(), |token| format!("&pageToken={}", percent(token, "")));
+        let (name, whole) = (&self.bucket.name, percent(&self.bucket.path(prefix), ""));
+        let url = format!("{}/storage/v1/b/{name}/o?maxResults={STORE_LIST_PAGE}&prefix={whole}{token}", self.base);
+        let text = self.send_to_bucket(None, &Request::new("GET", url, Body::None))?.text()?;
+        let strange = || self.bucket.strange();
+        let json = Json::read(&text).ok_or_else(strange)?;
+        let mut page = Page::default();
+        for item in json.list("items") {
+            let name = item.text("name").ok_or_else(strange)?;
+            if let Some(key) = self.bucket.key(name) {
+                let info = info_of(item).ok_or_else(strange)?;
+                page.objects.push(Listed { key: key.to_owned(), info });
+            }
+        }
+        page.next = json.text("nextPageToken").filter(|token| !token.is_empty()).map(str::to_owned);
+        Ok(page)
+    }
+
+    fn remove(&self, key: &str) -> Result<()> {
+        self.send(Some(key), &Request::new("DELETE", self.object_url(key), Body::None)).map(|_| ())
+    }
+
+    fn upload_whole(&self, upload: &Upload<'_>, sums: &Digests) -> Result<ETag> {
+        let metadata = self.metadata(upload, sums);
+        let before = format!(
+            "--{BOUNDARY}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{metadata}\r\n--{BOUNDARY}\r\n\
+             Content-Type: application/octet-stream\r\n\r\n"
+        );
+        let behind = format!("\r\n--{BOUNDARY}--\r\n");
+        let body = Body::Framed(before.as_bytes(), upload.source, behind.as_bytes());
+        let request = Request::new("POST", self.upload_url("multipart", upload.mode), body)
+            .header("content-type", format!("multipart/related; boundary={BOUNDARY}"));
+        self.written(self.send_to_bucket(Some(upload.key), &request)?)
+    }
+
+    fn upload_in_parts(&self, upload: &Upload<'_>) -> Result<ETag> {
+        let size = upload.source.size();
+        let metadata = self.metadata(upload, &digests(upload.source, 0, size, WHICH)?);
+        let request = Request::new("POST", self.upload_url("resumable", upload.mode), Body::Bytes(metadata.as_bytes()))
+            .header("content-type", "application/json; charset=UTF-8")
+            .header("x-upload-content-length", size.to_string());
+        let session = self.bucket.retry.run(|| {
+            let response = self.send_to_bucket(Some(upload.key), &request)?;
+            match response.header("location") {
+                "" => Err(self.bucket.strange()),
+                location => Ok(location.to_owned()),
+            }
+        })?;
+        let result = self.send_chunks(upload, &session);
+        if result.is_err() {
+            // A session that is left behind ends by itself after a week.
+            let _ = self.send(Some(upload.key), &Request::new("DELETE", session, Body::None));
+        }
+        result
     }
 }

@@ -5,6 +5,9 @@ use super::super::http::Response;
 use super::super::text::from_http_date;
 use super::super::{xml, Kind, StoreError};
 
+/// With this, and status 404, versitygw answers who shows an access key that it doesn't know.
+const VERSITY_UNKNOWN_KEY: &str = "XAdminUserNotFound";
+
 /// A refusal, as S3 words it.
 #[derive(Debug, Default)]
 pub(super) struct Fault {
@@ -86,6 +89,7 @@ impl Fault {
             }
             "AccessDenied"
             | "InvalidAccessKeyId"
+            | VERSITY_UNKNOWN_KEY
             | "SignatureDoesNotMatch"
             | "AccountProblem"
             | "AllAccessDisabled" => Kind::Denied,
@@ -100,6 +104,8 @@ impl Fault {
             400 if self.region.as_deref().is_some_and(|region| region != asked.region) => {
                 Kind::WrongRegion(self.region.clone())
             }
+            // Of what is missing here nobody knows whether it is the object; taken for one, it would count as deleted.
+            404 if !self.code.is_empty() => Kind::Other,
             status => kind_of_status(status),
         }
     }
@@ -135,7 +141,7 @@ impl Fault {
 
     fn denied(&self, what: &str) -> String {
         match self.code.as_str() {
-            "InvalidAccessKeyId" => {
+            "InvalidAccessKeyId" | VERSITY_UNKNOWN_KEY => {
                 format!("Access to {what} is denied: AWS_ACCESS_KEY_ID names no key that S3 knows.")
             }
             "SignatureDoesNotMatch" => {

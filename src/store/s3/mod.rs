@@ -7,23 +7,19 @@ mod credentials;
 mod error;
 mod upload;
 
-use std::io::Write;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use self::credentials::Credentials;
 pub(super) use self::error::skewed;
 use self::error::{Asked, Fault};
-use super::cloud::{self, download, etag, Checksum, Fetched};
+use super::cloud::{self, etag, Bucket, CloudStore, Protocol, Upload};
 use super::http::{Body, Http, Request, Response};
 use super::retry::Retry;
 use super::sigv4::{canonical_query, Signed, Signer};
-use super::text::{amz_date, from_http_date, from_iso_date, percent};
-use super::{
-    check_key, check_prefix, joined, key_within, xml, ETag, Kind, Listed, ObjectInfo, ObjectStore, Page, PutMode,
-    Source, StoreError, Surroundings, Tuning,
-};
+use super::text::{amz_date, from_iso_date, percent};
+use super::transfer::{Checksum, Digests, Fetched, Which};
+use super::{xml, ETag, Kind, Listed, ObjectInfo, Page, StoreError, Surroundings, Tuning};
 use crate::config::storage::S3Config;
 use crate::limits::STORE_LIST_PAGE;
 
@@ -32,40 +28,36 @@ type Result<T> = std::result::Result<T, StoreError>;
 const NOTHING_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 const DEFAULT_REGION: &str = "us-east-1";
 
-/// A bucket, and a folder in it.
 #[derive(Debug)]
-pub struct S3Store {
-    http: Http,
-    retry: Retry,
+struct S3 {
+    bucket: Bucket,
     credentials: Credentials,
     /// Scheme and host.
     origin: String,
     /// What stands before a key: the endpoint's path, and the bucket if it isn't in the host.
     path: String,
-    bucket: String,
     region: String,
-    folder: String,
 }
 
 /// What is sent besides the method and the key.
 #[derive(Default)]
 struct Extra<'a> {
     query: Vec<(&'a str, String)>,
-    headers: Vec<(String, String)>,
+    headers: Vec<(&'a str, String)>,
     /// SHA-256 of the body; `None` if there is none.
     payload: Option<String>,
     /// Bytes that the answer may have.
     expected: u64,
 }
 
-impl S3Store {
-    /// The store that the settings name. Asks nothing yet.
-    pub fn new(
+impl CloudStore {
+    /// The bucket of Amazon S3, or of what speaks its protocol, that the settings name. Asks nothing yet.
+    pub fn s3(
         config: &S3Config,
         ca_file: Option<&Path>,
         tuning: Tuning,
         around: Arc<dyn Surroundings>,
-    ) -> Result<S3Store> {
+    ) -> Result<CloudStore> {
         let wrong = |what: &str| StoreError::new(Kind::Other, what);
         let bucket = config.bucket.clone().ok_or_else(|| wrong("Storage in S3 needs a bucket: set S3_BUCKET."))?;
         let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
@@ -85,29 +77,21 @@ impl S3Store {
             true => (origin, format!("{path}/{bucket}")),
             false => (origin.replacen("://", &format!("://{bucket}."), 1), path),
         };
-        Ok(S3Store {
-            http: Http::new(&tuning, ca_file, true)?,
-            credentials: Credentials::new(config, &tuning, Arc::clone(&around))?,
-            retry: Retry { tuning, around },
-            origin,
-            path,
-            bucket,
-            region,
-            folder: cloud::folder(config.prefix.as_deref())?,
-        })
+        let http = Http::new(&tuning, ca_file, true)?;
+        let credentials = Credentials::new(config, &tuning, Arc::clone(&around))?;
+        let (retry, folder) = (Retry { tuning, around }, cloud::folder(config.prefix.as_deref())?);
+        let bucket = Bucket { http, retry, scheme: "s3", name: bucket, folder };
+        Ok(CloudStore::over(S3 { bucket, credentials, origin, path, region }))
     }
+}
 
-    /// Requests to the bucket so far, the failed ones too.
-    pub fn requests(&self) -> u64 {
-        self.http.requests()
-    }
-
+impl S3 {
     /// Makes a request once; twice if the keys had expired and others could be had.
-    fn send(&self, method: &'static str, key: Option<&str>, extra: &Extra<'_>, body: &Body<'_>) -> Result<Response> {
+    fn send(&self, method: &'static str, key: Option<&str>, extra: &Extra<'_>, body: Body<'_>) -> Result<Response> {
         let mut renewed = false;
         loop {
             let keys = self.credentials.get()?;
-            let response = self.http.send(&self.signed(method, key, extra, body, &keys))?;
+            let response = self.bucket.http.send(&self.signed(method, key, extra, body, &keys))?;
             if response.is_success() {
                 return Ok(response);
             }
@@ -121,9 +105,8 @@ impl S3Store {
     }
 
     fn refused(&self, fault: Fault, key: Option<&str>) -> StoreError {
-        let store = self.describe();
-        let now_ms = self.retry.around.wall_ms();
-        fault.into_error(&Asked { key, store: &store, bucket: &self.bucket, region: &self.region, now_ms })
+        let (store, now_ms) = (self.bucket.describe(), self.bucket.now_ms());
+        fault.into_error(&Asked { key, store: &store, bucket: &self.bucket.name, region: &self.region, now_ms })
     }
 
     fn signed<'b>(
@@ -131,18 +114,18 @@ impl S3Store {
         method: &'static str,
         key: Option<&str>,
         extra: &Extra<'_>,
-        body: &Body<'b>,
+        body: Body<'b>,
         keys: &credentials::Keys,
     ) -> Request<'b> {
-        let now_ms = self.retry.around.wall_ms();
+        let now_ms = self.bucket.now_ms();
         let path = match key {
-            Some(key) => format!("{}/{}", self.path, percent(&joined(&self.folder, key), "/")),
+            Some(key) => format!("{}/{}", self.path, percent(&self.bucket.path(key), "/")),
             None if self.path.is_empty() => "/".to_owned(),
             None => self.path.clone(),
         };
         let payload = extra.payload.as_deref().unwrap_or(NOTHING_SHA256);
         let mut headers = extra.headers.clone();
-        let mut add = |name: &str, value: &str| headers.push((name.to_owned(), value.to_owned()));
+        let mut add = |name, value: &str| headers.push((name, value.to_owned()));
         add("host", cloud::host_of(&self.origin));
         add("x-amz-date", &amz_date(now_ms));
         add("x-amz-content-sha256", payload);
@@ -157,55 +140,30 @@ impl S3Store {
         };
         let signed = Signed { method, path: &path, query: &extra.query, headers: &headers, payload };
         let authorization = signer.authorization(&signed, now_ms);
-        headers.push(("authorization".to_owned(), authorization));
+        headers.push(("authorization", authorization));
         let query = canonical_query(&extra.query);
         let mark = if query.is_empty() { "" } else { "?" };
-        let body = match body {
-            Body::None => Body::None,
-            Body::Bytes(bytes) => Body::Bytes(bytes),
-            Body::Piece(source, from, to) => Body::Piece(*source, *from, *to),
-            Body::Framed(before, source, behind) => Body::Framed(before, *source, behind),
-        };
+        let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         Request { method, url: format!("{}{path}{mark}{query}", self.origin), headers, body, expected: extra.expected }
     }
 
-    /// What is known about an object, and the mark of the upload that wrote it.
-    fn look(&self, key: &str) -> Result<(ObjectInfo, String)> {
-        let response = match self.send("HEAD", Some(key), &Extra::default(), &Body::None) {
-            // Answers to HEAD have no body that would say why, but a listing's has.
-            Err(error)
-                if matches!(error.kind, Kind::NotFound | Kind::Denied | Kind::WrongRegion(None) | Kind::Other) =>
-            {
-                match self.list_once("", None, 1) {
-                    // Not everybody who may read objects may list them.
-                    Err(why) if error.kind != Kind::NotFound || why.kind != Kind::Denied => return Err(why),
-                    _ => return Err(error),
-                }
-            }
-            other => other?,
-        };
-        let mark = response.header(upload::NONCE_HEADER).to_owned();
-        Ok((info_of(&response, key)?, mark))
-    }
-
     fn list_once(&self, prefix: &str, from: Option<&str>, count: usize) -> Result<Page> {
-        let whole = joined(&self.folder, prefix);
+        let whole = self.bucket.path(prefix);
         let mut query = vec![("list-type", "2".to_owned()), ("max-keys", count.to_string()), ("prefix", whole)];
         if let Some(token) = from {
             query.push(("continuation-token", token.to_owned()));
         }
-        let response = self.send("GET", None, &Extra { query, ..Extra::default() }, &Body::None)?;
+        let response = self.send("GET", None, &Extra { query, ..Extra::default() }, Body::None)?;
         self.read_page(&response.text()?)
     }
 
     fn read_page(&self, text: &str) -> Result<Page> {
-        let strange =
-            || StoreError::new(Kind::Other, format!("{} answered with a listing that can't be read.", self.describe()));
+        let strange = || self.bucket.strange();
         xml::element(text, "ListBucketResult").ok_or_else(strange)?;
         let mut page = Page::default();
         for object in xml::elements(text, "Contents") {
             let key = xml::text(object, "Key").ok_or_else(strange)?;
-            let Some(key) = key_within(&self.folder, &key) else {
+            let Some(key) = self.bucket.key(&key) else {
                 continue;
             };
             let info = ObjectInfo {
@@ -221,73 +179,65 @@ impl S3Store {
         };
         Ok(page)
     }
+}
+
+impl Protocol for S3 {
+    fn bucket(&self) -> &Bucket {
+        &self.bucket
+    }
+
+    fn digests(&self) -> Which {
+        upload::WHICH
+    }
+
+    fn look(&self, key: &str) -> Result<(ObjectInfo, String)> {
+        let response = match self.send("HEAD", Some(key), &Extra::default(), Body::None) {
+            // Answers to HEAD have no body that would say why, but a listing's has.
+            Err(error)
+                if matches!(error.kind, Kind::NotFound | Kind::Denied | Kind::WrongRegion(None) | Kind::Other) =>
+            {
+                match self.list_once("", None, 1) {
+                    // Not everybody who may read objects may list them.
+                    Err(why) if error.kind != Kind::NotFound || why.kind != Kind::Denied => return Err(why),
+                    _ => return Err(error),
+                }
+            }
+            other => other?,
+        };
+        let mark = response.header(upload::NONCE_HEADER).to_owned();
+        Ok((self.bucket.info_of(&response, etag(response.header("etag")))?, mark))
+    }
 
     fn fetch(&self, key: &str, range: Option<(u64, Option<u64>)>, only: Option<&ETag>) -> Result<Fetched> {
-        let mut extra = Extra::default();
-        match range {
-            Some(range) => extra.headers.push(("range".to_owned(), cloud::range_header(range))),
-            None => extra.headers.push(("x-amz-checksum-mode".to_owned(), "ENABLED".to_owned())),
-        }
-        if let Some(etag) = only {
-            extra.headers.push(("if-match".to_owned(), format!("\"{etag}\"")));
-        }
-        extra.expected =
-            range.and_then(|(from, to)| Some(to? - from)).unwrap_or(crate::limits::STORE_SINGLE_PUT_BYTES_MAX);
-        let response = self.send("GET", Some(key), &extra, &Body::None)?;
-        if range.is_some_and(|(from, _)| from > 0) && response.status() != 206 {
-            let what = format!("{} does not know ranges.", self.describe());
-            return Err(StoreError::new(Kind::Other, what));
-        }
+        let mut extra = Extra { expected: cloud::expected(range), ..Extra::default() };
+        extra.headers.push(match range {
+            Some(range) => ("range", cloud::range_header(range)),
+            None => ("x-amz-checksum-mode", "ENABLED".to_owned()),
+        });
+        extra.headers.extend(only.map(|etag| ("if-match", format!("\"{etag}\""))));
+        let response = self.send("GET", Some(key), &extra, Body::None)?;
         // One with a dash is of an upload in parts: a checksum of their checksums.
         let crc = response.header("x-amz-checksum-crc32c");
         let checksum = match crc.is_empty() || crc.contains('-') {
             true => Checksum::None,
             false => Checksum::Crc32c(crc.to_owned()),
         };
-        Ok(Fetched { info: info_of(&response, key)?, checksum, response })
-    }
-}
-
-fn info_of(response: &Response, key: &str) -> Result<ObjectInfo> {
-    let size = cloud::size_of(response)
-        .ok_or_else(|| StoreError::new(Kind::Other, format!("The store does not say how long the object {key} is.")))?;
-    let modified_ms = from_http_date(response.header("last-modified")).unwrap_or(0);
-    Ok(ObjectInfo { size, etag: etag(response.header("etag")), modified_ms })
-}
-
-impl ObjectStore for S3Store {
-    fn put(&self, key: &str, source: &dyn Source, mode: PutMode<'_>) -> Result<ETag> {
-        check_key(key)?;
-        self.upload(key, source, mode)
+        Ok(Fetched { info: self.bucket.info_of(&response, etag(response.header("etag")))?, checksum, response })
     }
 
-    fn get(&self, key: &str, range: Option<Range<u64>>, sink: &mut dyn Write) -> Result<ObjectInfo> {
-        check_key(key)?;
-        download(&self.retry, key, range, sink, &|range, only| self.fetch(key, range, only))
+    fn page(&self, prefix: &str, from: Option<&str>) -> Result<Page> {
+        self.list_once(prefix, from, STORE_LIST_PAGE)
     }
 
-    fn head(&self, key: &str) -> Result<ObjectInfo> {
-        check_key(key)?;
-        self.retry.run(|| self.look(key)).map(|(info, _)| info)
+    fn remove(&self, key: &str) -> Result<()> {
+        self.send("DELETE", Some(key), &Extra::default(), Body::None).map(|_| ())
     }
 
-    fn list(&self, prefix: &str, from: Option<&str>) -> Result<Page> {
-        check_prefix(prefix)?;
-        self.retry.run(|| self.list_once(prefix, from, STORE_LIST_PAGE))
+    fn upload_whole(&self, upload: &Upload<'_>, sums: &Digests) -> Result<ETag> {
+        self.put_whole(upload, sums)
     }
 
-    fn delete(&self, key: &str) -> Result<()> {
-        check_key(key)?;
-        self.retry.run(|| match self.send("DELETE", Some(key), &Extra::default(), &Body::None) {
-            Err(error) if error.kind == Kind::NotFound => Ok(()),
-            other => other.map(|_| ()),
-        })
-    }
-
-    fn describe(&self) -> String {
-        match self.folder.as_str() {
-            "" => format!("s3://{}", self.bucket),
-            folder => format!("s3://{}/{folder}", self.bucket),
-        }
+    fn upload_in_parts(&self, upload: &Upload<'_>) -> Result<ETag> {
+        self.put_in_parts(upload)
     }
 }

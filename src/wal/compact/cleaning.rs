@@ -1,6 +1,7 @@
 //! Owns the second walk of a cleaning: what becomes of each batch.
 
 use super::{txns, Clean, CleanedSegment, OffsetMap, Outcome, DECOMPRESSED_BYTES_MAX};
+use crate::canary::{self, Fault};
 use crate::wire::batch::{self, Batch, BatchError, BatchHeader, CompressError, Record, Rewrite, NO_TIMESTAMP};
 
 /// What becomes of a batch.
@@ -240,7 +241,13 @@ fn stays(clean: &Clean, map: &OffsetMap, cleaned_to: i64, header: &BatchHeader, 
     }
     // Compacted topics take no records without key; those from before the topic was compacted go, as in Kafka.
     let Some(key) = record.key else { return false };
-    let is_last = map.get(key).is_none_or(|last| offset >= last);
+    if canary::has(Fault::TombstoneDropped) && record.value.is_none() {
+        return false;
+    }
+    let is_last = match canary::has(Fault::LastValueDropped) {
+        true => map.get(key).is_none_or(|last| offset > last),
+        false => map.get(key).is_none_or(|last| offset >= last),
+    };
     is_last && (record.value.is_some() || header.delete_horizon_ms().is_none_or(|horizon| clean.now_ms < horizon))
 }
 

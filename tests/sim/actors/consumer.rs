@@ -21,7 +21,7 @@ pub struct Consumer {
 
 impl Consumer {
     fn fetch(&mut self, turn: &mut Turn<'_>) {
-        let topics = turn.topics(false);
+        let topics = turn.readable(false);
         let by_id = turn.rng.chance(30);
         let mut asked: Vec<FetchTopic> = Vec::new();
         let mut names = Vec::new();
@@ -71,7 +71,7 @@ impl Consumer {
     }
 
     fn list_offsets(&mut self, turn: &mut Turn<'_>) {
-        let topics = turn.topics(false);
+        let topics = turn.readable(false);
         let Some((topic, partitions)) = turn.rng.pick(&topics).cloned() else { return };
         let version = turn.rng.range(1, 8) as i16;
         let part = |partition: i32, turn: &mut Turn<'_>| {

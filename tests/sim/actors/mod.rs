@@ -2,9 +2,11 @@
 
 mod admin;
 mod checker;
+mod compactor;
 mod consumer;
 mod group_member;
 mod group_watch;
+mod keyed;
 mod member;
 mod offsets;
 mod producer;
@@ -22,6 +24,7 @@ use super::rng::Rng;
 
 pub use admin::Admin;
 pub use checker::Checker;
+pub use compactor::Compactor;
 pub use consumer::Consumer;
 pub use group_member::{GroupMember, Manners};
 pub use group_watch::GroupWatch;
@@ -33,6 +36,9 @@ pub use share_watch::ShareWatch;
 pub use stray::{Stray, NOWHERE};
 pub use txn_producer::TxnProducer;
 pub use txn_reader::TxnReader;
+
+/// What the names of compacted topics begin with.
+pub const COMPACTED: &str = "compact";
 
 /// What a client can do when it is its turn.
 pub struct Turn<'a> {
@@ -81,9 +87,23 @@ impl Turn<'_> {
         self.again_us = Some(self.again_us.map_or(at, |before| before.min(at)));
     }
 
-    /// Names of topics that clients may use now, with their numbers of partitions.
+    /// Names of topics that clients may use now, with their numbers of partitions; without those that are compacted.
     pub fn topics(&self, steady_only: bool) -> Vec<(String, i32)> {
-        let known = self.model.topics.iter().filter(|(_, topic)| topic.may_exist && (topic.steady || !steady_only));
+        self.topics_that(|name, steady| !name.starts_with(COMPACTED) && (steady || !steady_only))
+    }
+
+    /// Those that are compacted and there to stay.
+    pub fn compacted(&self) -> Vec<(String, i32)> {
+        self.topics_that(|name, steady| name.starts_with(COMPACTED) && steady)
+    }
+
+    /// All of them, for who only reads.
+    pub fn readable(&self, steady_only: bool) -> Vec<(String, i32)> {
+        self.topics_that(|_, steady| steady || !steady_only)
+    }
+
+    fn topics_that(&self, may: impl Fn(&str, bool) -> bool) -> Vec<(String, i32)> {
+        let known = self.model.topics.iter().filter(|(name, topic)| topic.may_exist && may(name, topic.steady));
         known.map(|(name, topic)| (name.clone(), topic.partitions_min)).collect()
     }
 }

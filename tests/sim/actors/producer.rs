@@ -9,7 +9,7 @@ use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest};
 use super::super::batch::{self, Sequence};
 use super::super::model::{KAFKA_STORAGE_ERROR, NONE, OUT_OF_ORDER_SEQUENCE};
 use super::super::proto::{topic_name, Answer, Ask};
-use super::{Actor, Turn};
+use super::{keyed, Actor, Turn};
 
 /// One batch on its way.
 #[derive(Clone, Debug)]
@@ -39,12 +39,14 @@ pub struct Producer {
     in_flight_max: usize,
     value_bytes_max: u64,
     acks: i16,
+    /// It writes to compacted topics.
+    keyed: bool,
     /// Something failed: whatever is left is sent again once nothing is in flight.
     recovering: bool,
 }
 
 impl Producer {
-    pub fn new(idempotent: bool, in_flight_max: usize, value_bytes_max: u64, acks: i16) -> Producer {
+    pub fn new(idempotent: bool, in_flight_max: usize, value_bytes_max: u64, acks: i16, keyed: bool) -> Producer {
         Producer {
             idempotent,
             id: None,
@@ -54,6 +56,7 @@ impl Producer {
             in_flight_max,
             value_bytes_max,
             acks,
+            keyed,
             recovering: false,
         }
     }
@@ -63,7 +66,7 @@ impl Producer {
     }
 
     fn make_load(&mut self, turn: &mut Turn<'_>) -> Option<Load> {
-        let topics = turn.topics(self.idempotent);
+        let topics = if self.keyed { turn.compacted() } else { turn.topics(self.idempotent) };
         let mut pieces: Vec<Piece> = Vec::new();
         for _ in 0..turn.rng.range(1, 3) {
             let (topic, partitions) = turn.rng.pick(&topics)?.clone();
@@ -81,7 +84,10 @@ impl Producer {
             });
             let tag = turn.ids.tag();
             let value_bytes = turn.rng.below(self.value_bytes_max) as usize;
-            let bytes = batch::build(tag, sequence, &timestamps, value_bytes);
+            let bytes = match self.keyed {
+                true => keyed::batch(turn.rng, tag, sequence, &timestamps, value_bytes),
+                false => batch::build(tag, sequence, &timestamps, value_bytes),
+            };
             let parsed = batch::parse(&bytes).ok().and_then(|mut batches| batches.pop()).expect("what we built");
             turn.model.sends(&topic, partition, parsed);
             pieces.push(Piece { topic, partition, bytes });

@@ -17,7 +17,7 @@ use kafka_protocol::messages::{
 use super::super::batch::{self, Sequence};
 use super::super::model::{commit_text, FULL, NONE};
 use super::super::proto::{text, topic_name, Answer, Ask};
-use super::{Actor, Turn};
+use super::{keyed, Actor, Turn, COMPACTED};
 
 /// A batch and where it goes.
 #[derive(Clone, Debug)]
@@ -54,12 +54,14 @@ pub struct TxnProducer {
     step: Option<Step>,
     asked: Option<i32>,
     value_bytes_max: u64,
+    /// It also writes to compacted topics.
+    keyed: bool,
     /// How often it goes on though it was told that it lost its id.
     stubborn: u32,
 }
 
 impl TxnProducer {
-    pub fn new(xid: String, group: String, new_protocol: bool, value_bytes_max: u64) -> TxnProducer {
+    pub fn new(xid: String, group: String, new_protocol: bool, value_bytes_max: u64, keyed: bool) -> TxnProducer {
         TxnProducer {
             xid,
             group,
@@ -71,6 +73,7 @@ impl TxnProducer {
             step: None,
             asked: None,
             value_bytes_max,
+            keyed,
             stubborn: 0,
         }
     }
@@ -105,7 +108,11 @@ impl TxnProducer {
     }
 
     fn make_pieces(&mut self, turn: &mut Turn<'_>) -> Vec<Piece> {
-        let topics = turn.topics(true);
+        let mut topics = turn.topics(true);
+        let compacted = if self.keyed { turn.compacted() } else { Vec::new() };
+        if turn.rng.chance(50) || topics.is_empty() {
+            topics.extend(compacted.iter().cloned());
+        }
         let mut pieces: Vec<Piece> = Vec::new();
         let Some((producer, epoch)) = self.id else { return pieces };
         for _ in 0..turn.rng.range(1, 3) {
@@ -121,7 +128,11 @@ impl TxnProducer {
             *next += count;
             let tag = turn.ids.tag();
             let value_bytes = turn.rng.below(self.value_bytes_max) as usize;
-            let bytes = batch::transactional(&batch::build(tag, Some(sequence), &timestamps, value_bytes));
+            let plain = match topic.starts_with(COMPACTED) {
+                true => keyed::batch(turn.rng, tag, Some(sequence), &timestamps, value_bytes),
+                false => batch::build(tag, Some(sequence), &timestamps, value_bytes),
+            };
+            let bytes = batch::transactional(&plain);
             let parsed = batch::parse(&bytes).ok().and_then(|mut batches| batches.pop()).expect("what we built");
             turn.model.sends(&topic, partition, parsed);
             pieces.push(Piece { topic, partition, bytes });
@@ -193,7 +204,7 @@ impl TxnProducer {
     }
 
     fn commit_offsets(&self, turn: &mut Turn<'_>, xid: TransactionalId, id: i64, epoch: i16) -> (i16, Ask) {
-        let topics = turn.topics(true);
+        let topics = turn.readable(true);
         let (topic, partitions) = turn.rng.pick(&topics).cloned().unwrap_or_default();
         let metadata = commit_text(turn.ids.commit());
         let part = TxnOffsetCommitRequestPartition::default()

@@ -93,7 +93,7 @@ impl Actor for TxnReader {
         if self.asked.is_some() {
             return;
         }
-        let topics = turn.topics(true);
+        let topics = turn.readable(true);
         let all: Vec<(String, i32)> =
             topics.iter().flat_map(|(topic, count)| (0..*count).map(move |p| (topic.clone(), p))).collect();
         self.known = all.len();

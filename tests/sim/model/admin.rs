@@ -10,11 +10,15 @@ use kafka_protocol::messages::{
 };
 
 use super::super::proto::{Answer, Ask};
+use super::compacted::Tombstones;
 use super::register::Register;
 use super::{
     hold, Call, Model, Verdict, KAFKA_STORAGE_ERROR, NONE, OFFSET_OUT_OF_RANGE, TOPIC_ALREADY_EXISTS,
     UNKNOWN_TOPIC_OR_PARTITION,
 };
+
+/// Kafka's `delete.retention.ms` where nothing else is said.
+const DAY_MS: i64 = 86_400_000;
 
 /// What is known of a topic's name. One client owns the name, so that its changes come one after the other.
 #[derive(Debug, Default)]
@@ -24,8 +28,10 @@ pub struct TopicState {
     pub id: Option<Uuid>,
     /// Created for certain and never asked to be deleted.
     pub steady: bool,
-    /// It was once created with a retention that is short.
+    /// It once had a retention that is short.
     expires: bool,
+    /// It may have been compacted; then the least time that tombstones had, ms.
+    tombstones_ms: Option<i64>,
     pub partitions_min: i32,
     pub partitions_max: i32,
     /// Whether it might have existed when the last creation was handed in.
@@ -38,7 +44,26 @@ pub struct TopicState {
     configs: BTreeMap<String, Register<Option<String>>>,
 }
 
+impl TopicState {
+    /// Somebody wants a setting of the topic to have this value.
+    fn configured(&mut self, name: &str, value: Option<&str>) {
+        let ms = value.and_then(|value| value.parse().ok()).unwrap_or(DAY_MS);
+        match name {
+            "retention.ms" => self.expires = true,
+            "cleanup.policy" => self.tombstones_ms = Some(self.tombstones_ms.unwrap_or(DAY_MS)),
+            "delete.retention.ms" => self.tombstones_ms = self.tombstones_ms.map(|before| before.min(ms)).or(Some(ms)),
+            _ => {}
+        }
+    }
+}
+
 impl Model {
+    /// When tombstones of a topic may be gone, if it may have been compacted.
+    pub(super) fn compacted(&self, topic: &str) -> Option<Tombstones> {
+        let retention_ms = self.topics.get(topic)?.tombstones_ms?;
+        Some(Tombstones { wall_ms: (!self.clock_jumps).then_some(self.wall_ms), retention_ms })
+    }
+
     /// Whether an answer may say that there is no such partition.
     pub(super) fn may_be_unknown(&self, call: &Call, topic: &str, partition: i32) -> bool {
         let settled = |t: &TopicState| t.steady && !t.may_be_absent && call.order > t.changed;
@@ -67,7 +92,9 @@ impl Model {
                     known.existed_before = known.may_exist;
                     known.may_exist = true;
                     known.changed = call.order;
-                    known.expires |= topic.configs.iter().any(|config| *config.name == *"retention.ms");
+                    for config in &topic.configs {
+                        known.configured(&config.name, config.value.as_deref());
+                    }
                     if !known.existed_before {
                         (known.partitions_min, known.partitions_max) = (topic.num_partitions, topic.num_partitions);
                         known.configs = initial_configs(topic);
@@ -93,6 +120,7 @@ impl Model {
                 for resource in &request.resources {
                     let Some(topic) = self.topics.get_mut(resource.resource_name.as_str()) else { continue };
                     for config in &resource.configs {
+                        topic.configured(&config.name, config.value.as_deref());
                         let value = config.value.as_ref().map(|v| v.to_string());
                         let register = topic.configs.entry(config.name.to_string());
                         register.or_insert_with(|| Register::new(None)).set(call, value);
@@ -182,7 +210,7 @@ impl Model {
     fn check_create(&mut self, request: &CreateTopicsRequest, response: &CreateTopicsResponse) -> Verdict {
         for told in &response.topics {
             let name = told.name.to_string();
-            let steady = request.topics.iter().any(|t| t.name == told.name) && name.starts_with("steady");
+            let steady = request.topics.iter().any(|t| t.name == told.name) && !name.starts_with("passing");
             let topic = self.topics.get_mut(&name).ok_or("a topic was created that nobody asked for")?;
             match told.error_code {
                 NONE => {

@@ -11,6 +11,8 @@ use super::{hold, Verdict};
 pub struct Placed {
     pub batch: Batch,
     pub seq: GroupSeq,
+    /// The wall clock when it was placed, ms.
+    pub wall_ms: i64,
 }
 
 /// One partition's log.
@@ -54,10 +56,10 @@ impl Log {
         }
     }
 
-    pub fn place(&mut self, batch: Batch, seq: GroupSeq) -> Verdict {
+    pub fn place(&mut self, batch: Batch, seq: GroupSeq, wall_ms: i64) -> Verdict {
         let end = self.end();
         hold!(batch.base_offset == end, "batch {} at {}, where {end} is next", batch.tag, batch.base_offset);
-        self.placed.push(Placed { batch, seq });
+        self.placed.push(Placed { batch, seq, wall_ms });
         Ok(())
     }
 

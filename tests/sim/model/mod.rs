@@ -6,6 +6,7 @@
 //! that prefix, with the bytes that were sent, and no answer may tell of anything beyond it.
 
 mod admin;
+mod compacted;
 pub mod consumers;
 mod groups;
 mod log;
@@ -16,6 +17,7 @@ mod txn;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chronik::broker::Now;
 use chronik::wal::{Group, GroupSeq, PartitionId, Written};
 use chronik::wire::Uuid;
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
@@ -87,6 +89,8 @@ struct Sent {
 pub struct Excuses {
     /// Reads may be answered with an error.
     pub reads_fail: bool,
+    /// What only the object store has may be late: a fetch is answered without it then.
+    pub reads_late: bool,
     /// Appends may be refused for want of space.
     pub disk_full: bool,
 }
@@ -106,6 +110,11 @@ pub struct Model {
     /// Who speaks now, and the time (monotonic µs).
     client: usize,
     pub now_us: u64,
+    /// The wall clock, ms, and whether it may be set in this run.
+    pub wall_ms: i64,
+    pub clock_jumps: bool,
+    /// Records of which a reader saw that compaction has taken them out.
+    pub gone: u64,
     names: BTreeMap<Uuid, String>,
     /// Ids of topics that were deleted, each with how many requests had been handed in when that was answered.
     dead: BTreeMap<Uuid, u64>,
@@ -138,9 +147,9 @@ impl Model {
         self.sent.insert(sent.batch.tag, sent);
     }
 
-    /// It is this client's turn, at this time (monotonic µs).
-    pub fn turn_of(&mut self, client: usize, now_us: u64) {
-        (self.client, self.now_us) = (client, now_us);
+    /// It is this client's turn, at this time.
+    pub fn turn_of(&mut self, client: usize, now: Now) {
+        (self.client, self.now_us, self.wall_ms) = (client, now.mono_us, now.wall_ms);
     }
 
     /// The broker takes a request. The call is to be given back with its answer.
@@ -187,7 +196,7 @@ impl Model {
                         self.txns.data(run.id, &batch)?;
                     }
                 }
-                self.logs.entry(run.id).or_default().place(batch, group.seq)?;
+                self.logs.entry(run.id).or_default().place(batch, group.seq, self.wall_ms)?;
             }
             let next = self.logs.entry(run.id).or_default().end();
             hold!(next == run.last_offset + 1, "run of {:?} ends before {next}, not at {}", run.id, run.last_offset);

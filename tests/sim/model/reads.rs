@@ -7,6 +7,7 @@ use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::{FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse};
 
 use super::super::batch;
+use super::compacted::{self, Tombstones};
 use super::txn::check_committed;
 use super::{
     hold, Call, Log, Model, Verdict, CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR, NONE, OFFSET_OUT_OF_RANGE, UNKNOWN_TOPIC_ID,
@@ -53,7 +54,7 @@ impl Model {
         hold!(wanted.is_empty(), "{} partitions without an answer", wanted.len());
         let bound = i64::from(request.max_bytes).max(first_batch as i64);
         hold!(bytes as i64 <= bound, "{bytes} bytes in a fetch where {bound} were allowed");
-        hold!(progress || !could_progress, "a fetch without data though there was some");
+        hold!(progress || !could_progress || self.excuses.reads_late, "a fetch without data though there was some");
         Ok(())
     }
 
@@ -73,18 +74,20 @@ impl Model {
             }
             _ => {}
         }
-        let durable = self.durable;
         let logs = self.logs_for(call, &want.topic, want.id, want.partition);
         let name = want.id.and_then(|id| self.names.get(&id)).unwrap_or(&want.topic);
-        let expires = self.expires(name);
-        let mut why = Ok(false);
+        let state = State { durable: self.durable, expires: self.expires(name), compacted: self.compacted(name) };
+        let mut why = Ok((false, 0));
         for log in logs {
-            why = check_data(log, call, want, part, (durable, expires));
+            why = check_data(log, call, want, part, &state);
             if why.is_ok() {
                 break;
             }
         }
-        why.map_err(|e| format!("{}/{} from {}: {e}", want.topic, want.partition, want.offset))
+        let (readable, gone) =
+            why.map_err(|e| format!("{}/{} from {}: {e}", want.topic, want.partition, want.offset))?;
+        self.gone += gone;
+        Ok(readable)
     }
 
     /// The logs that a name may have stood for since a request was handed in, or may stand for now.
@@ -128,7 +131,8 @@ impl Model {
                 let expires = self.expires(&topic.name);
                 let committed = request.isolation_level == 1;
                 let state = (durable, expires, committed);
-                let fits = logs.iter().any(|log| is_offset_right(log, call, asked.timestamp, found, state));
+                let compacted = self.compacted(&topic.name).is_some();
+                let fits = logs.iter().any(|log| is_offset_right(log, call, asked.timestamp, found, state, compacted));
                 let (start, end) = logs.first().map_or((0, 0), |log| (log.start_max(expires), log.end_at(durable)));
                 let best = logs
                     .first()
@@ -160,14 +164,30 @@ fn first_batch_len(part: &PartitionData) -> usize {
     12 + len as usize
 }
 
-/// `state` is what is durable, and whether retention moves the log start by itself.
-fn check_data(log: &Log, call: &Call, want: &Wanted, part: &PartitionData, state: (u64, bool)) -> Result<bool, String> {
-    let ((durable, expires), offset) = (state, want.offset);
+/// What is known besides a partition's log.
+#[derive(Clone, Copy)]
+struct State {
+    durable: u64,
+    /// Retention moves the log start by itself.
+    expires: bool,
+    /// If the topic is compacted, when tombstones may be gone.
+    compacted: Option<Tombstones>,
+}
+
+/// Whether there was something to read, and how many records compaction had taken out of what was read.
+fn check_data(
+    log: &Log,
+    call: &Call,
+    want: &Wanted,
+    part: &PartitionData,
+    state: &State,
+) -> Result<(bool, u64), String> {
+    let (State { durable, expires, compacted }, offset) = (*state, want.offset);
     let start_max = log.start_max(expires);
     let (low, high) = (log.end_at(call.durable), log.end_at(durable));
     if part.error_code == OFFSET_OUT_OF_RANGE {
         hold!(offset < start_max || offset > low, "out of range, but {start_max}..{low} is there");
-        return Ok(false);
+        return Ok((false, 0));
     }
     hold!(part.error_code == NONE, "error {}", part.error_code);
     let (hw, start) = (part.high_watermark, part.log_start_offset);
@@ -187,6 +207,13 @@ fn check_data(log: &Log, call: &Call, want: &Wanted, part: &PartitionData, state
     if want.committed {
         check_committed(log, &batches, part, durable)?;
     }
+    let readable = if want.committed { log.stable_at(call.durable) } else { low };
+    if let Some(rule) = compacted {
+        hold!(batches.last().is_none_or(|last| last.last_offset < hw), "beyond the high watermark {hw}");
+        let below = if expires { start.max(0) } else { 0 };
+        let gone = compacted::check(log, offset, &batches, below, durable, rule)?;
+        return Ok((readable > offset, gone));
+    }
     for batch in batches {
         let placed = log.at(next).ok_or_else(|| format!("batch {} at {next}, where nothing is", batch.tag))?;
         let (tag, base) = (placed.batch.tag, placed.batch.base_offset);
@@ -196,11 +223,17 @@ fn check_data(log: &Log, call: &Call, want: &Wanted, part: &PartitionData, state
         hold!(batch.last_offset < hw, "batch {tag} reaches beyond the high watermark {hw}");
         next = batch.last_offset + 1;
     }
-    let readable = if want.committed { log.stable_at(call.durable) } else { low };
-    Ok(readable > offset)
+    Ok((readable > offset, 0))
 }
 
-fn is_offset_right(log: &Log, call: &Call, asked: i64, found: (i64, i64), state: (u64, bool, bool)) -> bool {
+fn is_offset_right(
+    log: &Log,
+    call: &Call,
+    asked: i64,
+    found: (i64, i64),
+    state: (u64, bool, bool),
+    compacted: bool,
+) -> bool {
     let (durable, expires, committed) = state;
     let (start_min, start_max) = (log.start_min(call.order), log.start_max(expires));
     let (low, high) = match committed {
@@ -215,7 +248,8 @@ fn is_offset_right(log: &Log, call: &Call, asked: i64, found: (i64, i64), state:
         -1 => (low..=high).contains(&found.0),
         -2 | -4 => (0..=start_max).contains(&found.0),
         // What is searched may have changed meanwhile; then any state in between is right.
-        _ if low == high && start_min == start_max => search(start_min, low).unwrap_or((-1, -1)) == found,
+        // Or compaction may have taken out what would be found.
+        _ if low == high && start_min == start_max && !compacted => search(start_min, low).unwrap_or((-1, -1)) == found,
         _ => found == (-1, -1) || log.at(found.0).is_some_and(|placed| placed.seq <= durable),
     }
 }

@@ -325,7 +325,7 @@ impl Log {
     }
 
     /// Whether the transaction of the batch at an offset was committed, and in which group of the log that stands.
-    fn outcome(&self, batch: &Batch) -> Option<(bool, GroupSeq)> {
+    pub fn outcome(&self, batch: &Batch) -> Option<(bool, GroupSeq)> {
         let producer = batch.sequence?.producer;
         let markers = self.up_to(GroupSeq::MAX).iter().filter(|placed| placed.batch.base_offset > batch.last_offset);
         markers
@@ -355,7 +355,9 @@ pub fn check_committed(log: &Log, batches: &[Batch], part: &PartitionData, durab
             }
             continue;
         }
-        let Some(sequence) = batch.sequence.filter(|_| batch.transactional) else { continue };
+        // Of one that compaction has emptied there is nothing to be shown.
+        let is_empty = batch.timestamps.is_empty();
+        let Some(sequence) = batch.sequence.filter(|_| batch.transactional && !is_empty) else { continue };
         let hidden = aborting.contains(&sequence.producer);
         let Some((committed, seq)) = log.outcome(batch) else {
             return Err(format!("batch {} at {base} is shown, and its transaction is open", batch.tag));

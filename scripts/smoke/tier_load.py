@@ -1,0 +1,72 @@
+"""Writes numbered records of a KiB to one partition of a topic, and reads them back: every one, in order, none twice.
+
+With --group the last number is committed for a group, and must be there when it reads. With --beside another topic is assigned in
+the same consumer from its beginning, which need not give anything.
+"""
+
+import argparse
+
+from common import check, equal, main_guard
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+FILLING = b"." * 1000
+
+
+def write(options):
+    admin = AdminClient({"bootstrap.servers": options.bootstrap})
+    admin.create_topics([NewTopic(options.topic, 1, 1)])[options.topic].result(30)
+    failed = []
+    producer = Producer({"bootstrap.servers": options.bootstrap, "linger.ms": 5, "enable.idempotence": True})
+    for number in range(options.records):
+        while True:
+            try:
+                producer.produce(options.topic, b"%d %s" % (number, FILLING), partition=0,
+                                 on_delivery=lambda error, _: failed.append(error) if error else None)
+                break
+            except BufferError:
+                producer.poll(0.1)
+        producer.poll(0)
+    equal(producer.flush(120), 0, "records without an acknowledgement")
+    check(not failed, f"{len(failed)} records were refused: {failed[:1]}")
+    if options.group:
+        reader = Consumer({"bootstrap.servers": options.bootstrap, "group.id": options.group})
+        reader.commit(offsets=[TopicPartition(options.topic, 0, options.records)], asynchronous=False)
+        reader.close()
+
+
+def read(options):
+    reader = Consumer({"bootstrap.servers": options.bootstrap, "group.id": options.group or "tier-load", "check.crcs": True,
+                       "enable.auto.commit": False, "enable.partition.eof": True, "auto.offset.reset": "earliest"})
+    wanted = [TopicPartition(options.topic, 0, 0)]
+    if options.beside:
+        wanted.append(TopicPartition(options.beside, 0, 0))
+    reader.assign(wanted)
+    number = 0
+    while number < options.records:
+        message = reader.poll(60)
+        check(message is not None, f"nothing comes any more after record {number}")
+        if message.topic() != options.topic:
+            continue
+        check(not message.error(), f"the partition ends at {number}: {message.error()}")
+        equal(int(message.value().split(b" ", 1)[0]), number, "the next record")
+        number += 1
+    if options.group:
+        [committed] = reader.committed([TopicPartition(options.topic, 0)], 30)
+        equal(committed.offset, options.records, "the group's offset")
+    reader.close()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["write", "read"])
+    parser.add_argument("--bootstrap", required=True)
+    parser.add_argument("--topic", required=True)
+    parser.add_argument("--records", type=int, required=True)
+    parser.add_argument("--group")
+    parser.add_argument("--beside")
+    options = parser.parse_args()
+    {"write": write, "read": read}[options.what](options)
+
+
+main_guard(main)

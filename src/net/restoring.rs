@@ -1,0 +1,99 @@
+//! Owns `--restore-from`: a server whose data directory is not there makes it of what a store holds, and goes on from there.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::server::Failure;
+use super::tiers::root_of;
+use crate::backup::{self, Manifest, Selection, Target, Unwatched, Wanted};
+use crate::config::Config;
+use crate::options::exit;
+use crate::store::{self, Machine, ObjectStore, Surroundings, Tuning};
+use crate::sys::clock::Clock;
+use crate::tier::owner::Owner;
+use crate::wal::marker;
+
+/// A store in which there may be something to restore.
+struct Place {
+    store: Arc<dyn ObjectStore>,
+    /// The segments that lie there are those of `--storage`.
+    is_own: bool,
+    /// What lies there are uploads of a tiered server, and not backups.
+    is_tier: bool,
+}
+
+/// Makes the data directory if the settings say of what, and there is none.
+pub fn restore_if_absent(config: &Config, clock: Clock) -> Result<(), Failure> {
+    let Some(url) = config.backup.restore_from.as_deref() else { return Ok(()) };
+    let shown = config.data_dir.display();
+    if config.data_dir.join(marker::PATH).is_file() && !config.data_dir.join(marker::RESTORING).is_file() {
+        log::info!("nothing to restore: {shown} is a data directory already");
+        return Ok(());
+    }
+    let failed = |failure: backup::Failure| {
+        let code = if failure.kind == backup::Kind::Store { exit::UNAVAILABLE } else { exit::DATA };
+        Failure::new(code, format!("cannot restore {shown}: {failure}"))
+    };
+    let begun = Instant::now();
+    let places = places(config, url)?;
+    let (place, manifest) = newest(&places).map_err(failed)?;
+    log::info!("restoring {shown} as of {} from {}", backup::when::shown(manifest.time_ms), place.store.describe());
+    let target = Target::open(&config.data_dir).map_err(failed)?;
+    let now_ms = clock.wall_ms();
+    let restored = match place.is_own {
+        true => backup::restore_tiered(&target, &place.store, &manifest, now_ms, &Unwatched),
+        false => backup::restore(&target, &place.store, &manifest, &Selection::default(), now_ms, &Unwatched),
+    }
+    .map_err(failed)?;
+    if place.is_own {
+        let owner = Owner::of_directory(&root_of(config))
+            .map_err(|error| Failure::new(exit::IO, format!("cannot write who this server is: {error}")))?;
+        owner.claim(&*place.store, &manifest.directory(), true).map_err(failed)?;
+    }
+    drop(target);
+    log::info!(
+        "restored {} topics in {} ms: {} bytes fetched, {} left in the store",
+        restored.topics.len(),
+        begun.elapsed().as_millis(),
+        restored.bytes + restored.kept_bytes,
+        manifest.bytes().saturating_sub(restored.bytes + restored.kept_bytes)
+    );
+    Ok(())
+}
+
+/// The store that the URL names: the tier of a server in it, and backups.
+fn places(config: &Config, url: &str) -> Result<Vec<Place>, Failure> {
+    let wrong = |error: store::StoreError| Failure::new(exit::CONFIG, format!("--restore-from: {}", error.sentence));
+    let named = store::with_url(url, &config.storage).map_err(wrong)?;
+    let own = config.storage.keeps_objects().then(|| store::within(&config.storage, backup::TIER));
+    let around = Arc::new(Machine::start());
+    let mut places = Vec::new();
+    for (config, is_tier) in [(store::within(&named, backup::TIER), true), (named, false)] {
+        let is_own = own.as_ref().is_some_and(|own| own.is_same_place(&config));
+        let around = Arc::clone(&around) as Arc<dyn Surroundings>;
+        if let Some(store) = store::open(&config, Tuning::default(), around).map_err(wrong)? {
+            places.push(Place { store: Arc::from(store), is_own, is_tier });
+        }
+    }
+    Ok(places)
+}
+
+fn newest(places: &[Place]) -> Result<(&Place, Manifest), backup::Failure> {
+    let mut best: Option<(&Place, Manifest)> = None;
+    let mut nothing = None;
+    for place in places {
+        let found = match place.is_tier {
+            true => backup::find_upload(&*place.store),
+            false => backup::find(&*place.store, &Wanted::default()),
+        };
+        match found {
+            Ok(manifest) if best.as_ref().is_some_and(|(_, best)| best.time_ms >= manifest.time_ms) => {}
+            Ok(manifest) => best = Some((place, manifest)),
+            Err(failure) if failure.kind == backup::Kind::NotFound => nothing = Some(failure),
+            Err(failure) => return Err(failure),
+        }
+    }
+    best.ok_or_else(|| {
+        nothing.unwrap_or_else(|| backup::Failure::new(backup::Kind::NotFound, "the URL names no store"))
+    })
+}

@@ -1,0 +1,146 @@
+//! Owns uploads: a picture of the whole log into the store, sent as far as the store lacks it, and what goes again there.
+//!
+//! Each upload is a manifest as backups have it (docs/backup-format.md), of which the last two are kept; so the store alone gives
+//! back the directory of a machine that is lost, and a segment that only the store has is always named by one of them.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::owner::Owner;
+use crate::backup::{self, Failure, Kind, Manifest, Origin, Role, Watch};
+use crate::broker::tiering::{StoredObject, UploadDone, UploadError};
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::store::{ETag, ObjectStore};
+use crate::sys::disk::Disk;
+use crate::wal::segment;
+use crate::wal::settings::Entropy;
+use crate::wal::SegmentId;
+use crate::wire::Uuid;
+
+/// What is uploaded, and where to.
+pub struct Subject {
+    pub disk: Arc<dyn Disk>,
+    /// The data directory, to keep others from copying it at the same time; `None` where nobody else can.
+    pub root: Option<PathBuf>,
+    pub directory_id: Uuid,
+    pub store: Arc<dyn ObjectStore>,
+    pub owner: Owner,
+    /// Whoever else the store knew as the owner is not asked any more.
+    pub take_over: bool,
+    pub metrics: Arc<Metrics>,
+    pub entropy: Entropy,
+}
+
+/// Does one upload at a time. Blocks on the disk and the store, so it belongs on a thread of its own.
+pub struct Uploader {
+    subject: Subject,
+    /// The owner's object as it was claimed.
+    claimed: Option<ETag>,
+    /// What the last uploads made, the oldest first; empty when the store has to be asked.
+    made: VecDeque<Manifest>,
+    /// What the owner before left is of another history, and goes.
+    alone: bool,
+    /// Uploads until the store is asked again what it holds.
+    trusted: u32,
+}
+
+/// Manifests that are kept.
+const KEPT: usize = 2;
+
+impl Uploader {
+    pub fn new(subject: Subject) -> Uploader {
+        Uploader { subject, claimed: None, made: VecDeque::new(), alone: false, trusted: 0 }
+    }
+
+    /// Sends what the store lacks. `now_ms` is the wall clock.
+    pub fn upload(&mut self, now_ms: i64, watch: &dyn Watch) -> UploadDone {
+        let result = self.run(now_ms, watch);
+        let metrics = &self.subject.metrics;
+        let result = match result {
+            Ok(stored) => {
+                metrics.tier_uploads.inc();
+                metrics.tier_last_upload_seconds.set(now_ms / 1000);
+                Ok(stored)
+            }
+            Err(failure) => {
+                // What an upload that failed has done is not known; the next one asks.
+                self.made.clear();
+                metrics.tier_upload_failures.inc();
+                let is_deposed = failure.kind == Kind::Refused;
+                self.claimed = self.claimed.take().filter(|_| !is_deposed);
+                Err(UploadError { sentence: failure.sentence, is_deposed })
+            }
+        };
+        UploadDone { result, free_bytes: self.subject.disk.free_bytes().ok() }
+    }
+
+    fn run(&mut self, now_ms: i64, watch: &dyn Watch) -> Result<Vec<(SegmentId, StoredObject)>, Failure> {
+        let Subject { store, directory_id, disk, root, owner, take_over, metrics, entropy } = &mut self.subject;
+        let directory = backup::directory_name(*directory_id);
+        match &self.claimed {
+            Some(known) => owner.check(&**store, &directory, known)?,
+            None => {
+                self.claimed = Some(owner.claim(&**store, &directory, *take_over)?);
+                self.alone |= std::mem::take(take_over);
+            }
+        }
+        let origin = match root {
+            Some(root) => Origin::of_server(Arc::clone(disk), root.clone())?,
+            None => Origin::on(Arc::clone(disk), false),
+        };
+        let asks = self.trusted == 0 || self.made.is_empty();
+        let previous = self.made.back().filter(|_| !asks);
+        let created = backup::upload(&origin, &**store, now_ms, entropy, watch, previous)?;
+        drop(origin);
+        for note in &created.notes {
+            log::warn!("{note}");
+        }
+        metrics.tier_uploaded_bytes.add(created.sent_bytes);
+        log::debug!("upload {}: {} objects sent", created.manifest.backup, created.sent_objects);
+        let stored = stored_by(&created.manifest);
+        self.made.push_back(created.manifest);
+        // What is superfluous does no harm: it goes with a later upload.
+        if let Err(failure) = self.remove_old(&directory, asks) {
+            log::debug!("what the store need not keep stays for now: {failure}");
+            self.trusted = 0;
+        }
+        Ok(stored)
+    }
+
+    /// Removes manifests beyond those that are kept, and what only they name; after a start, and now and then, whatever nobody
+    /// names.
+    fn remove_old(&mut self, directory: &str, asks: bool) -> Result<(), Failure> {
+        let store = &*self.subject.store;
+        if asks {
+            self.made.drain(..self.made.len() - 1);
+            if let Some(made) = self.made.back() {
+                backup::keep_tier(store, directory, made, self.alone)?;
+            }
+            self.alone = false;
+            self.trusted = limits::UPLOADS_TRUSTED;
+            return Ok(());
+        }
+        self.trusted -= 1;
+        while self.made.len() > KEPT {
+            let Some(old) = self.made.pop_front() else { break };
+            backup::remove_superseded(store, &old, &named(&self.made))?;
+        }
+        Ok(())
+    }
+}
+
+fn named(manifests: &VecDeque<Manifest>) -> BTreeSet<String> {
+    manifests.iter().flat_map(|manifest| &manifest.objects).map(|object| object.key.clone()).collect()
+}
+
+/// The segments that a manifest names.
+fn stored_by(manifest: &Manifest) -> Vec<(SegmentId, StoredObject)> {
+    let segments = manifest.objects.iter().filter(|object| object.role == Role::Segment);
+    let stored = segments.filter_map(|object| {
+        let id = segment::id_of_path(&object.path)?;
+        Some((id, StoredObject { incarnation: object.incarnation, bytes: object.bytes, crc: object.crc }))
+    });
+    stored.collect()
+}

@@ -1,0 +1,230 @@
+//! Owns the tests of the disk cache of objects: bytes as in the object, one request however many ask, a bound that holds.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use chronik::sys::disk::Disk;
+use chronik::sys::mailbox::mailbox;
+use chronik::sys::real_disk::{RealDisk, Writing};
+use chronik::tier::cache::{BlockCache, CacheSettings, Object, Source, DIR};
+use parking_lot::{Condvar, Mutex};
+
+const BLOCK: usize = 4096;
+
+/// A folder that is gone with the test.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Scratch {
+        let path = std::env::temp_dir().join(format!("chronik-tier-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Scratch(path)
+    }
+
+    fn disk(&self) -> Arc<dyn Disk> {
+        Arc::new(RealDisk::open(&self.0, Writing::Buffered).unwrap())
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Objects whose byte at each position follows from it; what was asked is noted.
+#[derive(Debug, Default)]
+struct Numbers {
+    asked: Mutex<Vec<(u64, usize)>>,
+    /// How many of the next requests fail.
+    failing: Mutex<usize>,
+    /// While closed, requests wait.
+    gate: Mutex<bool>,
+    opened: Condvar,
+}
+
+fn byte_at(position: u64) -> u8 {
+    (position % 251) as u8
+}
+
+impl Source for Numbers {
+    fn fetch(&self, _key: &str, from: u64, len: usize) -> io::Result<Vec<u8>> {
+        self.asked.lock().push((from, len));
+        let mut closed = self.gate.lock();
+        while *closed {
+            self.opened.wait(&mut closed);
+        }
+        let mut failing = self.failing.lock();
+        if *failing > 0 {
+            *failing -= 1;
+            return Err(io::Error::other("the store is away"));
+        }
+        Ok((from..from + len as u64).map(byte_at).collect())
+    }
+}
+
+impl Numbers {
+    fn asked(&self) -> Vec<(u64, usize)> {
+        std::mem::take(&mut *self.asked.lock())
+    }
+}
+
+fn settings(blocks: u64) -> CacheSettings {
+    CacheSettings { block_bytes: BLOCK, bytes_max: blocks * BLOCK as u64, ahead_blocks_max: 4, free_bytes_min: 0 }
+}
+
+fn object(bytes: u64) -> Object {
+    Object { key: "wal/7".into(), bytes }
+}
+
+fn open(scratch: &Scratch, source: &Arc<Numbers>, settings: CacheSettings) -> BlockCache {
+    BlockCache::open(scratch.disk(), source.clone(), settings).unwrap()
+}
+
+fn files(scratch: &Scratch) -> usize {
+    std::fs::read_dir(scratch.0.join(DIR)).unwrap().count()
+}
+
+#[test]
+fn every_range_reads_as_it_is_in_the_object() {
+    let (scratch, source) = (Scratch::new("ranges"), Arc::new(Numbers::default()));
+    let cache = open(&scratch, &source, settings(3));
+    let object = object(10 * BLOCK as u64 + 100);
+    let mut buf = vec![0; 3 * BLOCK];
+    for position in [0, 1, 4095, 4096, 5000, 30_000, 40_960, 41_059, 12_288, 0] {
+        for len in [0, 1, 100, BLOCK, 2 * BLOCK + 7] {
+            let read = cache.read_at(&object, &mut buf[..len], position).unwrap();
+            assert_eq!(read as u64, (len as u64).min(object.bytes - position), "{position} {len}");
+            let expected: Vec<u8> = (position..position + read as u64).map(byte_at).collect();
+            assert_eq!(buf[..read], expected, "{position} {len}");
+            assert!(cache.bytes() <= 3 * BLOCK as u64);
+            assert!(files(&scratch) <= 4);
+        }
+    }
+    assert_eq!(cache.read_at(&object, &mut buf, object.bytes).unwrap(), 0);
+    assert_eq!(cache.read_at(&object, &mut buf, object.bytes + 5).unwrap(), 0);
+}
+
+#[test]
+fn what_is_cached_is_not_asked_for_again_until_it_is_forgotten() {
+    let (scratch, source) = (Scratch::new("again"), Arc::new(Numbers::default()));
+    let cache = open(&scratch, &source, settings(8));
+    let object = object(4 * BLOCK as u64);
+    let mut buf = vec![0; 10];
+    cache.read_at(&object, &mut buf, 3 * BLOCK as u64).unwrap();
+    cache.read_at(&object, &mut buf, 3 * BLOCK as u64 + 50).unwrap();
+    assert_eq!(source.asked(), [(3 * BLOCK as u64, BLOCK)]);
+    cache.forget("wal/7");
+    assert_eq!((cache.bytes(), files(&scratch)), (0, 0));
+    cache.read_at(&object, &mut buf, 3 * BLOCK as u64).unwrap();
+    assert_eq!(source.asked().len(), 1);
+}
+
+#[test]
+fn many_readers_of_a_block_make_one_request() {
+    let (scratch, source) = (Scratch::new("single"), Arc::new(Numbers::default()));
+    let cache = open(&scratch, &source, settings(8));
+    let object = object(BLOCK as u64);
+    *source.gate.lock() = true;
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..8)
+            .map(|at| {
+                let (cache, object) = (&cache, &object);
+                scope.spawn(move || {
+                    let mut buf = [0; 8];
+                    cache.read_at(object, &mut buf, at * 8).unwrap();
+                    buf[0] == byte_at(at * 8)
+                })
+            })
+            .collect();
+        while source.asked.lock().is_empty() {
+            std::thread::yield_now();
+        }
+        *source.gate.lock() = false;
+        source.opened.notify_all();
+        assert!(readers.into_iter().all(|reader| reader.join().unwrap()));
+    });
+    assert_eq!(source.asked().len(), 1);
+}
+
+#[test]
+fn a_failure_is_told_and_not_kept() {
+    let (scratch, source) = (Scratch::new("failure"), Arc::new(Numbers::default()));
+    let cache = open(&scratch, &source, settings(8));
+    *source.failing.lock() = 1;
+    let mut buf = [0; 8];
+    assert!(cache.read_at(&object(BLOCK as u64), &mut buf, 0).is_err());
+    assert!(cache.read_at(&object(BLOCK as u64), &mut buf, 0).is_ok());
+    assert_eq!((cache.counts().failures, cache.counts().requests), (1, 2));
+}
+
+#[test]
+fn reading_on_from_front_to_back_brings_more_with_each_request() {
+    let (scratch, source) = (Scratch::new("sequential"), Arc::new(Numbers::default()));
+    let cache = open(&scratch, &source, settings(64));
+    let object = object(20 * BLOCK as u64);
+    let mut buf = vec![0; BLOCK];
+    for block in 0..20 {
+        cache.read_at(&object, &mut buf, block * BLOCK as u64).unwrap();
+    }
+    let lengths: Vec<usize> = source.asked().iter().map(|(_, len)| len / BLOCK).collect();
+    assert_eq!(lengths, [1, 2, 4, 4, 4, 4, 1]);
+}
+
+#[test]
+fn reading_ahead_is_asked_for_once_somebody_goes_on() {
+    let (scratch, source) = (Scratch::new("ahead"), Arc::new(Numbers::default()));
+    let (sender, receiver) = mailbox(4);
+    let cache = open(&scratch, &source, settings(64)).reads_ahead(sender);
+    let object = object(20 * BLOCK as u64);
+    let mut buf = vec![0; 10];
+    let mut read = |block: u64| cache.read_at(&object, &mut buf, block * BLOCK as u64).unwrap();
+    read(0);
+    assert!(receiver.try_recv().is_none());
+    read(1);
+    let (ahead, first) = receiver.try_recv().unwrap();
+    assert_eq!(first, 3);
+    cache.prefetch(&ahead, first);
+    assert_eq!(source.asked(), [(0, BLOCK), (BLOCK as u64, 2 * BLOCK), (3 * BLOCK as u64, 4 * BLOCK)]);
+    read(2);
+    assert!(receiver.try_recv().is_none());
+    // The first use of what was read ahead asks for what follows it.
+    read(3);
+    assert_eq!(receiver.try_recv().map(|(_, first)| first), Some(7));
+    assert!(source.asked().is_empty());
+}
+
+#[test]
+fn a_full_disk_costs_the_place_in_the_cache_only() {
+    let (scratch, source) = (Scratch::new("full"), Arc::new(Numbers::default()));
+    let cache = open(&scratch, &source, CacheSettings { free_bytes_min: u64::MAX / 2, ..settings(8) });
+    let mut buf = [0; 8];
+    assert_eq!(cache.read_at(&object(BLOCK as u64), &mut buf, 16).unwrap(), 8);
+    assert_eq!((buf[0], cache.bytes(), files(&scratch)), (byte_at(16), 0, 0));
+}
+
+#[test]
+fn a_block_that_was_lost_or_cut_on_the_local_disk_is_fetched_again() {
+    let (scratch, source) = (Scratch::new("lost"), Arc::new(Numbers::default()));
+    let cache = open(&scratch, &source, settings(8));
+    let mut buf = [0; 8];
+    cache.read_at(&object(BLOCK as u64), &mut buf, 0).unwrap();
+    for entry in std::fs::read_dir(scratch.0.join(DIR)).unwrap() {
+        std::fs::File::options().write(true).open(entry.unwrap().path()).unwrap().set_len(4).unwrap();
+    }
+    assert_eq!(cache.read_at(&object(BLOCK as u64), &mut buf, 8).unwrap(), 8);
+    assert_eq!((buf[0], source.asked().len()), (byte_at(8), 2));
+}
+
+#[test]
+fn a_start_empties_the_folder() {
+    let (scratch, source) = (Scratch::new("start"), Arc::new(Numbers::default()));
+    let cache = open(&scratch, &source, settings(8));
+    cache.read_at(&object(BLOCK as u64), &mut [0; 8], 0).unwrap();
+    assert_eq!(files(&scratch), 1);
+    drop(cache);
+    let cache = open(&scratch, &source, settings(8));
+    assert_eq!((cache.bytes(), files(&scratch)), (0, 0));
+}

@@ -1,0 +1,4 @@
+//! Owns the tests of tiered storage: what is read from the object store, cached, uploaded, evicted and restored.
+
+mod cache;
+mod tiers;

@@ -1,0 +1,314 @@
+//! Owns the tests of a server with a second tier, on a simulated disk and a store in memory: what goes, what stays, what is read.
+
+use std::sync::Arc;
+
+use chronik::backup::{self, find_upload, restore_tiered, Kind, Origin, Selection, Target, Unwatched};
+use chronik::store::ObjectStore;
+use chronik::sys::disk::Disk;
+use chronik::tier::owner::Owner;
+use chronik::tier::upload::{Subject, Uploader};
+use chronik::wal::settings::{Entropy, MetadataStore};
+use chronik::wal::{frozen, segment};
+use chronik::wire::msg::*;
+use chronik::wire::{self, ErrorCode};
+
+use crate::backup::memory_store::{Failing, MemStore};
+use crate::backup::support::{empty_disk, restored, House, State, NOW_MS};
+use crate::sim::disk::SimDisk;
+
+/// What a topic is made with so that only its newest segment stays.
+const KEEPS_LITTLE: &[(&str, &str)] = &[("local.retention.ms", "1000"), ("segment.bytes", "1048576")];
+
+fn tiered(disk: &SimDisk, seed: u64, store: &Arc<MemStore>) -> House {
+    House::start_tiered(disk, seed, MetadataStore::Log, Some(store.clone())).unwrap()
+}
+
+fn make_topic(house: &mut House, name: &str, configs: &[(&str, &str)]) {
+    let configs = configs.iter().map(|(name, value)| CreatableTopicConfig { name, value: Some(value) }).collect();
+    let topic = CreatableTopic { name, num_partitions: 1, replication_factor: 1, configs, ..Default::default() };
+    let body = house.call(5, &CreateTopicsRequest { topics: vec![topic], timeout_ms: 1000, ..Default::default() });
+    let response: CreateTopicsResponse<'_> = wire::decode(&body, 5).unwrap();
+    assert_eq!(response.topics[0].error_code, ErrorCode::NONE, "{:?}", response.topics[0].error_message);
+}
+
+/// Long enough for an upload, for two checkpoints, and for what they allow.
+fn settle(house: &mut House) {
+    for _ in 0..30 {
+        house.pass_ms(11_000);
+    }
+}
+
+fn files(disk: &SimDisk) -> Vec<String> {
+    let of = |dir: &str| disk.list(dir).unwrap_or_default().into_iter().map(move |(name, _)| name);
+    of(segment::DIR).chain(of(segment::PACKS_DIR)).collect()
+}
+
+fn segments_in(store: &MemStore) -> Vec<String> {
+    store.keys().into_iter().filter(|key| key.contains("/segments/")).collect()
+}
+
+/// A server of which most is in the store only.
+fn evicted_house(disk: &SimDisk, store: &Arc<MemStore>) -> House {
+    let mut house = tiered(disk, 1, store);
+    make_topic(&mut house, "old", KEEPS_LITTLE);
+    for _ in 0..3 {
+        house.fill_segment("old");
+    }
+    house.commit("readers", "old", 0, 3);
+    settle(&mut house);
+    assert!(house.evicted.len() >= 2, "{:?} of {:?} went: {:?}", house.evicted, files(disk), house.uploads);
+    house
+}
+
+#[test]
+fn what_only_the_store_has_is_read_as_before_also_after_a_crash() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = tiered(&disk, 1, &store);
+    make_topic(&mut house, "old", KEEPS_LITTLE);
+    for _ in 0..3 {
+        house.fill_segment("old");
+    }
+    let before = house.records("old", 0);
+    settle(&mut house);
+    assert!(house.evicted.len() >= 2, "{:?}", house.uploads);
+    for id in &house.evicted {
+        assert!(!files(&disk).iter().any(|file| segment::path(*id).ends_with(file.as_str())), "{id} has a file");
+    }
+    assert_eq!(house.records("old", 0), before);
+    drop(house);
+    let disk = disk.power_cut().restart();
+    let mut house = tiered(&disk, 2, &store);
+    assert_eq!(house.records("old", 0), before);
+    assert!(house.node.broker.remote_segments().count() >= 2);
+}
+
+#[test]
+fn a_start_without_the_store_says_what_is_missing() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    drop(evicted_house(&disk, &store));
+    let disk = disk.power_cut().restart();
+    let why = House::start_tiered(&disk, 2, MetadataStore::Log, None).err().expect("it starts");
+    assert!(why.contains("object storage only") && why.contains("--storage"), "{why}");
+}
+
+#[test]
+fn nothing_goes_before_the_store_has_it_and_writing_goes_on_meanwhile() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    store.fail(1, u64::MAX >> 1, Failing::Before);
+    let mut house = tiered(&disk, 1, &store);
+    make_topic(&mut house, "old", KEEPS_LITTLE);
+    for _ in 0..3 {
+        house.fill_segment("old");
+        settle(&mut house);
+    }
+    assert!(house.evicted.is_empty() && house.uploads.iter().all(Result::is_err), "{:?}", house.uploads);
+    // Not again and again: each failure doubles the wait.
+    assert!((3..40).contains(&house.uploads.len()), "{} tries", house.uploads.len());
+    store.heal();
+    settle(&mut house);
+    settle(&mut house);
+    assert!(house.evicted.len() >= 2, "{:?}", house.uploads);
+}
+
+#[test]
+fn a_disk_with_little_room_lets_the_oldest_go_whatever_topics_want() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = tiered(&disk, 1, &store);
+    house.make_topic("all", 1);
+    for _ in 0..3 {
+        house.fill_segment("all");
+    }
+    settle(&mut house);
+    assert!(house.evicted.is_empty(), "local.retention.ms is -2, and there is room");
+    // One byte less than `House` wants to have free.
+    house.free_bytes = Some(House::LOCAL_FREE_BYTES - 1);
+    house.fill_segment("all");
+    settle(&mut house);
+    let gone = house.evicted.clone();
+    assert!(!gone.is_empty());
+    let names = files(&disk);
+    let oldest = gone.iter().max().unwrap();
+    assert!(names.iter().filter_map(|name| segment::id_of(name)).all(|id| id > *oldest), "{gone:?} of {names:?}");
+}
+
+#[test]
+fn compacted_topics_stay_on_the_disk() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = tiered(&disk, 1, &store);
+    make_topic(&mut house, "compacted", &[("cleanup.policy", "compact"), ("local.retention.ms", "1000")]);
+    for _ in 0..2 {
+        house.fill_segment("compacted");
+    }
+    settle(&mut house);
+    assert!(house.uploads.iter().any(Result::is_ok));
+    assert!(house.evicted.is_empty());
+}
+
+#[test]
+fn what_is_deleted_goes_from_the_store_too() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = evicted_house(&disk, &store);
+    house.make_topic("other", 1);
+    assert!(segments_in(&store).len() >= 2);
+    house.delete_topic("old");
+    settle(&mut house);
+    // Two uploads later nothing names it any more.
+    for _ in 0..3 {
+        house.fill_segment("other");
+        settle(&mut house);
+    }
+    assert_eq!(house.node.broker.remote_segments().count(), 0);
+    let named: Vec<String> = find_upload(&*store).unwrap().objects.into_iter().map(|object| object.key).collect();
+    let left: Vec<String> = segments_in(&store).into_iter().filter(|key| !named.contains(key)).collect();
+    assert!(left.len() <= 2, "{left:?}");
+}
+
+#[test]
+fn what_an_interrupted_upload_left_is_swept() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = tiered(&disk, 1, &store);
+    house.make_topic("all", 1);
+    house.fill_segment("all");
+    settle(&mut house);
+    let folder = segments_in(&store)[0].split_once('/').unwrap().0.to_owned();
+    let orphan = format!("{folder}/segments/wal/00000000000000000999.log-0000000000000001-4096");
+    store.put(&orphan, &vec![0u8; 4096], chronik::store::PutMode::IfAbsent).unwrap();
+    drop(house);
+    let disk = disk.power_cut().restart();
+    let mut house = tiered(&disk, 2, &store);
+    settle(&mut house);
+    assert!(!store.keys().contains(&orphan), "{:?}", house.uploads);
+}
+
+#[test]
+fn an_empty_machine_and_the_store_give_everything_back() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = evicted_house(&disk, &store);
+    house.make_topic("new", 2);
+    house.produce("new", 1, b"the last one");
+    house.fill_segment("new");
+    settle(&mut house);
+    let before: State = house.state();
+    let whole = find_upload(&*store).unwrap().bytes();
+    drop(house);
+
+    let shared: Arc<dyn ObjectStore> = store.clone();
+    let disk = empty_disk();
+    let manifest = find_upload(&*shared).unwrap();
+    let restored = restore_tiered(&Target::on(Arc::new(disk.clone())), &shared, &manifest, NOW_MS, &Unwatched).unwrap();
+    assert!(restored.bytes < whole / 2, "{} of {whole} bytes were fetched", restored.bytes);
+    let mut house = tiered(&disk, 3, &store);
+    assert_eq!(house.state().records, before.records);
+    assert_eq!(house.committed("readers", "old", 0), 3);
+    assert_eq!(house.epoch_end("new", 1, 0), 1, "the epoch before the restore has ended");
+    // It goes on in the same store.
+    house.fill_segment("new");
+    settle(&mut house);
+    assert!(house.uploads.iter().all(Result::is_ok), "{:?}", house.uploads);
+    assert_eq!(house.records("old", 0), before.records[&("old".to_owned(), 0)]);
+}
+
+#[test]
+fn a_backup_elsewhere_holds_what_only_the_store_has() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = evicted_house(&disk, &store);
+    let before = house.state();
+    let backups = Arc::<MemStore>::default();
+    let make = |origin: Origin| backup::create(&origin, &*backups, NOW_MS, &mut Entropy::Seeded(5), &Unwatched);
+    let refused = make(Origin::on(Arc::new(disk.clone()), false)).unwrap_err();
+    assert_eq!(refused.kind, Kind::Refused);
+    assert!(refused.sentence.contains("--storage"), "{refused}");
+    let created = make(Origin::on(Arc::new(disk.clone()), false).with_tier(store.clone())).unwrap();
+    let copy = restored(&backups, &created.manifest, &Selection::default()).unwrap();
+    let mut other = House::start(&copy, 9);
+    assert_eq!(other.state().records, before.records);
+}
+
+fn uploader(disk: &SimDisk, house: &House, store: &Arc<MemStore>, token: &str, take_over: bool) -> Uploader {
+    Uploader::new(Subject {
+        disk: Arc::new(disk.clone()),
+        root: None,
+        directory_id: house.node.directory(),
+        store: store.clone(),
+        owner: Owner::named(token, "other:/copy"),
+        take_over,
+        metrics: Arc::default(),
+        entropy: Entropy::Seeded(77),
+    })
+}
+
+#[test]
+fn a_copy_of_the_directory_keeps_its_hands_off_until_it_is_told() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = evicted_house(&disk, &store);
+    let keys = store.keys();
+    let done = uploader(&disk, &house, &store, "copy", false).upload(NOW_MS, &Unwatched);
+    let refused = done.result.unwrap_err();
+    assert!(refused.is_deposed && refused.sentence.contains("--storage-take-over"), "{refused:?}");
+    assert_eq!(store.keys(), keys, "a stranger has changed the store");
+    // Now the copy takes over, and the first one must not rely on the store any more.
+    let done = uploader(&disk, &house, &store, "copy", true).upload(NOW_MS, &Unwatched);
+    assert!(done.result.is_ok());
+    let before = (house.evicted.len(), house.uploads.len());
+    house.fill_segment("old");
+    settle(&mut house);
+    assert!(house.uploads[before.1..].iter().all(Result::is_err), "{:?}", house.uploads);
+    assert_eq!(house.evicted.len(), before.0);
+}
+
+/// A clock that goes back made the newest upload look like the oldest, so that it was removed, with what only it named.
+#[test]
+fn a_clock_that_goes_back_does_not_make_the_last_upload_an_old_one() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = tiered(&disk, 1, &store);
+    house.make_topic("all", 1);
+    for _ in 0..3 {
+        house.fill_segment("all");
+        settle(&mut house);
+    }
+    drop(house);
+    let disk = disk.power_cut().restart();
+    let mut house = tiered(&disk, 2, &store);
+    house.now.wall_ms -= 86_400_000;
+    house.fill_segment("all");
+    let last = house.offsets("all", 0).1;
+    settle(&mut house);
+    let newest = find_upload(&*store).unwrap();
+    assert_eq!(newest.topics[0].offsets as i64, last);
+    assert!(newest.objects.iter().all(|object| store.keys().contains(&object.key)));
+}
+
+#[test]
+fn an_upload_leaves_no_second_names_behind() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    drop(evicted_house(&disk, &store));
+    let left = disk.list(frozen::DIR).unwrap_or_default();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// Offset and epoch for a timestamp with a meaning of its own.
+fn special(house: &mut House, topic: &str, timestamp: i64) -> i64 {
+    let partitions =
+        vec![ListOffsetsPartition { partition_index: 0, timestamp, current_leader_epoch: -1, ..Default::default() }];
+    let topics = vec![ListOffsetsTopic { name: topic, partitions }];
+    let request = ListOffsetsRequest { replica_id: -1, topics, ..Default::default() };
+    let body = house.call(11, &request);
+    let response: ListOffsetsResponse<'_> = wire::decode(&body, 11).unwrap();
+    assert_eq!(response.topics[0].partitions[0].error_code, ErrorCode::NONE);
+    response.topics[0].partitions[0].offset
+}
+
+/// KIP-405, KIP-1005 and KIP-1023.
+#[test]
+fn offsets_tell_where_the_local_part_begins_and_the_stored_one_ends() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = evicted_house(&disk, &store);
+    let (start, end) = house.offsets("old", 0);
+    let local = special(&mut house, "old", -4);
+    let (stored, pending) = (special(&mut house, "old", -5), special(&mut house, "old", -6));
+    assert!(start < local && local <= end, "{start} {local} {end}");
+    assert!(stored >= local - 1 && stored < end, "{stored} of {end}");
+    assert_eq!(pending, stored + 1);
+    house.make_topic("empty", 1);
+    assert_eq!([-4, -5, -6].map(|timestamp| special(&mut house, "empty", timestamp)), [0, -1, 0]);
+}
