@@ -53,6 +53,8 @@ again() { if is_peer; then kafka_begin; else server_start "$@"; fi; }
 end() {
   if is_peer; then
     peer stop --kill --wipe >/dev/null 2>&1 || true
+    # The other server may be given the same port.
+    eventually 10 port_is_closed "$kafka_port" || true
     peer_port=''
   else
     server_stop
