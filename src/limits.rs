@@ -110,6 +110,9 @@ pub const GATHER_SPLICE_BYTES: u64 = 8 << 10;
 /// How long an upload of the log waits for tidying to come to rest, in µs.
 pub const UPLOAD_PATIENCE_US: u64 = 30_000_000;
 
+/// From an upload to the next one that only takes what was deleted from the store, in µs.
+pub const UPLOAD_REMOVALS_US: u64 = 60_000_000;
+
 /// From an upload that failed to the next one, in µs, doubled each time up to the second.
 pub const UPLOAD_RETRY_US: u64 = 5_000_000;
 pub const UPLOAD_RETRY_MAX_US: u64 = 300_000_000;

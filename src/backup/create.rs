@@ -235,7 +235,7 @@ fn contents(frozen: &Frozen, now_ms: i64) -> Result<Contents, Failure> {
         offsets: topic.offsets.iter().map(|(start, end)| end.saturating_sub(*start).max(0) as u64).sum(),
         bytes: topic.bytes,
     });
-    let remote = broker.remote_segments().filter(|(id, _)| broker.needs_segment(*id)).collect();
+    let remote = broker.remote_segments().collect();
     Ok(Contents { topics: topics.collect(), last_group: looked.next_seq.saturating_sub(1), remote })
 }
 
@@ -318,8 +318,10 @@ impl<'a> Sending<'a> {
         match (self.place, self.tier) {
             _ if is_there => {}
             (Place::Tier(_), _) => {
+                // Whoever reads what it held is told. Everything else is uploaded all the same.
                 let what = format!("object {} is gone from the store, and nobody else has what it held", object.key);
-                return Err(Failure::new(Kind::Damaged, what));
+                self.created.notes.push(what);
+                return Ok(());
             }
             (Place::Backups, None) => {
                 let what = format!("{id} is in object storage only: name that store with the --storage settings");

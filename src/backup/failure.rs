@@ -21,6 +21,8 @@ pub enum Kind {
     Store,
     /// The data directory or the target can't be read or written.
     Disk,
+    /// The folder in the store belongs to another server.
+    Deposed,
     /// It was stopped.
     Stopped,
 }

@@ -175,18 +175,27 @@ pub fn find(store: &dyn ObjectStore, wanted: &Wanted) -> Result<Manifest, Failur
 /// The last upload of a tiered server, by the number of its last group, whatever clocks said. [`Kind::NotFound`] if there is
 /// none, [`Kind::Refused`] if there are those of several data directories.
 pub fn find_upload(store: &dyn ObjectStore) -> Result<Manifest, Failure> {
-    let wanted = find(store, &Wanted::default())?;
-    let directory = wanted.directory();
-    let mut best = wanted;
-    for backup in names(store, &directory)? {
-        match load(store, &directory, &backup) {
-            Ok(manifest) if manifest.last_group > best.last_group => best = manifest,
+    let dirs = directories(store)?;
+    let [directory] = dirs.as_slice() else {
+        // Which says that there is none, or that there are several.
+        return find(store, &Wanted::default());
+    };
+    let mut best: Option<Manifest> = None;
+    let mut unreadable = None;
+    for backup in names(store, directory)? {
+        let of = |manifest: &Manifest| (manifest.last_group, manifest.time_ms);
+        match load(store, directory, &backup) {
+            Ok(manifest) if best.as_ref().is_some_and(|best| of(best) >= of(&manifest)) => {}
+            Ok(manifest) => best = Some(manifest),
             Err(failure) if failure.kind == Kind::Store => return Err(failure),
-            // One that is gone, or that cannot be read, is not it.
-            _ => {}
+            // Deleted since it was listed.
+            Err(failure) if failure.kind == Kind::NotFound => {}
+            // Two are kept, so that one may be damaged.
+            Err(failure) => unreadable = Some(failure),
         }
     }
-    Ok(best)
+    let none = || Failure::new(Kind::NotFound, format!("there are no uploads in {}", store.describe()));
+    best.ok_or_else(|| unreadable.unwrap_or_else(none))
 }
 
 /// The newest backup of a directory, of those made at `to_time_ms` or before.

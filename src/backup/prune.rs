@@ -74,11 +74,14 @@ fn refuse_owned(store: &dyn ObjectStore, directory: &str) -> Result<(), Failure>
 pub fn keep_tier(store: &dyn ObjectStore, directory: &str, made: &Manifest, alone: bool) -> Result<Swept, Failure> {
     let mut others = all(store, directory)?;
     others.retain(|manifest| manifest.backup != made.backup);
-    others.sort_by_key(|manifest| manifest.last_group);
-    if !alone {
-        others.pop();
-    }
-    for manifest in &others {
+    // One with later groups is of a history that this directory does not have: groups that a power cut took before they were
+    // synced, or those of another server. A restore must not take it for the newest.
+    let (mut gone, mut others): (Vec<_>, Vec<_>) =
+        others.into_iter().partition(|manifest| alone || manifest.last_group > made.last_group);
+    others.sort_by_key(|manifest| (manifest.last_group, manifest.time_ms));
+    others.pop();
+    gone.append(&mut others);
+    for manifest in &gone {
         store.delete(&layout::manifest(directory, &manifest.backup))?;
     }
     sweep(store, directory)

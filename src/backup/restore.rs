@@ -22,6 +22,7 @@ use crate::sys::aligned::AlignedBuf;
 use crate::sys::disk::{Disk, DiskFile, OpenMode, BLOCK_BYTES};
 use crate::sys::lock::{DirLock, LOCK_FILE};
 use crate::sys::real_disk::{RealDisk, Writing};
+use crate::tier::owner::FILE as OWNER_FILE;
 use crate::wal::marker::{self, RESTORING};
 use crate::wal::recovery::Looked;
 use crate::wal::settings::MetadataStore;
@@ -48,7 +49,8 @@ impl Target {
         for entry in std::fs::read_dir(root).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
             match name.to_str() {
-                Some(LOCK_FILE) => {}
+                // Who the server is was written before the restore began.
+                Some(LOCK_FILE | OWNER_FILE) => {}
                 Some(RESTORING) => is_ours = true,
                 _ => other = Some(name),
             }

@@ -208,6 +208,7 @@ impl Broker {
         if written.sealed.is_some() {
             self.give_space_back(now);
             self.upload_if_due(now);
+            self.count_tiers();
         }
         self.note_news(now);
         self.checkpoint_if_due(now);
@@ -250,6 +251,7 @@ impl Broker {
         self.remove_segments();
         self.evict(now);
         self.give_space_back(now);
+        self.upload_if_due(now);
         self.checkpoint_if_due(now);
     }
 
@@ -269,7 +271,12 @@ impl Broker {
                 }
                 Timer::Roll(segment) if segment == self.segments.unsealed() => self.gather.seal(),
                 Timer::Roll(_) => {}
-                Timer::Probe => self.gather.probe(),
+                Timer::Probe => {
+                    self.gather.probe();
+                    if self.out_of_space {
+                        self.evict(now);
+                    }
+                }
                 Timer::Checkpoint => self.checkpoint_is_due(),
                 Timer::Tidy => self.tidy_again(now),
                 Timer::Seal(segment) if segment == self.segments.unsealed() => self.gather.seal(),

@@ -324,6 +324,7 @@ impl Recovering {
         broker.give_space_back(now);
         broker.evict(now);
         broker.upload_if_due(now);
+        broker.count_tiers();
         broker.schedule_retention(now);
         broker.schedule_cleaning(now);
         broker.groups.recovered(now);

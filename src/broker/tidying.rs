@@ -125,7 +125,10 @@ impl Tidying {
 impl Broker {
     /// Hands a look-up to the readers, and remembers that it is on its way.
     pub(super) fn send_reader(&mut self, job: ReadJob) {
-        self.tidying.reads.insert(job.job);
+        // What is in the store only may be waited for for long; no file is looked at for that.
+        if job.kind.segments().any(|segment| !self.segments.is_remote(segment)) {
+            self.tidying.reads.insert(job.job);
+        }
         self.effects.push_back(Effect::Read(job));
     }
 

@@ -68,6 +68,9 @@ pub struct Tiering {
     earliest_us: u64,
     /// Since when there is a segment that the store lacks.
     waits_since_us: Option<u64>,
+    /// Uploads until what was deleted is gone from the store too, and the group that says so: earlier ones do not count.
+    removals: u32,
+    removed: GroupSeq,
     /// Uploads that failed since the last one that did not.
     failures: u32,
     upload_timer_us: Option<u64>,
@@ -87,6 +90,9 @@ message! {
 }
 
 const VERSION: i16 = 0;
+
+/// The manifest that does not name a segment any more, and the one after which no other does.
+const REMOVAL_UPLOADS: u32 = 2;
 
 /// The entry that says where a segment is; `None` forgets it, when nobody needs the segment any more.
 fn object_entry(id: SegmentId, object: Option<StoredObject>) -> MetaEntry {
@@ -156,11 +162,6 @@ impl Broker {
         stored.filter(|id| self.segments.is_alive(*id) && !compacted.contains(id)).collect()
     }
 
-    /// Whether something of a segment has not been deleted.
-    pub fn needs_segment(&self, id: SegmentId) -> bool {
-        self.segments.is_alive(id)
-    }
-
     /// Whether what only the object store has can be read. The error is a sentence.
     pub(super) fn check_store(&self) -> Result<(), String> {
         match self.remote_segments().find(|(id, _)| self.segments.is_alive(*id)) {
@@ -195,7 +196,8 @@ impl Broker {
         let interval_us = u64::try_from(self.settings.config.storage.upload_interval_ms).unwrap_or(0) * 1000;
         let is_news = interval_us > 0 && self.durable > tiering.uploaded;
         let of_interval = is_news.then(|| tiering.begun_us + interval_us);
-        let due = of_segments.into_iter().chain(of_interval).min()?;
+        let of_removals = (tiering.removals > 0).then(|| tiering.begun_us + limits::UPLOAD_REMOVALS_US);
+        let due = of_segments.into_iter().chain(of_interval).chain(of_removals).min()?;
         Some(due.max(tiering.earliest_us))
     }
 
@@ -242,10 +244,12 @@ impl Broker {
                 self.tiering.failures = 0;
                 let pause_us = u64::try_from(self.settings.config.storage.upload_pause_ms).unwrap_or(0) * 1000;
                 self.tiering.earliest_us = now.mono_us + pause_us;
-                let nothing_since = self.durable == reached && self.gather.is_empty() && self.in_flight.is_none();
-                let last = objects.into_iter().filter_map(|(id, object)| self.note_stored(id, object)).last();
-                // Its own entries are no reason for the next one.
-                self.tiering.uploaded = last.filter(|_| nothing_since).unwrap_or(reached);
+                // The entries are written later, so with an interval one more upload follows, which notes nothing new.
+                self.tiering.uploaded = reached;
+                if reached >= self.tiering.removed {
+                    self.tiering.removals = self.tiering.removals.saturating_sub(1);
+                }
+                objects.into_iter().for_each(|(id, object)| self.note_stored(id, object));
             }
             Err(UploadError { sentence: why, is_deposed }) => {
                 if is_deposed {
@@ -267,28 +271,28 @@ impl Broker {
         self.upload_if_due(now);
     }
 
-    /// The store holds a segment. The group of its entry, if it needed one.
-    fn note_stored(&mut self, id: SegmentId, object: StoredObject) -> Option<GroupSeq> {
+    /// The store holds a segment.
+    fn note_stored(&mut self, id: SegmentId, object: StoredObject) {
         if id >= self.segments.unsealed() || !self.segments.contains(id) {
-            return None;
+            return;
         }
         if let Some(stored) = self.tiering.stored.get_mut(&id).filter(|stored| stored.object == object) {
             stored.is_confirmed = true;
-            return None;
+            return;
         }
         // What does not fit into a full disk's reserve comes with the next upload.
         if self.segments.is_remote(id) || !self.has_space_for_metadata() {
-            return None;
+            return;
         }
         let seq = self.append_meta(object_entry(id, Some(object)));
         self.tiering.stored.insert(id, Stored { object, seq, is_confirmed: true });
-        Some(seq)
     }
 
     /// A segment is gone, and its object goes with it.
     pub(super) fn forget_object(&mut self, id: SegmentId) {
         if self.tiering.stored.remove(&id).is_some() {
-            self.append_meta(object_entry(id, None));
+            self.tiering.removed = self.append_meta(object_entry(id, None));
+            self.tiering.removals = REMOVAL_UPLOADS;
             self.count_tiers();
         }
     }
@@ -365,15 +369,16 @@ impl Broker {
             }
         }
         let mut shortage = self.shortage();
-        for id in candidates.into_iter().filter(|id| !holds.compacted.contains(id)) {
-            let bytes = self.segments.bytes_of(id);
-            if holds.recent.contains(&id) {
-                if shortage == 0 {
-                    continue;
-                }
-                shortage = shortage.saturating_sub(bytes);
+        let free = candidates.into_iter().filter(|id| !holds.compacted.contains(id));
+        let (held, unheld): (Vec<SegmentId>, Vec<SegmentId>) = free.partition(|id| holds.recent.contains(id));
+        for id in unheld {
+            shortage = shortage.saturating_sub(self.evict_segment(id));
+        }
+        for id in held {
+            if shortage == 0 {
+                break;
             }
-            self.evict_segment(id, bytes);
+            shortage = shortage.saturating_sub(self.evict_segment(id));
         }
         let is_held = |id: &&SegmentId| holds.compacted.contains(id) || (holds.recent.contains(id) && shortage == 0);
         if waits_for_checkpoint.iter().any(|id| !is_held(&id)) {
@@ -407,8 +412,10 @@ impl Broker {
         }
     }
 
-    fn evict_segment(&mut self, id: SegmentId, bytes: u64) {
-        let Some(stored) = self.tiering.stored.get(&id) else { return };
+    /// Lets a local copy go; its bytes.
+    fn evict_segment(&mut self, id: SegmentId) -> u64 {
+        let bytes = self.segments.bytes_of(id);
+        let Some(stored) = self.tiering.stored.get(&id) else { return 0 };
         ::log::debug!("{id} is in the object store only from now on");
         self.effects.push_back(Effect::Evict(id, stored.object));
         self.segments.evicted(id);
@@ -416,6 +423,7 @@ impl Broker {
         if let Some(free) = &mut self.tiering.free_bytes {
             *free = free.saturating_add(bytes);
         }
+        bytes
     }
 
     /// Sets the timer for when the next local copy is old enough.

@@ -36,20 +36,22 @@ pub fn restore_if_absent(config: &Config, clock: Clock) -> Result<(), Failure> {
     };
     let begun = Instant::now();
     let places = places(config, url)?;
+    let (_, manifest) = newest(&places).map_err(failed)?;
+    let target = Target::open(&config.data_dir).map_err(failed)?;
+    if let Some(own) = places.iter().find(|place| place.is_own) {
+        // First, so that a server that still runs stops removing what is to be restored.
+        let owner = Owner::of_directory(&root_of(config))
+            .map_err(|error| Failure::new(exit::IO, format!("cannot write who this server is: {error}")))?;
+        owner.claim(&*own.store, &manifest.directory(), true).map_err(failed)?;
+    }
     let (place, manifest) = newest(&places).map_err(failed)?;
     log::info!("restoring {shown} as of {} from {}", backup::when::shown(manifest.time_ms), place.store.describe());
-    let target = Target::open(&config.data_dir).map_err(failed)?;
     let now_ms = clock.wall_ms();
     let restored = match place.is_own {
         true => backup::restore_tiered(&target, &place.store, &manifest, now_ms, &Unwatched),
         false => backup::restore(&target, &place.store, &manifest, &Selection::default(), now_ms, &Unwatched),
     }
     .map_err(failed)?;
-    if place.is_own {
-        let owner = Owner::of_directory(&root_of(config))
-            .map_err(|error| Failure::new(exit::IO, format!("cannot write who this server is: {error}")))?;
-        owner.claim(&*place.store, &manifest.directory(), true).map_err(failed)?;
-    }
     drop(target);
     log::info!(
         "restored {} topics in {} ms: {} bytes fetched, {} left in the store",

@@ -52,6 +52,8 @@ const TIDY_REST_MAX: Duration = Duration::from_millis(200);
 enum Chore {
     Checkpoint(CheckpointJob),
     Remove(SegmentId),
+    /// Nobody needs it any more, wherever it is.
+    Forget(SegmentId),
 }
 
 /// The running threads.
@@ -89,6 +91,11 @@ impl Threads {
 
         let tidier = Tidier::new(Arc::clone(&plant.disk), plant.directory_id, readers.cache(), Entropy::System);
 
+        let (tier, orders) = match plant.tier {
+            Some(tier) => tier.start(inbox).map(|(running, orders)| (Some(running), orders))?,
+            None => (None, Orders::none()),
+        };
+        let Orders { upload, mut evict, forget } = orders;
         let (chores, receiver) = mailbox(CHORES_MAX);
         let house = House {
             is_lossy,
@@ -96,6 +103,7 @@ impl Threads {
             directory_id: plant.directory_id,
             readers: Arc::clone(&readers),
             inbox: inbox.clone(),
+            forget,
         };
         let housekeeper = Worker::spawn("chronik-house", move || house.keep(&receiver))?;
 
@@ -104,11 +112,6 @@ impl Threads {
         let is_ending = Arc::clone(&ending);
         let tidier = Worker::spawn("chronik-tidy", move || tidy(tidier, &receiver, &reports, &is_ending))?;
 
-        let (tier, orders) = match plant.tier {
-            Some(tier) => tier.start(inbox).map(|(running, orders)| (Some(running), orders))?,
-            None => (None, Orders::none()),
-        };
-        let Orders { upload, mut evict, mut forget } = orders;
         let evictions = chores.clone();
 
         // The reactor's ends of the mailboxes. None of them ever waits; see the capacities.
@@ -125,10 +128,7 @@ impl Threads {
             work: Box::new(move |job| expect_taken(jobs.try_send(job), "worker")),
             checkpoint: Box::new(move |job| expect_taken(chores.try_send(Chore::Checkpoint(job)), "housekeeper")),
             tidy: Box::new(move |job| expect_taken(tidyings.try_send(job), "tidier")),
-            remove: Box::new(move |segment| {
-                forget(segment);
-                expect_taken(removals.try_send(Chore::Remove(segment)), "housekeeper");
-            }),
+            remove: Box::new(move |segment| expect_taken(removals.try_send(Chore::Forget(segment)), "housekeeper")),
             upload,
             evict: Box::new(move |segment, object| {
                 // First it is known where it is from now on, then the file goes.
@@ -220,11 +220,13 @@ struct House {
     directory_id: Uuid,
     readers: Arc<Readers>,
     inbox: Inbox<Broker>,
+    /// Forgets a segment of the store.
+    forget: Box<dyn FnMut(SegmentId) + Send>,
 }
 
 impl House {
     /// Checkpoints and the removal of segments, in the order they were asked for.
-    fn keep(self, chores: &Receiver<Chore>) {
+    fn keep(mut self, chores: &Receiver<Chore>) {
         while let Some(chore) = chores.recv() {
             match chore {
                 Chore::Checkpoint(job) => {
@@ -232,6 +234,10 @@ impl House {
                     self.inbox.push(Completion::Checkpoint(CheckpointDone { seq: job.seq, result }));
                 }
                 Chore::Remove(segment) => self.remove(segment),
+                Chore::Forget(segment) => {
+                    self.remove(segment);
+                    (self.forget)(segment);
+                }
             }
         }
     }

@@ -145,7 +145,7 @@ pub struct Orders {
     /// A segment is read from the store from now on.
     pub evict: Box<dyn FnMut(SegmentId, StoredObject)>,
     /// A segment is gone.
-    pub forget: Box<dyn FnMut(SegmentId)>,
+    pub forget: Box<dyn FnMut(SegmentId) + Send>,
 }
 
 impl Orders {

@@ -61,7 +61,7 @@ pub(super) const CACHE_BYTES: Opt = opt(
     "SIZE",
     "1GiB",
     "Disk cache, in the data directory, for segments that only the store has.",
-    bytes(0, i64::MAX, |d, v| d.config.storage.cache_bytes = v as u64),
+    bytes(64 << 20, i64::MAX, |d, v| d.config.storage.cache_bytes = v as u64),
 );
 pub(super) const FREE_BYTES: Opt = opt(
     Group::Objects,

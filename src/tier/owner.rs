@@ -2,7 +2,8 @@
 //!
 //! The data directory holds a file with a random token and the file's own inode. A copy of the directory, on another machine or
 //! beside the first, has another inode there, so it gets a token of its own. The object `owner` in the store holds the token of
-//! the server whose segments lie there; whoever has another one keeps its hands off, unless it is told to take over.
+//! the server whose segments lie there; whoever has another one keeps its hands off, unless it is told to take over. A copy of the
+//! whole disk, block by block, has the same inode: it cannot be told from the original.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -61,7 +62,7 @@ impl Owner {
     /// Makes sure that the store knows this owner; the state of its object. With `take_over`, whoever it knew before.
     ///
     /// # Errors
-    /// [`Kind::Refused`] when it knows another one.
+    /// [`Kind::Deposed`] when it knows another one.
     pub fn claim(&self, store: &dyn ObjectStore, directory: &str, take_over: bool) -> Result<ETag, Failure> {
         let (key, text) = (owner_key(directory), self.text().into_bytes());
         let put = |mode: PutMode<'_>| store.put(&key, &text as &dyn Source, mode);
@@ -82,7 +83,7 @@ impl Owner {
             return Ok(put(PutMode::IfMatch(&info.etag))?);
         }
         Err(Failure::new(
-            Kind::Refused,
+            Kind::Deposed,
             format!(
                 "the segments in {} belong to {}, of which this data directory is a copy. If that server is gone for good, \
                  start with --storage-take-over once; else give this one another bucket or prefix",
@@ -95,7 +96,7 @@ impl Owner {
     /// Whether the store still knows this owner, by the state of its object.
     ///
     /// # Errors
-    /// [`Kind::Refused`] when somebody has taken over.
+    /// [`Kind::Deposed`] when somebody has taken over.
     pub fn check(&self, store: &dyn ObjectStore, directory: &str, known: &ETag) -> Result<(), Failure> {
         match store.head(&owner_key(directory)) {
             Ok(info) if info.etag == *known => Ok(()),

@@ -68,7 +68,7 @@ impl Uploader {
                 // What an upload that failed has done is not known; the next one asks.
                 self.made.clear();
                 metrics.tier_upload_failures.inc();
-                let is_deposed = failure.kind == Kind::Refused;
+                let is_deposed = failure.kind == Kind::Deposed;
                 self.claimed = self.claimed.take().filter(|_| !is_deposed);
                 Err(UploadError { sentence: failure.sentence, is_deposed })
             }
@@ -101,9 +101,13 @@ impl Uploader {
         log::debug!("upload {}: {} objects sent", created.manifest.backup, created.sent_objects);
         let stored = stored_by(&created.manifest);
         self.made.push_back(created.manifest);
+        // It may have taken long. Whoever has taken over meanwhile needs what this server would remove.
+        if let Some(known) = &self.claimed {
+            owner.check(&**store, &directory, known)?;
+        }
         // What is superfluous does no harm: it goes with a later upload.
         if let Err(failure) = self.remove_old(&directory, asks) {
-            log::debug!("what the store need not keep stays for now: {failure}");
+            log::warn!("what the store need not keep stays for now: {failure}");
             self.trusted = 0;
         }
         Ok(stored)
@@ -116,10 +120,11 @@ impl Uploader {
         if asks {
             self.made.drain(..self.made.len() - 1);
             if let Some(made) = self.made.back() {
-                backup::keep_tier(store, directory, made, self.alone)?;
+                let swept = backup::keep_tier(store, directory, made, self.alone)?;
+                // What is put off comes with the next upload.
+                self.trusted = if swept.is_put_off { 0 } else { limits::UPLOADS_TRUSTED };
             }
             self.alone = false;
-            self.trusted = limits::UPLOADS_TRUSTED;
             return Ok(());
         }
         self.trusted -= 1;

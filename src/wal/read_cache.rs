@@ -138,6 +138,10 @@ impl ReadCache {
         let Some((segment, is_elsewhere)) = self.find(id)? else { return Ok(None) };
         let open = Arc::new(OpenSegment { segment, is_elsewhere, index: Mutex::new(None) });
         let mut state = self.state.lock();
+        if !is_elsewhere && self.is_elsewhere(id) {
+            // Its file went meanwhile: kept open, it would keep its space.
+            return Ok(Some(open));
+        }
         let used = state.clock;
         state.segments.insert(id, Entry { segment: open.clone(), used });
         let gone = state.make_room(id);

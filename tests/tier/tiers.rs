@@ -312,3 +312,68 @@ fn offsets_tell_where_the_local_part_begins_and_the_stored_one_ends() {
     house.make_topic("empty", 1);
     assert_eq!([-4, -5, -6].map(|timestamp| special(&mut house, "empty", timestamp)), [0, -1, 0]);
 }
+
+/// What a power cut took, or what a server went on to write whose folder another one took over, had later groups than what is the
+/// log now, and a restore took it for the newest.
+#[test]
+fn another_history_with_later_groups_is_not_taken_for_the_newest() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut first = evicted_house(&disk, &store);
+    let shared: Arc<dyn ObjectStore> = store.clone();
+    let manifest = find_upload(&*shared).unwrap();
+    let copy = empty_disk();
+    restore_tiered(&Target::on(Arc::new(copy.clone())), &shared, &manifest, NOW_MS, &Unwatched).unwrap();
+    first.make_topic("other", 1);
+    for n in 0..200 {
+        first.produce("other", 0, format!("of another history {n}").as_bytes());
+    }
+    first.fill_segment("other");
+    settle(&mut first);
+    drop(first);
+    let mut second = tiered(&copy, 4, &store);
+    second.make_topic("ours", 1);
+    second.fill_segment("ours");
+    settle(&mut second);
+    let newest = find_upload(&*store).unwrap();
+    assert!(newest.topics.iter().any(|topic| topic.name == "ours"), "{:?}", newest.topics);
+}
+
+#[test]
+fn a_lost_object_stops_no_upload_and_a_damaged_manifest_no_restore() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = evicted_house(&disk, &store);
+    let gone = segment::path(house.evicted[0]);
+    let key = segments_in(&store).into_iter().find(|key| key.contains(&gone)).unwrap();
+    store.tamper(&key, None);
+    drop(house);
+    let disk = disk.power_cut().restart();
+    house = tiered(&disk, 2, &store);
+    house.make_topic("new", 1);
+    house.fill_segment("new");
+    settle(&mut house);
+    assert!(house.uploads.iter().all(Result::is_ok), "{:?}", house.uploads);
+    let newest = find_upload(&*store).unwrap();
+    let key = store.keys().into_iter().find(|key| key.ends_with(&format!("manifests/{}", newest.backup))).unwrap();
+    store.tamper(&key, Some(b"nonsense".to_vec()));
+    assert_ne!(find_upload(&*store).unwrap().backup, newest.backup);
+}
+
+#[test]
+fn what_is_deleted_goes_from_the_store_of_a_server_that_writes_nothing_else() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = evicted_house(&disk, &store);
+    let before = segments_in(&store).len();
+    house.delete_topic("old");
+    for _ in 0..3 {
+        settle(&mut house);
+    }
+    let left = segments_in(&store);
+    let (uploads, remote) = (&house.uploads, house.node.broker.remote_segments().count());
+    assert!(left.len() < before && left.len() <= 1, "{left:?}, {remote} remote, {uploads:?}, {:?}", files(&disk));
+    // And then there is nothing more to do.
+    let uploads = house.uploads.len();
+    for _ in 0..3 {
+        settle(&mut house);
+    }
+    assert_eq!(house.uploads.len(), uploads, "it never comes to rest");
+}

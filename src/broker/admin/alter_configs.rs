@@ -157,6 +157,7 @@ impl Broker {
         self.append_meta(topics::topic_entry(id, name, partitions, &configs));
         self.put_configs(id, configs);
         self.schedule_retention(now);
+        self.evict(now);
         self.schedule_cleaning(now);
         Ok(())
     }
@@ -262,6 +263,7 @@ impl Broker {
         }
         self.apply_broker_configs();
         self.schedule_retention(now);
+        self.evict(now);
         self.schedule_cleaning(now);
         Ok(())
     }

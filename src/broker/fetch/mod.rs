@@ -420,6 +420,9 @@ impl Broker {
             self.store_is_away(now, why);
         }
         if let Some(id) = self.fetches.late.remove(&done.job) {
+            if let Err(ReadError::Corrupt(why) | ReadError::Io(why)) = &done.result {
+                ::log::error!("cannot read what only the object store has: {why}");
+            }
             // What was brought is at hand now, for whoever waits or asks again.
             return self.start_moved(now, id);
         }
