@@ -84,7 +84,7 @@ refused 69 "${METRICS##*:}.*(use|taken)" --bind-addr 127.0.0.1 --kafka-port 0 --
 say "ok: taken ports, taken data directory"
 
 not_yet='not available in this version'
-for options in "--storage s3" "--storage gcs" "--storage azure" "--enable-search" "all" \
+for options in "--enable-search" "all" \
   "ingest --controller-url http://127.0.0.1:1" "search --storage-url s3://bucket"; do
   # Words are meant to be split.
   # shellcheck disable=SC2086

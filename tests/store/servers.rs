@@ -132,7 +132,9 @@ fn a_server_outside_tells_its_region() {
 #[test]
 fn a_server_outside_is_not_spoken_to_without_its_authority() {
     let Some((url, config)) = config() else { return };
-    if config.ca_file.is_none() {
+    // The environment may name certificates for other programs.
+    let is_safe = config.s3.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("https:"));
+    if config.ca_file.is_none() || !is_safe {
         return;
     }
     let error = open(&url, &StorageConfig { ca_file: None, ..config }).head("a").unwrap_err();
