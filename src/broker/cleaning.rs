@@ -173,13 +173,7 @@ impl Broker {
         let backoff_us = u64::try_from(self.settings.config.log_cleaner_backoff_ms).unwrap_or(0).saturating_mul(1000);
         let rested_us = self.cleanings.looked_us.map_or(0, |looked_us| looked_us.saturating_add(backoff_us));
         let at_us = now.mono_us.saturating_add(wait_ms.saturating_mul(1000)).max(rested_us);
-        match self.cleanings.armed_us {
-            Some(armed_us) if armed_us <= at_us => return,
-            Some(armed_us) => self.timers.remove(&(armed_us, Timer::Cleaning)),
-            None => false,
-        };
-        self.set_timer(at_us, Timer::Cleaning);
-        self.cleanings.armed_us = Some(at_us);
+        self.cleanings.armed_us = self.arm(self.cleanings.armed_us, at_us, Timer::Cleaning);
     }
 
     /// The timer is due: looks at the partitions that may have become due.

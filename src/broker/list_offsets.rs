@@ -152,10 +152,7 @@ impl Broker {
         }
     }
 
-    pub(super) fn list_offsets_read_done(&mut self, now: Now, done: ReadDone) {
-        if let Err(ReadError::Away(why)) = &done.result {
-            self.store_is_away(now, why);
-        }
+    pub(super) fn list_offsets_read_done(&mut self, _now: Now, done: ReadDone) {
         // A listing is kept under the number of the first read that is still under way.
         let listing = self.list_offsets.iter().find(|(_, l)| l.reads.iter().any(|(job, ..)| *job == done.job));
         let Some(key) = listing.map(|(key, _)| *key) else { return };

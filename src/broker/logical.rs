@@ -55,6 +55,11 @@ impl LogicalSegment {
         LogicalSegment { base_offset, bytes, first_timestamp, max_timestamp, modified_ms, created_ms: i64::MAX }
     }
 
+    /// When it is older than `retention_ms`, in wall-clock ms; `None` if never.
+    fn expiry_ms(&self, retention_ms: i64) -> Option<i64> {
+        (retention_ms >= 0).then(|| self.largest_timestamp().saturating_add(retention_ms).saturating_add(1))
+    }
+
     /// The largest timestamp; when it was last written if no record has one.
     pub fn largest_timestamp(&self) -> i64 {
         if self.max_timestamp >= 0 {
@@ -207,15 +212,13 @@ impl LogicalSegments {
 
     /// When the oldest segment expires, in wall-clock ms; `None` while there is none, or it never does.
     pub fn next_expiry_ms(&self, retention_ms: i64) -> Option<i64> {
-        let oldest = self.segments.front().filter(|segment| segment.bytes > 0 && retention_ms >= 0)?;
-        Some(oldest.largest_timestamp().saturating_add(retention_ms).saturating_add(1))
+        self.segments.front().filter(|segment| segment.bytes > 0)?.expiry_ms(retention_ms)
     }
 
     /// When the segment that begins at or after `offset` expires, in wall-clock ms; `None` if there is none, or it never does.
     pub fn expiry_at_ms(&self, offset: i64, retention_ms: i64) -> Option<i64> {
         let held = self.segments.iter().find(|segment| segment.base_offset >= offset && segment.bytes > 0);
-        held.filter(|_| retention_ms >= 0)
-            .map(|segment| segment.largest_timestamp().saturating_add(retention_ms).saturating_add(1))
+        held?.expiry_ms(retention_ms)
     }
 
     /// Where the segments begin that a cleaning up to `end` leaves: neighbours are joined as long as together they have no

@@ -217,6 +217,9 @@ impl Broker {
     /// A reader has an answer.
     pub fn read_done(&mut self, now: Now, done: wal::ReadDone) {
         self.reader_is_back(done.job);
+        if let Err(wal::ReadError::Away(why)) = &done.result {
+            self.store_is_away(now, why);
+        }
         if self.fetches.waits_for(done.job) {
             self.fetch_read_done(now, done);
         } else if self.share_waits_for(done.job) {
@@ -388,6 +391,25 @@ impl Broker {
 
     fn set_timer(&mut self, at_us: u64, timer: Timer) {
         self.timers.insert((at_us, timer));
+    }
+
+    /// Sets a timer of which one is enough, and which is armed for this time, if it is: an earlier one stays, a later one is
+    /// replaced. For when it is armed now.
+    fn arm(&mut self, armed_us: Option<u64>, at_us: u64, timer: Timer) -> Option<u64> {
+        match armed_us {
+            Some(armed_us) if armed_us <= at_us => return Some(armed_us),
+            Some(armed_us) => self.timers.remove(&(armed_us, timer)),
+            None => false,
+        };
+        self.set_timer(at_us, timer);
+        Some(at_us)
+    }
+
+    /// The monotonic time, in µs, of a wall-clock time in ms; not before `log.retention.check.interval.ms` is over.
+    fn next_check_us(&self, now: Now, wall_ms: i64) -> u64 {
+        let interval_ms = self.settings.config.log_retention_check_interval_ms.max(1);
+        let wait_ms = wall_ms.saturating_sub(now.wall_ms).max(interval_ms);
+        now.mono_us.saturating_add(u64::try_from(wait_ms).unwrap_or(0).saturating_mul(1000))
     }
 
     /// Upper bound of what is gathered or being written, and so not taken from `space_bytes` yet.

@@ -71,20 +71,9 @@ impl Broker {
     /// Sets the timer: when the first is due, but not more often than `log.retention.check.interval.ms`. Nothing that can
     /// expire, no timer.
     fn arm_retention(&mut self, now: Now) {
-        let interval_ms = self.settings.config.log_retention_check_interval_ms.max(1);
-        let at_us = self.retention.agenda.first_ms().map(|first| {
-            let wait_ms = first.saturating_sub(now.wall_ms).max(interval_ms);
-            now.mono_us.saturating_add(u64::try_from(wait_ms).unwrap_or(0).saturating_mul(1000))
-        });
-        // One timer is enough: an earlier one stays, a later one is replaced.
-        let Some(at_us) = at_us else { return };
-        match self.retention.armed_us {
-            Some(armed_us) if armed_us <= at_us => return,
-            Some(armed_us) => self.timers.remove(&(armed_us, Timer::Retention)),
-            None => false,
-        };
-        self.set_timer(at_us, Timer::Retention);
-        self.retention.armed_us = Some(at_us);
+        let Some(first_ms) = self.retention.agenda.first_ms() else { return };
+        let at_us = self.next_check_us(now, first_ms);
+        self.retention.armed_us = self.arm(self.retention.armed_us, at_us, Timer::Retention);
     }
 }
 

@@ -353,13 +353,7 @@ impl Broker {
 
     /// Asks for a checkpoint at this time, in monotonic µs, if none is timed earlier.
     pub(super) fn time_checkpoint(&mut self, at_us: u64) {
-        match self.tidying.next_checkpoint_us {
-            Some(timed) if timed <= at_us => return,
-            Some(timed) => self.timers.remove(&(timed, Timer::Checkpoint)),
-            None => false,
-        };
-        self.tidying.next_checkpoint_us = Some(at_us);
-        self.set_timer(at_us, Timer::Checkpoint);
+        self.tidying.next_checkpoint_us = self.arm(self.tidying.next_checkpoint_us, at_us, Timer::Checkpoint);
     }
 
     /// The timer of a checkpoint is due.

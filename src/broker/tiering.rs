@@ -208,13 +208,8 @@ impl Broker {
         }
         let Some(due_us) = self.upload_due_us(now) else { return };
         if due_us > now.mono_us {
-            match self.tiering.upload_timer_us {
-                Some(armed) if armed <= due_us => return,
-                Some(armed) => self.timers.remove(&(armed, Timer::Upload)),
-                None => false,
-            };
-            self.tiering.upload_timer_us = Some(due_us);
-            return self.set_timer(due_us, Timer::Upload);
+            self.tiering.upload_timer_us = self.arm(self.tiering.upload_timer_us, due_us, Timer::Upload);
+            return;
         }
         self.tiering.uploading = Some(self.durable);
         self.tiering.begun_us = now.mono_us;
@@ -351,7 +346,7 @@ impl Holds {
 /// Local copies.
 impl Broker {
     /// Lets local copies go that nobody wants to have here: older than `local.retention.*` of all that is in them, or, when
-    /// the filesystem has less free than `--local-free-bytes`, the oldest.
+    /// the filesystem has less free than `--storage-free-bytes`, the oldest.
     pub(super) fn evict(&mut self, now: Now) {
         if !self.is_tiered() {
             return;
@@ -429,16 +424,8 @@ impl Broker {
     /// Sets the timer for when the next local copy is old enough.
     fn arm_evict(&mut self, now: Now, next_ms: Option<i64>) {
         let Some(next_ms) = next_ms else { return };
-        let interval_ms = self.settings.config.log_retention_check_interval_ms.max(1);
-        let wait_ms = next_ms.saturating_sub(now.wall_ms).max(interval_ms);
-        let at_us = now.mono_us.saturating_add(u64::try_from(wait_ms).unwrap_or(0).saturating_mul(1000));
-        match self.tiering.evict_timer_us {
-            Some(armed) if armed <= at_us => return,
-            Some(armed) => self.timers.remove(&(armed, Timer::Evict)),
-            None => false,
-        };
-        self.tiering.evict_timer_us = Some(at_us);
-        self.set_timer(at_us, Timer::Evict);
+        let at_us = self.next_check_us(now, next_ms);
+        self.tiering.evict_timer_us = self.arm(self.tiering.evict_timer_us, at_us, Timer::Evict);
     }
 
     /// The timer of eviction is due.

@@ -416,9 +416,6 @@ impl Broker {
     }
 
     pub(super) fn fetch_read_done(&mut self, now: Now, done: ReadDone) {
-        if let Err(ReadError::Away(why)) = &done.result {
-            self.store_is_away(now, why);
-        }
         if let Some(id) = self.fetches.late.remove(&done.job) {
             if let Err(ReadError::Corrupt(why) | ReadError::Io(why)) = &done.result {
                 ::log::error!("cannot read what only the object store has: {why}");

@@ -274,7 +274,6 @@ impl Broker {
             );
         }
         let partition = fetch.wanted[index].id;
-        let away = if let Err(ReadError::Away(why)) = &done.result { Some(why.clone()) } else { None };
         let mut start = None;
         fetch.wanted[index].look = match done.result {
             Ok(ReadFound::Batches(batches, _)) if batches.is_empty() => Look::Nothing,
@@ -288,9 +287,6 @@ impl Broker {
         };
         fetch.reading -= 1;
         let complete = fetch.reading == 0;
-        if let Some(why) = away {
-            self.store_is_away(now, &why);
-        }
         if let Some(start) = start {
             self.share_start_found(id, partition, start);
         }
