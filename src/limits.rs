@@ -352,6 +352,10 @@ pub const STORE_LIST_PAGE: usize = 1000;
 /// Bytes that are read or written at once between a store and a file.
 pub const STORE_COPY_BYTES: usize = 128 << 10;
 
+/// A folder as a store is written in steps of this size, each of them forced to the disk. In one step, all of an object would be
+/// waited for by whoever forces something else to the same disk meanwhile, such as the log.
+pub const STORE_LOCAL_SYNC_BYTES: usize = 1 << 20;
+
 /// Tries of one request to a store, and seconds after the first in which another may begin.
 pub const STORE_TRIES_MAX: u32 = 8;
 pub const STORE_TRIES_SECONDS_MAX: u64 = 120;

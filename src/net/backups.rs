@@ -11,6 +11,7 @@ use crate::options::exit;
 use crate::store::{open_url, Machine, ObjectStore, Surroundings, Tuning};
 use crate::sys::clock::Clock;
 use crate::sys::disk::Disk;
+use crate::sys::traffic::Traffic;
 use crate::wire::Uuid;
 
 /// Where backups go, and when.
@@ -29,9 +30,9 @@ pub struct Running {
 
 impl Backups {
     /// `None` when none are wanted. Asks the store nothing yet, so that the server starts while it is down.
-    pub fn open(config: &Config) -> Result<Option<Backups>, Failure> {
+    pub fn open(config: &Config, traffic: &Arc<Traffic>) -> Result<Option<Backups>, Failure> {
         let Some(url) = config.backup.url.as_deref().filter(|_| config.backup.enabled) else { return Ok(None) };
-        let machine = Arc::new(Machine::start());
+        let machine = Arc::new(Machine::beside(traffic));
         let around = Arc::clone(&machine) as Arc<dyn Surroundings>;
         let store = open_url(url, &config.storage, Tuning::default(), around)
             .map_err(|error| Failure::new(exit::CONFIG, format!("--backup-url: {}", error.sentence)))?;

@@ -26,6 +26,7 @@ use crate::options::{self, exit};
 use crate::sys::clock::Clock;
 use crate::sys::signals::Signals;
 use crate::sys::socket;
+use crate::sys::traffic::Traffic;
 use crate::tier::BlockCache;
 use crate::wire::{ApiKey, ErrorCode};
 
@@ -98,8 +99,9 @@ fn run(config: &Config) -> Result<u8, Failure> {
     log::info!("chronik-server {}", env!("CARGO_PKG_VERSION"));
     let signals = Signals::start().map_err(|error| Failure::io("cannot listen to signals", &error))?;
     let limits = limits_of(config);
-    let backups = Backups::open(config)?;
-    let tiers = Tiers::open(config)?;
+    let traffic = Arc::new(Traffic::default());
+    let backups = Backups::open(config, &traffic)?;
+    let tiers = Tiers::open(config, &traffic)?;
     restore_if_absent(config, Clock::start())?;
     let (disk, _lock) = open_directory(&config.data_dir)?;
     if config.convert_metadata {
@@ -119,7 +121,7 @@ fn run(config: &Config) -> Result<u8, Failure> {
     let tier = tiers.map(|tiers| tiers.with(config, &disk, directory_id, &broker, Arc::clone(&metrics), clock));
     let tier = tier.transpose()?;
     shared.cache(tier.as_ref());
-    let plant = Plant { disk: Arc::clone(&disk), directory_id, writer: log.writer, tier };
+    let plant = Plant { disk: Arc::clone(&disk), directory_id, writer: log.writer, tier, traffic };
     let events = EventQueue::new().map_err(|error| Failure::io("cannot start the network", &error))?;
     let inbox = events.inbox();
     let (threads, mut outlets) =

@@ -17,6 +17,7 @@ use crate::broker::{Broker, CheckpointDone, CheckpointJob};
 use crate::sys::aligned::AlignedBuf;
 use crate::sys::disk::Disk;
 use crate::sys::mailbox::{mailbox, Receiver, TrySendError, Worker};
+use crate::sys::traffic::{Pieces, Rests, Traffic};
 use crate::wal::checkpoint::Floor;
 use crate::wal::pool::BufferPool;
 use crate::wal::read_cache::{Elsewhere, ReadCache};
@@ -44,8 +45,9 @@ const SLOW_CHECKPOINT: Duration = Duration::from_secs(1);
 /// Tidyings that wait. The broker asks for one at a time.
 const TIDYINGS_MAX: usize = 1;
 
-/// The longest rest of the tidier after one piece.
-const TIDY_REST_MAX: Duration = Duration::from_millis(200);
+/// So at least half of the disk's and a core's time is left to others, however slow the machine is, and most of it while the
+/// log is being written.
+const TIDY_RESTS: Rests = Rests { idle: 1, busy: 4 };
 
 /// What the housekeeper is asked to do.
 #[derive(Debug)]
@@ -73,6 +75,8 @@ pub struct Plant {
     pub directory_id: Uuid,
     pub writer: Writer,
     pub tier: Option<Tier>,
+    /// Told of each group that is written.
+    pub traffic: Arc<Traffic>,
 }
 
 impl Threads {
@@ -80,7 +84,8 @@ impl Threads {
     pub fn start(plant: Plant, inbox: &Inbox<Broker>) -> io::Result<(Threads, Outlets)> {
         let pool = plant.writer.pool();
         let is_lossy = plant.writer.fsync_mode() != FsyncMode::Always;
-        let wal = Arc::new(WalThread::spawn(plant.writer, report_groups(pool, inbox.clone()))?);
+        let traffic = plant.traffic;
+        let wal = Arc::new(WalThread::spawn(plant.writer, report_groups(pool, Arc::clone(&traffic), inbox.clone()))?);
 
         let readers = Arc::new(readers(&plant.disk, plant.tier.as_ref(), inbox.clone())?);
 
@@ -110,7 +115,7 @@ impl Threads {
         let (tidyings, receiver) = mailbox(TIDYINGS_MAX);
         let (ending, reports) = (Arc::new(AtomicBool::new(false)), inbox.clone());
         let is_ending = Arc::clone(&ending);
-        let tidier = Worker::spawn("chronik-tidy", move || tidy(tidier, &receiver, &reports, &is_ending))?;
+        let tidier = Worker::spawn("chronik-tidy", move || tidy(tidier, &receiver, &reports, &traffic, &is_ending))?;
 
         let evictions = chores.clone();
 
@@ -176,11 +181,16 @@ fn expect_taken<T>(result: Result<(), TrySendError<T>>, who: &str) {
 }
 
 /// Reports groups, and gives their buffers back to the pool when nobody holds them any more: memory that was used before
-/// costs less than fresh memory.
-fn report_groups(pool: BufferPool, inbox: Inbox<Broker>) -> impl FnMut(Result<Written, Fatal>) + Send {
+/// costs less than fresh memory. `traffic` is told of them.
+fn report_groups(
+    pool: BufferPool,
+    traffic: Arc<Traffic>,
+    inbox: Inbox<Broker>,
+) -> impl FnMut(Result<Written, Fatal>) + Send {
     let mut lent: VecDeque<Arc<AlignedBuf>> = VecDeque::new();
     move |result| match result {
         Ok(written) => {
+            traffic.note();
             lent.push_back(Arc::clone(&written.buf));
             inbox.push(Completion::Written(written));
             // The broker lets go of them in their order.
@@ -198,14 +208,18 @@ fn do_work(jobs: &Receiver<WorkJob>, inbox: &Inbox<Broker>) {
     }
 }
 
-/// Makes packs. After each piece it rests for as long as the piece took, so that half of the disk's and a core's time is
-/// left to others at least, however slow the machine is.
-fn tidy(mut tidier: Tidier, jobs: &Receiver<TidyJob>, inbox: &Inbox<Broker>, is_ending: &AtomicBool) {
+/// Makes packs, and rests after each piece.
+fn tidy(
+    mut tidier: Tidier,
+    jobs: &Receiver<TidyJob>,
+    inbox: &Inbox<Broker>,
+    traffic: &Arc<Traffic>,
+    is_ending: &AtomicBool,
+) {
     while let Some(job) = jobs.recv() {
-        let mut begun = Instant::now();
+        let mut pieces = Pieces::begin(Arc::clone(traffic), TIDY_RESTS);
         let done = tidier.run(&job, &mut |_bytes| {
-            std::thread::sleep(begun.elapsed().min(TIDY_REST_MAX));
-            begun = Instant::now();
+            pieces.end();
             !is_ending.load(Ordering::Relaxed)
         });
         inbox.push(Completion::Tidy(done));

@@ -19,6 +19,7 @@ use crate::store::{self, Machine, ObjectStore, Surroundings, Tuning};
 use crate::sys::clock::Clock;
 use crate::sys::disk::Disk;
 use crate::sys::mailbox::{mailbox, Receiver, Sender, Worker};
+use crate::sys::traffic::Traffic;
 use crate::tier::owner::Owner;
 use crate::tier::upload::{Subject, Uploader};
 use crate::tier::{BlockCache, CacheSettings, Object, Remote, StoreSource};
@@ -55,8 +56,8 @@ pub struct Tier {
 
 impl Tiers {
     /// `None` when the settings name no store. Asks it nothing yet, so that the server starts while it is down.
-    pub fn open(config: &Config) -> Result<Option<Tiers>, Failure> {
-        let machine = Arc::new(Machine::start());
+    pub fn open(config: &Config, traffic: &Arc<Traffic>) -> Result<Option<Tiers>, Failure> {
+        let machine = Arc::new(Machine::beside(traffic));
         let open = |tuning| {
             let around = Arc::clone(&machine) as Arc<dyn Surroundings>;
             store::open(&store::within(&config.storage, backup::TIER), tuning, around)

@@ -10,18 +10,22 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::source::SourceReader;
 use super::{check_key, check_prefix, ETag, Kind, Listed, ObjectInfo, ObjectStore, Page, PutMode, Source, StoreError};
-use crate::limits::{STORE_COPY_BYTES, STORE_KEY_BYTES_MAX, STORE_LIST_PAGE};
+use crate::limits::{STORE_COPY_BYTES, STORE_KEY_BYTES_MAX, STORE_LIST_PAGE, STORE_LOCAL_SYNC_BYTES};
 use crate::sys::lock::FileLock;
+use crate::sys::traffic::{Pieces, Rests, Traffic};
 
 /// Holds uploads and the lock. No key begins with it.
 const TEMP_FOLDER: &str = ".chronik-tmp";
 const LOCK_NAME: &str = "lock";
 /// How often a file for an upload is made if others sweep it away.
 const TEMP_TRIES: u32 = 10;
+/// After each step of an upload.
+const RESTS: Rests = Rests { idle: 0, busy: 1 };
 
 /// A folder as a store. It is made by the first put; before that there is no bucket.
 #[derive(Debug)]
@@ -29,6 +33,8 @@ pub struct LocalStore {
     root: PathBuf,
     /// Tells uploads of this process apart.
     uploads: AtomicU64,
+    /// Of the log that may be on the same disk.
+    traffic: Option<Arc<Traffic>>,
 }
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -36,9 +42,14 @@ type Result<T> = std::result::Result<T, StoreError>;
 impl LocalStore {
     /// The store in `root`, which need not exist. What uploads of ended processes left behind is removed.
     pub fn open(root: &Path) -> LocalStore {
-        let store = LocalStore { root: root.to_owned(), uploads: AtomicU64::new(0) };
+        let store = LocalStore { root: root.to_owned(), uploads: AtomicU64::new(0), traffic: None };
         store.sweep();
         store
+    }
+
+    /// Whose log may be on the same disk: while it is written, uploads rest for half of the time.
+    pub fn beside(self, traffic: Option<Arc<Traffic>>) -> LocalStore {
+        LocalStore { traffic, ..self }
     }
 
     fn sweep(&self) {
@@ -131,6 +142,8 @@ impl LocalStore {
     fn fill(&self, key: &str, source: &dyn Source, mut file: &File) -> Result<()> {
         let mut reader = SourceReader::new(source, 0, source.size());
         let mut buffer = vec![0; STORE_COPY_BYTES];
+        let mut pieces = self.traffic.clone().map(|traffic| Pieces::begin(traffic, RESTS));
+        let mut unsynced = 0;
         loop {
             let count = reader.read(&mut buffer).map_err(|e| {
                 StoreError::new(Kind::Source, format!("What should be stored as {key} can't be read: {e}."))
@@ -139,6 +152,12 @@ impl LocalStore {
                 break;
             }
             file.write_all(&buffer[..count]).map_err(|e| self.failed("written", key, &e))?;
+            unsynced += count;
+            if unsynced >= STORE_LOCAL_SYNC_BYTES {
+                file.sync_data().map_err(|e| self.failed("forced to the disk", key, &e))?;
+                unsynced = 0;
+                pieces.iter_mut().for_each(Pieces::end);
+            }
         }
         // The time with all its digits makes the state unique, which the file system's own clock of some milliseconds
         // would not.

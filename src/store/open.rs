@@ -18,7 +18,7 @@ pub fn open(
     let ca = config.ca_file.as_deref();
     Ok(Some(match config.backend {
         Backend::Local => match &config.local_path {
-            Some(path) => Box::new(LocalStore::open(path)),
+            Some(path) => Box::new(LocalStore::open(path).beside(around.traffic())),
             None => return Ok(None),
         },
         Backend::S3 => Box::new(CloudStore::s3(&config.s3, ca, tuning, around)?),

@@ -1,11 +1,13 @@
 //! Owns what stores need of the world besides the network: time, waiting, chance. Tests bring their own.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::sys::clock::Clock;
+use crate::sys::traffic::Traffic;
 
 /// Time, waiting, chance.
 pub trait Surroundings: Send + Sync + fmt::Debug {
@@ -20,6 +22,11 @@ pub trait Surroundings: Send + Sync + fmt::Debug {
 
     /// Waits; `false` if there is no point in going on, because the program is being stopped.
     fn wait(&self, time: Duration) -> bool;
+
+    /// What a folder as a store takes care of; `None` if no log is written meanwhile.
+    fn traffic(&self) -> Option<Arc<Traffic>> {
+        None
+    }
 }
 
 /// The machine's clock and randomness, and waits that can be ended.
@@ -28,12 +35,18 @@ pub struct Machine {
     clock: Clock,
     stopped: Mutex<bool>,
     changed: Condvar,
+    traffic: Option<Arc<Traffic>>,
 }
 
 impl Machine {
     /// Not stopped.
     pub fn start() -> Machine {
-        Machine { clock: Clock::start(), stopped: Mutex::new(false), changed: Condvar::new() }
+        Machine { clock: Clock::start(), stopped: Mutex::new(false), changed: Condvar::new(), traffic: None }
+    }
+
+    /// The same for a server, which writes a log meanwhile.
+    pub fn beside(traffic: &Arc<Traffic>) -> Machine {
+        Machine { traffic: Some(Arc::clone(traffic)), ..Machine::start() }
     }
 
     /// Ends every wait of now and later, so that requests that fail are not tried again.
@@ -62,6 +75,10 @@ impl Surroundings for Machine {
         let mut stopped = self.stopped.lock();
         while !*stopped && !self.changed.wait_until(&mut stopped, until).timed_out() {}
         !*stopped
+    }
+
+    fn traffic(&self) -> Option<Arc<Traffic>> {
+        self.traffic.clone()
     }
 }
 

@@ -11,4 +11,5 @@ pub mod real_disk;
 pub mod sendfile;
 pub mod signals;
 pub mod socket;
+pub mod traffic;
 pub mod usage;
