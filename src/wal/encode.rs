@@ -2,16 +2,21 @@
 
 use byteorder::{BigEndian, ByteOrder};
 
+use super::crc::{crc_from, crc_over};
 use super::format::{
-    crc_from, encode_entry, entry_bytes, round_up, GroupHeader, Identity, RunHeader, GROUP_HEADER_BYTES, RUN_BATCHES,
+    encode_entry, entry_bytes, round_up, run_bytes, GroupHeader, Identity, RunHeader, GROUP_HEADER_BYTES, RUN_BATCHES,
     RUN_HEADER_BYTES, RUN_META,
 };
-use super::{Group, PartitionId, PlannedRun, RunRef};
+use super::{Group, PartitionId, PlannedBatch, RunRef};
 use crate::sys::aligned::AlignedBuf;
+use crate::wire::batch::{verify_crc, CRC_AT, CRC_FROM};
 use crate::wire::Uuid;
 
 /// Length of a RecordBatch v2 header; what is shorter cannot be patched.
 const BATCH_HEADER_BYTES: usize = 61;
+
+/// From this size on, a body's known CRC costs less than calculating it.
+const KNOWN_CRC_BYTES_MIN: usize = 8 << 10;
 
 /// Length of a group with its padding; the error says what no segment can hold.
 pub fn group_bytes(group: &Group, block: u64) -> Result<u64, String> {
@@ -45,26 +50,23 @@ pub fn encode(group: &Group, place: &Place<'_>, out: &mut AlignedBuf) -> Vec<Run
     out.resize(GROUP_HEADER_BYTES);
     let mut digest = 0;
     if !group.meta.is_empty() {
-        let start = begin_run(out);
-        group.meta.iter().for_each(|entry| encode_entry(entry, out));
-        let none = PartitionId { topic: Uuid::default(), partition: 0 };
         let header = RunHeader {
-            len: (out.len() - start - RUN_HEADER_BYTES) as u32,
+            len: group.meta.iter().map(|entry| entry_bytes(entry) as u32).sum(),
             crc: 0,
             kind: RUN_META,
-            id: none,
+            id: PartitionId { topic: Uuid::default(), partition: 0 },
             base_offset: 0,
             last_offset: 0,
             max_timestamp: -1,
             count: group.meta.len() as u32,
         };
-        digest = end_run(out, start, header, place.seed, digest);
+        let (start, crc) = begin_run(header, place.seed, out);
+        group.meta.iter().for_each(|entry| encode_entry(entry, out));
+        digest = end_run(out, start, crc_from(crc, &out[start + RUN_HEADER_BYTES..]), digest);
     }
     let mut refs = Vec::with_capacity(group.runs.len());
     for run in &group.runs {
-        let start = begin_run(out);
-        copy_batches(run, out);
-        let len = (out.len() - start - RUN_HEADER_BYTES) as u32;
+        let len = run_bytes(run) as u32;
         let header = RunHeader {
             len,
             crc: 0,
@@ -75,7 +77,9 @@ pub fn encode(group: &Group, place: &Place<'_>, out: &mut AlignedBuf) -> Vec<Run
             max_timestamp: run.max_timestamp,
             count: run.batches.len() as u32,
         };
-        digest = end_run(out, start, header, place.seed, digest);
+        let (start, crc) = begin_run(header, place.seed, out);
+        let crc = run.batches.iter().fold(crc, |crc, batch| copy_batch(batch, crc, out));
+        digest = end_run(out, start, crc, digest);
         refs.push(RunRef {
             id: run.id,
             base_offset: run.base_offset,
@@ -99,26 +103,33 @@ pub fn encode(group: &Group, place: &Place<'_>, out: &mut AlignedBuf) -> Vec<Run
     refs
 }
 
-fn copy_batches(run: &PlannedRun, out: &mut AlignedBuf) {
-    for batch in &run.batches {
-        let at = out.len();
-        out.extend_from_slice(&batch.bytes);
-        // Base offset and leader epoch lie outside the batch's CRC.
-        BigEndian::write_i64(&mut out[at..at + 8], batch.base_offset);
-        BigEndian::write_i32(&mut out[at + 12..at + 16], batch.leader_epoch);
+/// Copies a batch, and continues the run's CRC by it. Of a large one's body, the CRC is known: it is the batch's own, which
+/// was checked when the batch came or calculated when it was made here.
+fn copy_batch(batch: &PlannedBatch, crc: u32, out: &mut AlignedBuf) -> u32 {
+    let at = out.len();
+    out.extend_from_slice(&batch.bytes);
+    // Base offset and leader epoch lie outside the batch's CRC.
+    BigEndian::write_i64(&mut out[at..at + 8], batch.base_offset);
+    BigEndian::write_i32(&mut out[at + 12..at + 16], batch.leader_epoch);
+    let body = &batch.bytes[CRC_FROM..];
+    if body.len() < KNOWN_CRC_BYTES_MIN {
+        return crc_from(crc, &out[at..]);
     }
+    debug_assert!(verify_crc(&batch.bytes), "a batch with a wrong checksum is about to be logged");
+    let own = BigEndian::read_u32(&batch.bytes[CRC_AT..]);
+    crc_over(crc_from(crc, &out[at..at + CRC_FROM]), own, body.len())
 }
 
-fn begin_run(out: &mut AlignedBuf) -> usize {
+/// Writes the header of a run, and begins its CRC.
+fn begin_run(header: RunHeader, seed: u32, out: &mut AlignedBuf) -> (usize, u32) {
     let start = out.len();
-    out.resize(start + RUN_HEADER_BYTES);
-    start
+    let bytes = header.to_bytes();
+    out.extend_from_slice(&bytes);
+    (start, crc_from(seed, &bytes[8..]))
 }
 
-/// Fills in the run header and returns the digest continued by the run's CRC.
-fn end_run(out: &mut AlignedBuf, start: usize, header: RunHeader, seed: u32, digest: u32) -> u32 {
-    out[start..start + RUN_HEADER_BYTES].copy_from_slice(&header.to_bytes());
-    let crc = crc_from(seed, &out[start + 8..]);
+/// Fills in the CRC of a run and returns the digest continued by it.
+fn end_run(out: &mut AlignedBuf, start: usize, crc: u32, digest: u32) -> u32 {
     BigEndian::write_u32(&mut out[start + 4..start + 8], crc);
     crc_from(digest, &out[start + 4..start + 8])
 }
@@ -126,7 +137,7 @@ fn end_run(out: &mut AlignedBuf, start: usize, header: RunHeader, seed: u32, dig
 #[cfg(test)]
 mod tests {
     use super::super::format::parse_group;
-    use super::super::{MetaEntry, PlannedBatch, SegmentId};
+    use super::super::{MetaEntry, PlannedRun, SegmentId};
     use super::*;
     use bytes::Bytes;
 

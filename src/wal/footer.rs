@@ -2,7 +2,8 @@
 
 use byteorder::{BigEndian, ByteOrder};
 
-use super::format::{crc_from, round_up, Identity};
+use super::crc::crc_from;
+use super::format::{round_up, Identity};
 use super::{PartitionId, RunRef};
 use crate::sys::aligned::AlignedBuf;
 use crate::wire::Uuid;

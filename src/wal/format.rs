@@ -3,6 +3,7 @@
 use byteorder::{BigEndian, ByteOrder};
 use bytes::Bytes;
 
+use super::crc::crc_from;
 use super::{Group, MetaEntry, PartitionId, PlannedRun, SegmentId};
 use crate::canary::{self, Fault};
 use crate::sys::aligned::AlignedBuf;
@@ -48,18 +49,14 @@ pub fn entry_bytes(entry: &MetaEntry) -> usize {
     ENTRY_HEADER_BYTES + entry.scope.len() + entry.key.len() + entry.value.as_ref().map_or(0, Bytes::len)
 }
 
-fn run_bytes(run: &PlannedRun) -> usize {
+/// Length of a run's batches.
+pub fn run_bytes(run: &PlannedRun) -> usize {
     run.batches.iter().map(|batch| batch.bytes.len()).sum()
 }
 
 /// The next multiple of `block`, a power of two.
 pub fn round_up(bytes: u64, block: u64) -> u64 {
     (bytes + block - 1) & !(block - 1)
-}
-
-/// CRC-32C of `bytes` continued from `seed`.
-pub fn crc_from(seed: u32, bytes: &[u8]) -> u32 {
-    crc32c::crc32c_append(seed, bytes)
 }
 
 /// Which use of which file of which data directory some bytes belong to.

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 pub use super::checkpoint::Header as CheckpointHeader;
 use super::checkpoint::{self, Unusable};
+use super::crc::crc_from;
 pub use super::footer::Trailer;
 use super::footer::{self, PAGE_BYTES};
 use super::format::{
-    crc_from, GroupHeader, HeaderError, Identity, RunHeader, SegmentHeader, GROUP_HEADER_BYTES, GROUP_MAGIC,
-    IDENTITY_BYTES, RUN_HEADER_BYTES, SEGMENT_HEADER_BYTES,
+    GroupHeader, HeaderError, Identity, RunHeader, SegmentHeader, GROUP_HEADER_BYTES, GROUP_MAGIC, IDENTITY_BYTES,
+    RUN_HEADER_BYTES, SEGMENT_HEADER_BYTES,
 };
 use super::recovery::read_trailer;
 pub use super::scan::ScannedGroup;

@@ -8,6 +8,7 @@ pub mod check;
 pub mod checkpoint;
 pub mod compact;
 pub mod convert;
+mod crc;
 mod encode;
 mod error;
 pub mod files;

@@ -37,7 +37,7 @@ pub const NO_TIMESTAMP: i64 = -1;
 pub const NO_PRODUCER_ID: i64 = -1;
 
 pub(super) const LEADER_EPOCH_AT: usize = 12;
-pub(super) const CRC_AT: usize = 17;
+pub const CRC_AT: usize = 17;
 pub(super) const ATTRIBUTES_AT: usize = 21;
 pub(super) const LAST_OFFSET_DELTA_AT: usize = 23;
 pub(super) const BASE_TIMESTAMP_AT: usize = 27;
