@@ -29,7 +29,7 @@ const fn multiply(a: u32, mut b: u32) -> u32 {
         if a & bit != 0 {
             product ^= b;
         }
-        b = if b & 1 == 0 { b >> 1 } else { b >> 1 ^ POLYNOMIAL };
+        b = if b & 1 == 0 { b >> 1 } else { (b >> 1) ^ POLYNOMIAL };
         bit >>= 1;
     }
     product
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn a_known_checksum_need_not_be_calculated_again() {
-        let bytes: Vec<u8> = (0..200_000u32).map(|n| (n * n >> 7) as u8).collect();
+        let bytes: Vec<u8> = (0..200_000u32).map(|n| (n.wrapping_mul(n) >> 7) as u8).collect();
         for len in [0, 1, 2, 3, 7, 8, 61, 4096, 65_535, 65_536, 131_071, 200_000] {
             for seed in [0, 1, 0xffff_ffff, 0x1234_5678] {
                 let tail = &bytes[..len];
