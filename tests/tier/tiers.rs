@@ -144,6 +144,38 @@ fn compacted_topics_stay_on_the_disk() {
     assert!(house.evicted.is_empty());
 }
 
+/// Sets a configuration of the broker (`name` is empty) or of a topic.
+fn alter(house: &mut House, name: &str, setting: &str, value: &str) {
+    let configs =
+        vec![IncrementalAlterConfigsAlterableConfig { name: setting, config_operation: 0, value: Some(value) }];
+    let resource_type = if name.is_empty() { 4 } else { 2 };
+    let resources = vec![IncrementalAlterConfigsResource { resource_type, resource_name: name, configs }];
+    let body = house.call(1, &IncrementalAlterConfigsRequest { resources, validate_only: false });
+    let response: IncrementalAlterConfigsResponse<'_> = wire::decode(&body, 1).unwrap();
+    assert_eq!(response.responses[0].error_code, ErrorCode::NONE, "{:?}", response.responses[0].error_message);
+}
+
+/// A restore looked at topics with the defaults of a broker that nobody has ever changed, and left what is compacted in the store.
+#[test]
+fn topics_that_are_compacted_by_the_brokers_changed_default_come_to_the_disk_in_a_restore() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = tiered(&disk, 1, &store);
+    alter(&mut house, "", "log.cleanup.policy", "compact");
+    alter(&mut house, "", "log.cleaner.min.cleanable.ratio", "1");
+    house.make_topic("table", 1);
+    house.fill_segment("table");
+    settle(&mut house);
+    assert!(house.uploads.iter().any(Result::is_ok) && house.evicted.is_empty());
+    let before = house.records("table", 0);
+    drop(house);
+    let shared: Arc<dyn ObjectStore> = store.clone();
+    let (disk, manifest) = (empty_disk(), find_upload(&*shared).unwrap());
+    restore_tiered(&Target::on(Arc::new(disk.clone())), &shared, &manifest, NOW_MS, &Unwatched).unwrap();
+    let mut house = tiered(&disk, 3, &store);
+    assert_eq!(house.node.broker.remote_segments().count(), 0, "{:?}", files(&disk));
+    assert_eq!(house.records("table", 0), before[..house.offsets("table", 0).1 as usize]);
+}
+
 #[test]
 fn what_is_deleted_goes_from_the_store_too() {
     let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
