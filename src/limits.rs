@@ -72,6 +72,10 @@ pub const TIDY_PART_OVERHEAD_BYTES: u64 = 320;
 pub const TIDY_SEAL_US: u64 = 10_000_000;
 pub const TIDY_SEAL_BYTES: u64 = 1 << 20;
 
+/// What is to stay on this disk of a segment that could go otherwise is written anew for that, if it is at most one part in so
+/// many of what lives in the segment.
+pub const RELOCATE_PART: u64 = 4;
+
 /// How long after a failed tidying the next is tried, in µs.
 pub const TIDY_RETRY_US: u64 = 30_000_000;
 

@@ -210,6 +210,7 @@ impl Broker {
             self.upload_if_due(now);
             self.count_tiers();
         }
+        self.evict_relocated(now);
         self.note_news(now);
         self.checkpoint_if_due(now);
     }

@@ -82,6 +82,11 @@ impl Segments {
         self.segments.get(&id).map_or(0, |segment| segment.bytes)
     }
 
+    /// Bytes of batches in one segment that have not been deleted.
+    pub fn live_bytes_of(&self, id: SegmentId) -> u64 {
+        self.segments.get(&id).map_or(0, |segment| segment.live_bytes)
+    }
+
     pub fn contains(&self, id: SegmentId) -> bool {
         self.segments.contains_key(&id)
     }

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use self::policy::Candidate;
+use super::configs::TopicSettings;
 use super::log::SegmentRange;
 use super::{metalog, Broker, Effect, Now, Timer};
 use crate::limits;
@@ -26,6 +27,8 @@ pub struct Tidying {
     running: Option<Vec<SegmentId>>,
     /// The partition that it compacts.
     cleaning: Option<PartitionId>,
+    /// It takes what must stay here out of segments that may go.
+    relocates: bool,
     /// The last job was a compaction.
     cleaned_last: bool,
     /// The highest number that a pack ever had.
@@ -95,6 +98,11 @@ impl Tidying {
         self.running.as_ref().is_some_and(|sources| sources.contains(&id))
     }
 
+    /// Whether a segment is damaged and left as it is.
+    pub fn avoids(&self, id: SegmentId) -> bool {
+        self.avoided.contains(&id)
+    }
+
     /// The oldest look-up that readers work on.
     pub fn oldest_read(&self) -> Option<u64> {
         self.reads.first().copied()
@@ -148,8 +156,11 @@ impl Broker {
         if !std::mem::take(&mut self.tidying.cleaned_last) && self.begin_cleaning(now) {
             return;
         }
-        let avoided = &self.tidying.avoided;
-        let alive = self.segments.sealed_alive().filter(|(id, _)| !avoided.contains(id));
+        if self.begin_relocation() {
+            return;
+        }
+        let is_left = |id: SegmentId| self.tidying.avoids(id) || self.tiering.lets_go(id);
+        let alive = self.segments.sealed_alive().filter(|(id, _)| !is_left(*id));
         let candidates: Vec<Candidate> = alive.map(|(id, segment)| Candidate { id, segment: *segment }).collect();
         let chosen = policy::choose(&candidates);
         if chosen.is_empty() {
@@ -201,8 +212,35 @@ impl Broker {
 
     fn begin_tidying(&mut self, now: Now, chosen: Vec<SegmentId>) {
         let wanted: BTreeSet<SegmentId> = chosen.iter().copied().collect();
+        let parts = self.parts_in(&wanted, |_| true);
+        if parts.is_empty() {
+            // What the figures say and what partitions have there differ: looking again would not help.
+            self.tidying.avoided.extend(wanted);
+            return self.tidy_if_due(now);
+        }
+        self.begin(chosen, parts);
+    }
+
+    /// Begins to give what is to stay here, of segments that may go, a pack of its own. Each byte leaves such a segment once.
+    fn begin_relocation(&mut self) -> bool {
+        loop {
+            let wanted = self.tiering.take_blocked();
+            if wanted.is_empty() {
+                return false;
+            }
+            let parts = self.parts_in(&wanted, |settings| settings.compact);
+            if !parts.is_empty() {
+                self.begin(wanted.into_iter().collect(), parts);
+                self.tidying.relocates = true;
+                return true;
+            }
+        }
+    }
+
+    /// What partitions of certain topics have in these segments, as far as it is adjacent in them and one job takes it.
+    fn parts_in(&self, wanted: &BTreeSet<SegmentId>, is_meant: impl Fn(&TopicSettings) -> bool) -> Vec<TidyPart> {
         let mut parts: BTreeMap<PartitionId, TidyPart> = BTreeMap::new();
-        'all: for topic in self.topics.iter() {
+        for topic in self.topics.iter().filter(|topic| is_meant(&topic.settings)) {
             for log in topic.partitions.iter().map(|partition| &partition.log) {
                 let stretch = log.stretch(|id| wanted.contains(&id));
                 if stretch.is_empty() {
@@ -212,16 +250,11 @@ impl Broker {
                 let part = TidyPart { id: log.id, sources, live_from: log.start_offset, mode: TidyMode::Copy };
                 parts.insert(log.id, part);
                 if parts.len() == limits::TIDY_PARTS_MAX {
-                    break 'all;
+                    return parts.into_values().collect();
                 }
             }
         }
-        if parts.is_empty() {
-            // What the figures say and what partitions have there differ: looking again would not help.
-            self.tidying.avoided.extend(wanted);
-            return self.tidy_if_due(now);
-        }
-        self.begin(chosen, parts.into_values().collect());
+        parts.into_values().collect()
     }
 
     fn begin(&mut self, sources: Vec<SegmentId>, parts: Vec<TidyPart>) {
@@ -238,8 +271,15 @@ impl Broker {
     pub fn tidy_done(&mut self, now: Now, done: TidyDone) {
         let sources = self.tidying.running.take().unwrap_or_default();
         let cleaning = self.tidying.cleaning.take();
+        let relocates = std::mem::take(&mut self.tidying.relocates);
         match (done.result, cleaning) {
-            (Ok(tidied), _) => self.switch(now, done.pack, &tidied),
+            (Ok(tidied), _) => {
+                let seq = self.switch(now, done.pack, &tidied);
+                if relocates {
+                    self.tiering.relocated(seq);
+                    self.settings.metrics.tier_relocated_bytes.add(tidied.written_bytes);
+                }
+            }
             (Err(error), cleaning) => {
                 match (&error, cleaning) {
                     (TidyError::Damaged(_, why), Some(id)) => self.cleaning_failed(id, why),
@@ -269,8 +309,8 @@ impl Broker {
         }
     }
 
-    /// Puts a pack in the place of what it covers.
-    fn switch(&mut self, now: Now, number: u64, tidied: &Tidied) {
+    /// Puts a pack in the place of what it covers, and gives the group of its entry.
+    fn switch(&mut self, now: Now, number: u64, tidied: &Tidied) -> GroupSeq {
         let id = SegmentId::Pack(number);
         let metrics = self.settings.metrics.clone();
         metrics.tidy_jobs.add(1);
@@ -304,6 +344,7 @@ impl Broker {
         self.segments.is_dead(id, seq);
         self.count_storage();
         self.give_space_back(now);
+        seq
     }
 
     fn tidying_failed(&mut self, now: Now, sources: &[SegmentId], error: TidyError) {

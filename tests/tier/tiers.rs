@@ -144,6 +144,106 @@ fn compacted_topics_stay_on_the_disk() {
     assert!(house.evicted.is_empty());
 }
 
+/// Compacted, and never due for it.
+const COMPACTED: &[(&str, &str)] = &[("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "1")];
+
+/// Bytes of a topic that the tidier was told to rewrite.
+fn rewritten(house: &House, topic: &str) -> u64 {
+    let id = house.node.broker.contents().into_iter().find(|content| content.name == topic).expect("a topic").id;
+    let parts = house.jobs.iter().flat_map(|job| &job.parts).filter(|part| part.id.topic == id);
+    parts.flat_map(|part| &part.sources).map(|source| source.bytes).sum()
+}
+
+/// A server with a topic that may go and a compacted one of which a little is in every segment.
+fn mixed_house(disk: &SimDisk, store: &Arc<MemStore>, old: &[(&str, &str)]) -> House {
+    let mut house = tiered(disk, 1, store);
+    make_topic(&mut house, "old", old);
+    make_topic(&mut house, "table", COMPACTED);
+    for _ in 0..3 {
+        house.produce("table", 0, &[b't'; 300_000]);
+        house.fill_segment("old");
+    }
+    house
+}
+
+#[test]
+fn a_little_that_must_stay_is_written_elsewhere_once_and_the_rest_goes() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = mixed_house(&disk, &store, KEEPS_LITTLE);
+    let before = (house.records("old", 0), house.records("table", 0));
+    settle(&mut house);
+    settle(&mut house);
+    assert_eq!(house.evicted.len(), 3, "{:?}: {:?}", house.uploads, files(&disk));
+    let table: u64 = before.1.iter().map(|(_, behind_crc)| 21 + behind_crc.len() as u64).sum();
+    assert_eq!((rewritten(&house, "table"), rewritten(&house, "old")), (table, 0));
+    assert_eq!(special(&mut house, "table", -4), 0, "all of it is on the disk");
+    assert!(special(&mut house, "old", -4) > 0);
+    drop(house);
+    let disk = disk.power_cut().restart();
+    let mut house = tiered(&disk, 2, &store);
+    settle(&mut house);
+    assert_eq!((house.records("old", 0), house.records("table", 0)), before);
+    assert_eq!(rewritten(&house, "table") + rewritten(&house, "old"), 0, "{:?}", house.jobs);
+    // What the store holds is the same.
+    let shared: Arc<dyn ObjectStore> = store.clone();
+    let (other, manifest) = (empty_disk(), find_upload(&*shared).unwrap());
+    restore_tiered(&Target::on(Arc::new(other.clone())), &shared, &manifest, NOW_MS, &Unwatched).unwrap();
+    let mut house = tiered(&other, 3, &store);
+    assert_eq!((house.records("old", 0), house.records("table", 0)), before);
+    assert_eq!(special(&mut house, "table", -4), 0);
+}
+
+#[test]
+fn nothing_is_written_elsewhere_while_nothing_is_to_go() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = mixed_house(&disk, &store, &[]);
+    settle(&mut house);
+    assert!(house.uploads.iter().any(Result::is_ok) && house.evicted.is_empty());
+    assert!(house.jobs.is_empty(), "{:?}", house.jobs);
+    // For want of room it is.
+    house.free_bytes = Some(House::LOCAL_FREE_BYTES - 1);
+    house.fill_segment("old");
+    settle(&mut house);
+    assert!(!house.evicted.is_empty() && rewritten(&house, "table") > 0);
+    assert_eq!(special(&mut house, "table", -4), 0);
+}
+
+#[test]
+fn a_segment_of_which_much_must_stay_is_left_as_it_is() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = tiered(&disk, 1, &store);
+    make_topic(&mut house, "old", KEEPS_LITTLE);
+    make_topic(&mut house, "table", COMPACTED);
+    for _ in 0..5 {
+        house.produce("table", 0, &[b't'; 900_000]);
+    }
+    house.fill_segment("old");
+    settle(&mut house);
+    assert!(house.uploads.iter().any(Result::is_ok) && house.evicted.is_empty());
+    assert!(house.jobs.is_empty(), "{:?}", house.jobs);
+}
+
+/// What had moved out of its way made a segment look worth rewriting, just before its file went.
+#[test]
+fn a_segment_that_is_about_to_go_is_not_rewritten() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = tiered(&disk, 1, &store);
+    make_topic(&mut house, "old", KEEPS_LITTLE);
+    make_topic(&mut house, "table", COMPACTED);
+    house.make_topic("gone", 1);
+    for _ in 0..2 {
+        house.produce("gone", 0, &[b'g'; 900_000]);
+    }
+    for _ in 0..3 {
+        house.produce("table", 0, &[b't'; 700_000]);
+    }
+    house.fill_segment("old");
+    house.delete_topic("gone");
+    settle(&mut house);
+    assert_eq!(house.evicted.len(), 1, "{:?}: {:?}", house.uploads, house.jobs);
+    assert!(rewritten(&house, "table") > 0 && rewritten(&house, "old") == 0, "{:?}", house.jobs);
+}
+
 /// Sets a configuration of the broker (`name` is empty) or of a topic.
 fn alter(house: &mut House, name: &str, setting: &str, value: &str) {
     let configs =
