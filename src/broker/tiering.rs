@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::configs::TopicSettings;
 use super::log::PartitionLog;
 use super::{metalog, Broker, Effect, Now, Timer};
+use crate::canary::{self, Fault};
 use crate::limits;
 use crate::wal::{GroupSeq, MetaEntry, SegmentId};
 use crate::wire::macros::message;
@@ -455,7 +456,7 @@ impl Broker {
         });
         let is_known = |id: SegmentId, stored: &Stored| id < floor.segment && stored.seq <= floor.seq;
         let (known, unknown): (Vec<_>, Vec<_>) =
-            stored.partition(|(id, stored)| is_known(**id, stored));
+            stored.partition(|(id, stored)| is_known(**id, stored) || canary::has(Fault::EvictedEarly));
         let ids = |all: Vec<(&SegmentId, &Stored)>| all.into_iter().map(|(id, _)| *id).collect();
         (ids(known), ids(unknown))
     }
