@@ -172,6 +172,8 @@ pub struct Metrics {
     pub tier_remote_bytes: Gauge,
     /// Segments whose local copy went.
     pub tier_evicted_segments: Counter,
+    /// Bytes of packs that took in what was to stay of such segments.
+    pub tier_relocated_bytes: Counter,
     /// Uploads of the log that came to their end, those that failed, and the bytes that were sent.
     pub tier_uploads: Counter,
     pub tier_upload_failures: Counter,
@@ -238,6 +240,7 @@ impl Metrics {
             tier_stored_bytes: Gauge::default(),
             tier_remote_bytes: Gauge::default(),
             tier_evicted_segments: Counter::default(),
+            tier_relocated_bytes: Counter::default(),
             tier_uploads: Counter::default(),
             tier_upload_failures: Counter::default(),
             tier_uploaded_bytes: Counter::default(),
@@ -385,6 +388,11 @@ impl Metrics {
                 "chronik_tier_evicted_segments_total",
                 "Segments whose local copy was removed because the object store has them.",
                 &self.tier_evicted_segments,
+            ),
+            (
+                "chronik_tier_relocated_bytes_total",
+                "Bytes written so that compacted topics stay here when the segments that held them go.",
+                &self.tier_relocated_bytes,
             ),
         ] {
             text.counter(name, help, counter.get());

@@ -210,13 +210,14 @@ impl Broker {
             self.upload_if_due(now);
             self.count_tiers();
         }
+        self.evict_relocated(now);
         self.note_news(now);
         self.checkpoint_if_due(now);
     }
 
     /// A reader has an answer.
     pub fn read_done(&mut self, now: Now, done: wal::ReadDone) {
-        self.reader_is_back(done.job);
+        self.reader_is_back(done.job, done.id);
         if let Err(wal::ReadError::Away(why)) = &done.result {
             self.store_is_away(now, why);
         }

@@ -264,6 +264,8 @@ impl Recovering {
     pub fn at_rest(mut self, now: Now, raise_epochs: bool) -> Result<Broker, String> {
         self.apply_starts();
         self.place_remote();
+        // Topics without settings of their own have the broker's, which were changed while it ran.
+        self.broker.apply_broker_configs();
         take_stock(&mut self.broker, now, raise_epochs)?;
         self.know_segments();
         Ok(self.broker)

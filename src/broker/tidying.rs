@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use self::policy::Candidate;
+use super::configs::TopicSettings;
 use super::log::SegmentRange;
 use super::{metalog, Broker, Effect, Now, Timer};
 use crate::limits;
@@ -26,6 +27,8 @@ pub struct Tidying {
     running: Option<Vec<SegmentId>>,
     /// The partition that it compacts.
     cleaning: Option<PartitionId>,
+    /// It takes what must stay here out of segments that may go.
+    relocates: bool,
     /// The last job was a compaction.
     cleaned_last: bool,
     /// The highest number that a pack ever had.
@@ -37,10 +40,13 @@ pub struct Tidying {
     avoided: BTreeSet<SegmentId>,
     /// The last job failed for want of space, which was said.
     full: bool,
-    /// Look-ups that readers work on.
+    /// Look-ups that readers work on, and those that wait for the object store alone.
     reads: BTreeSet<u64>,
-    /// Segments that go when all look-ups up to this one have been answered.
+    store_reads: BTreeSet<(PartitionId, u64)>,
+    /// Segments that go when all look-ups up to this one have been answered: those that are here, which need not wait for the
+    /// store, and those that only the store has.
     leaving: VecDeque<(u64, SegmentId)>,
+    leaving_store: VecDeque<(u64, SegmentId)>,
     /// When a checkpoint was last taken, in monotonic µs, and of which group.
     checkpoint: (u64, GroupSeq),
     /// When the next one is timed.
@@ -95,9 +101,19 @@ impl Tidying {
         self.running.as_ref().is_some_and(|sources| sources.contains(&id))
     }
 
+    /// Whether a segment is damaged and left as it is.
+    pub fn avoids(&self, id: SegmentId) -> bool {
+        self.avoided.contains(&id)
+    }
+
     /// The oldest look-up that readers work on.
     pub fn oldest_read(&self) -> Option<u64> {
         self.reads.first().copied()
+    }
+
+    /// Whether a look-up of a partition, up to this one, still waits for the object store.
+    pub fn waits_for_store(&self, id: PartitionId, job: u64) -> bool {
+        self.store_reads.range((id, 0)..=(id, job)).next().is_some()
     }
 
     /// Packs that took the place of others after the checkpoint, in order.
@@ -126,15 +142,17 @@ impl Broker {
     /// Hands a look-up to the readers, and remembers that it is on its way.
     pub(super) fn send_reader(&mut self, job: ReadJob) {
         // What is in the store only may be waited for for long; no file is looked at for that.
-        if job.kind.segments().any(|segment| !self.segments.is_remote(segment)) {
-            self.tidying.reads.insert(job.job);
-        }
+        match job.kind.segments().any(|segment| !self.segments.is_remote(segment)) {
+            true => self.tidying.reads.insert(job.job),
+            false => self.tidying.store_reads.insert((job.id, job.job)),
+        };
         self.effects.push_back(Effect::Read(job));
     }
 
     /// A look-up has been answered.
-    pub(super) fn reader_is_back(&mut self, job: u64) {
+    pub(super) fn reader_is_back(&mut self, job: u64, id: PartitionId) {
         self.tidying.reads.remove(&job);
+        self.tidying.store_reads.remove(&(id, job));
         self.let_segments_go();
     }
 
@@ -148,8 +166,11 @@ impl Broker {
         if !std::mem::take(&mut self.tidying.cleaned_last) && self.begin_cleaning(now) {
             return;
         }
-        let avoided = &self.tidying.avoided;
-        let alive = self.segments.sealed_alive().filter(|(id, _)| !avoided.contains(id));
+        if self.begin_relocation() {
+            return;
+        }
+        let is_left = |id: SegmentId| self.tidying.avoids(id) || self.tiering.lets_go(id);
+        let alive = self.segments.sealed_alive().filter(|(id, _)| !is_left(*id));
         let candidates: Vec<Candidate> = alive.map(|(id, segment)| Candidate { id, segment: *segment }).collect();
         let chosen = policy::choose(&candidates);
         if chosen.is_empty() {
@@ -179,11 +200,6 @@ impl Broker {
             self.cleaning_failed(plan.id, &why);
             return false;
         }
-        if let Some(range) = ranges.iter().find(|range| self.segments.is_remote(range.segment)) {
-            let why = format!("{} is in the object store only, from before the topic was compacted", range.segment);
-            self.cleaning_failed(plan.id, &why);
-            return false;
-        }
         let Some(partition) = self.topics.partition(plan.id).filter(|_| !ranges.is_empty()) else {
             // Deletion was faster, and has left nothing there.
             let end = plan.clean.end;
@@ -201,8 +217,35 @@ impl Broker {
 
     fn begin_tidying(&mut self, now: Now, chosen: Vec<SegmentId>) {
         let wanted: BTreeSet<SegmentId> = chosen.iter().copied().collect();
+        let parts = self.parts_in(&wanted, |_| true);
+        if parts.is_empty() {
+            // What the figures say and what partitions have there differ: looking again would not help.
+            self.tidying.avoided.extend(wanted);
+            return self.tidy_if_due(now);
+        }
+        self.begin(chosen, parts);
+    }
+
+    /// Begins to give what is to stay here, of segments that may go, a pack of its own. Each byte leaves such a segment once.
+    fn begin_relocation(&mut self) -> bool {
+        loop {
+            let wanted = self.tiering.take_blocked();
+            if wanted.is_empty() {
+                return false;
+            }
+            let parts = self.parts_in(&wanted, |settings| settings.compact);
+            if !parts.is_empty() {
+                self.begin(wanted.into_iter().collect(), parts);
+                self.tidying.relocates = true;
+                return true;
+            }
+        }
+    }
+
+    /// What partitions of certain topics have in these segments, as far as it is adjacent in them and one job takes it.
+    fn parts_in(&self, wanted: &BTreeSet<SegmentId>, is_meant: impl Fn(&TopicSettings) -> bool) -> Vec<TidyPart> {
         let mut parts: BTreeMap<PartitionId, TidyPart> = BTreeMap::new();
-        'all: for topic in self.topics.iter() {
+        for topic in self.topics.iter().filter(|topic| is_meant(&topic.settings)) {
             for log in topic.partitions.iter().map(|partition| &partition.log) {
                 let stretch = log.stretch(|id| wanted.contains(&id));
                 if stretch.is_empty() {
@@ -212,16 +255,11 @@ impl Broker {
                 let part = TidyPart { id: log.id, sources, live_from: log.start_offset, mode: TidyMode::Copy };
                 parts.insert(log.id, part);
                 if parts.len() == limits::TIDY_PARTS_MAX {
-                    break 'all;
+                    return parts.into_values().collect();
                 }
             }
         }
-        if parts.is_empty() {
-            // What the figures say and what partitions have there differ: looking again would not help.
-            self.tidying.avoided.extend(wanted);
-            return self.tidy_if_due(now);
-        }
-        self.begin(chosen, parts.into_values().collect());
+        parts.into_values().collect()
     }
 
     fn begin(&mut self, sources: Vec<SegmentId>, parts: Vec<TidyPart>) {
@@ -238,8 +276,23 @@ impl Broker {
     pub fn tidy_done(&mut self, now: Now, done: TidyDone) {
         let sources = self.tidying.running.take().unwrap_or_default();
         let cleaning = self.tidying.cleaning.take();
+        let relocates = std::mem::take(&mut self.tidying.relocates);
         match (done.result, cleaning) {
-            (Ok(tidied), _) => self.switch(now, done.pack, &tidied),
+            (Ok(tidied), _) => {
+                let from_store = sources.iter().any(|id| self.segments.is_remote(*id));
+                if let Some(id) = cleaning.filter(|_| from_store) {
+                    self.cleaned_from_store(id);
+                }
+                let seq = self.switch(now, done.pack, &tidied);
+                if relocates {
+                    self.tiering.relocated(seq);
+                    self.settings.metrics.tier_relocated_bytes.add(tidied.written_bytes);
+                }
+            }
+            (Err(TidyError::Away(why)), Some(id)) => {
+                self.settings.metrics.tidy_failures.add(1);
+                self.cleaning_away(now, id, &why);
+            }
             (Err(error), cleaning) => {
                 match (&error, cleaning) {
                     (TidyError::Damaged(_, why), Some(id)) => self.cleaning_failed(id, why),
@@ -269,8 +322,8 @@ impl Broker {
         }
     }
 
-    /// Puts a pack in the place of what it covers.
-    fn switch(&mut self, now: Now, number: u64, tidied: &Tidied) {
+    /// Puts a pack in the place of what it covers, and gives the group of its entry.
+    fn switch(&mut self, now: Now, number: u64, tidied: &Tidied) -> GroupSeq {
         let id = SegmentId::Pack(number);
         let metrics = self.settings.metrics.clone();
         metrics.tidy_jobs.add(1);
@@ -304,6 +357,7 @@ impl Broker {
         self.segments.is_dead(id, seq);
         self.count_storage();
         self.give_space_back(now);
+        seq
     }
 
     fn tidying_failed(&mut self, now: Now, sources: &[SegmentId], error: TidyError) {
@@ -324,7 +378,9 @@ impl Broker {
                     ::log::warn!("no space to tidy {} segments of the log; tried again later: {what}", sources.len());
                 }
             }
-            TidyError::Io(what) => ::log::error!("cannot tidy {} segments of the log: {what}", sources.len()),
+            TidyError::Io(what) | TidyError::Away(what) => {
+                ::log::error!("cannot tidy {} segments of the log: {what}", sources.len())
+            }
             TidyError::Stopped => {}
         }
         self.tidying.waits = true;
@@ -374,8 +430,9 @@ impl Broker {
 
     /// Removes segments that nobody needs any more.
     pub(super) fn remove_segments(&mut self) {
-        for id in self.segments.take_removable() {
-            self.tidying.leaving.push_back((self.next_job, id));
+        for (id, is_remote) in self.segments.take_removable() {
+            let leaving = if is_remote { &mut self.tidying.leaving_store } else { &mut self.tidying.leaving };
+            leaving.push_back((self.next_job, id));
         }
         self.let_segments_go();
         self.count_storage();
@@ -383,15 +440,26 @@ impl Broker {
 
     fn let_segments_go(&mut self) {
         let oldest = self.tidying.reads.first().copied().unwrap_or(u64::MAX);
-        while self.tidying.leaving.front().is_some_and(|(job, _)| *job < oldest) {
-            let Some((_, id)) = self.tidying.leaving.pop_front() else { break };
-            self.tidying.avoided.remove(&id);
-            if let SegmentId::Pack(number) = id {
-                self.forget_pack(number);
-            }
-            self.forget_object(id);
-            self.effects.push_back(Effect::Remove(id));
+        while let Some(id) = pop_below(&mut self.tidying.leaving, oldest) {
+            self.let_go(id);
         }
+        if self.tidying.leaving_store.is_empty() {
+            return;
+        }
+        let oldest = self.tidying.store_reads.iter().map(|(_, job)| *job).chain([oldest]).min().unwrap_or(oldest);
+        while let Some(id) = pop_below(&mut self.tidying.leaving_store, oldest) {
+            self.let_go(id);
+        }
+    }
+
+    /// A segment that was waited for: nobody is on the way to it any more.
+    fn let_go(&mut self, id: SegmentId) {
+        self.tidying.avoided.remove(&id);
+        if let SegmentId::Pack(number) = id {
+            self.forget_pack(number);
+        }
+        self.forget_object(id);
+        self.effects.push_back(Effect::Remove(id));
     }
 
     pub(super) fn count_storage(&self) {
@@ -402,6 +470,15 @@ impl Broker {
         metrics.storage_live_bytes.set(gauge(live));
         metrics.storage_dead_bytes.set(gauge((bytes + self.segments.remote_bytes()).saturating_sub(live)));
     }
+}
+
+/// Takes the first out if it waits only for look-ups below this one.
+fn pop_below(leaving: &mut VecDeque<(u64, SegmentId)>, oldest: u64) -> Option<SegmentId> {
+    let (job, _) = leaving.front()?;
+    if *job >= oldest {
+        return None;
+    }
+    leaving.pop_front().map(|(_, id)| id)
 }
 
 fn source(range: &SegmentRange) -> TidySource {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::configs::TopicSettings;
 use super::log::PartitionLog;
 use super::{metalog, Broker, Effect, Now, Timer};
+use crate::canary::{self, Fault};
 use crate::limits;
 use crate::wal::{GroupSeq, MetaEntry, SegmentId};
 use crate::wire::macros::message;
@@ -79,6 +80,12 @@ pub struct Tiering {
     away_said_us: Option<u64>,
     /// Free bytes of the filesystem, less what eviction has counted on since.
     free_bytes: Option<u64>,
+    /// Segments that could go but for little that is to stay here, with the bytes of that.
+    blocked: BTreeMap<SegmentId, u64>,
+    /// Those of which that is being, or has been, written elsewhere: they go soon, so nobody is to rewrite them.
+    leaving: BTreeSet<SegmentId>,
+    /// The group of the entry of the pack into which it was written last, until that is durable.
+    relocated: Option<GroupSeq>,
 }
 
 message! {
@@ -134,6 +141,31 @@ impl Tiering {
     /// Whether a segment is in the store.
     pub fn holds(&self, id: SegmentId) -> bool {
         self.stored.contains_key(&id)
+    }
+
+    /// Whether a segment is about to go, and so not worth rewriting.
+    pub fn lets_go(&self, id: SegmentId) -> bool {
+        self.leaving.contains(&id)
+    }
+
+    /// Takes out some segments of which what is to stay here is to be written elsewhere, as many as one job takes.
+    pub fn take_blocked(&mut self) -> BTreeSet<SegmentId> {
+        let (mut taken, mut bytes) = (BTreeSet::new(), 0);
+        while let Some(first) = self.blocked.first_entry() {
+            bytes += first.get();
+            let is_full = taken.len() == limits::TIDY_SEGMENTS_MAX || bytes > limits::TIDY_JOB_BYTES;
+            if is_full && !taken.is_empty() {
+                break;
+            }
+            taken.insert(first.remove_entry().0);
+        }
+        self.leaving.extend(&taken);
+        taken
+    }
+
+    /// What was to stay here is in a pack, which counts from group `seq` on.
+    pub fn relocated(&mut self, seq: GroupSeq) {
+        self.relocated = Some(seq);
     }
 
     /// Entries that recovery found count as written by group `seq`.
@@ -316,8 +348,8 @@ impl Broker {
 struct Holds {
     /// Data that a topic wants to have here, by time or size.
     recent: BTreeSet<SegmentId>,
-    /// Data of compacted topics, which is rewritten now and then.
-    compacted: BTreeSet<SegmentId>,
+    /// Data of compacted topics, which is rewritten now and then, and its bytes.
+    compacted: BTreeMap<SegmentId, u64>,
     /// When the first of what is held by time is not any more, in wall-clock ms.
     next_ms: Option<i64>,
 }
@@ -329,7 +361,7 @@ impl Holds {
             return;
         }
         if settings.compact {
-            self.compacted.extend(ranges.map(|range| range.segment));
+            ranges.for_each(|range| *self.compacted.entry(range.segment).or_default() += range.bytes);
             return;
         }
         let (ms, bytes) = (settings.local_retention_ms, settings.local_retention_bytes);
@@ -346,41 +378,72 @@ impl Holds {
 /// Local copies.
 impl Broker {
     /// Lets local copies go that nobody wants to have here: older than `local.retention.*` of all that is in them, or, when
-    /// the filesystem has less free than `--storage-free-bytes`, the oldest.
+    /// the filesystem has less free than `--storage-free-bytes`, the oldest. What is in the way and little gets a pack of its own.
     pub(super) fn evict(&mut self, now: Now) {
-        if !self.is_tiered() {
+        // What stays here must durably have its new place before the old one goes.
+        if !self.is_tiered() || self.tiering.relocated.is_some_and(|seq| seq > self.durable) {
             return;
         }
+        self.tiering.relocated = None;
+        self.tiering.blocked.clear();
         let (candidates, waits_for_checkpoint) = self.evictable();
-        if candidates.is_empty() && waits_for_checkpoint.is_empty() {
-            return;
-        }
-        let mut holds = Holds::default();
-        let mut all = candidates.clone();
-        all.extend(&waits_for_checkpoint);
-        for topic in self.topics.iter() {
-            for partition in &topic.partitions {
-                holds.look(&partition.log, &topic.settings, now.wall_ms, &all);
+        if !candidates.is_empty() || !waits_for_checkpoint.is_empty() {
+            let mut holds = Holds::default();
+            let all = candidates.union(&waits_for_checkpoint).copied().collect();
+            for topic in self.topics.iter() {
+                for partition in &topic.partitions {
+                    holds.look(&partition.log, &topic.settings, now.wall_ms, &all);
+                }
             }
+            let shortage = self.evict_unless_held(candidates, &holds);
+            let is_held = |id: &SegmentId| self.stays(*id, &holds) || (holds.recent.contains(id) && shortage == 0);
+            if !waits_for_checkpoint.iter().all(is_held) {
+                self.checkpoint_for_space(now);
+            }
+            self.arm_evict(now, holds.next_ms);
+            self.count_tiers();
         }
+        let Tiering { leaving, blocked, .. } = &mut self.tiering;
+        leaving.retain(|id| blocked.contains_key(id) || self.tidying.works_on(*id));
+        if !blocked.is_empty() {
+            self.tidy_if_due(now);
+        }
+    }
+
+    /// The pack into which something was written that stays here counts durably: what it was in the way of can go.
+    pub(super) fn evict_relocated(&mut self, now: Now) {
+        if self.tiering.relocated.is_some_and(|seq| seq <= self.durable) {
+            self.evict(now);
+        }
+    }
+
+    /// Lets the segments go that nobody wants here, then the oldest of the others while there is a want of room. What is left
+    /// of that, when all that is blocked has gone too.
+    fn evict_unless_held(&mut self, candidates: BTreeSet<SegmentId>, holds: &Holds) -> u64 {
         let mut shortage = self.shortage();
-        let free = candidates.into_iter().filter(|id| !holds.compacted.contains(id));
-        let (held, unheld): (Vec<SegmentId>, Vec<SegmentId>) = free.partition(|id| holds.recent.contains(id));
-        for id in unheld {
-            shortage = shortage.saturating_sub(self.evict_segment(id));
-        }
-        for id in held {
-            if shortage == 0 {
+        let (held, unheld): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|id| holds.recent.contains(id));
+        let count = unheld.len();
+        for (index, id) in unheld.into_iter().chain(held).enumerate() {
+            if index >= count && shortage == 0 {
                 break;
             }
-            shortage = shortage.saturating_sub(self.evict_segment(id));
+            let gain = match holds.compacted.get(&id) {
+                None => self.evict_segment(id),
+                Some(_) if self.stays(id, holds) => 0,
+                Some(bytes) => {
+                    self.tiering.blocked.insert(id, *bytes);
+                    self.segments.bytes_of(id).saturating_sub(*bytes)
+                }
+            };
+            shortage = shortage.saturating_sub(gain);
         }
-        let is_held = |id: &&SegmentId| holds.compacted.contains(id) || (holds.recent.contains(id) && shortage == 0);
-        if waits_for_checkpoint.iter().any(|id| !is_held(&id)) {
-            self.checkpoint_for_space(now);
-        }
-        self.arm_evict(now, holds.next_ms);
-        self.count_tiers();
+        shortage
+    }
+
+    /// Whether so much of a segment must be here that it is left where it is.
+    fn stays(&self, id: SegmentId, holds: &Holds) -> bool {
+        let is_much = |bytes: &u64| *bytes > self.segments.live_bytes_of(id) / limits::RELOCATE_PART;
+        holds.compacted.get(&id).is_some_and(|bytes| is_much(bytes) || self.tidying.avoids(id))
     }
 
     /// Segments whose local copy could go, and those of which it could if checkpoints knew that they are stored.
@@ -391,8 +454,9 @@ impl Broker {
                 self.segments.contains(**id) && !self.segments.is_remote(**id) && self.segments.is_alive(**id);
             stored.is_confirmed && is_here && **id < self.segments.unsealed() && !self.tidying.works_on(**id)
         });
+        let is_known = |id: SegmentId, stored: &Stored| id < floor.segment && stored.seq <= floor.seq;
         let (known, unknown): (Vec<_>, Vec<_>) =
-            stored.partition(|(id, stored)| **id < floor.segment && stored.seq <= floor.seq);
+            stored.partition(|(id, stored)| is_known(**id, stored) || canary::has(Fault::EvictedEarly));
         let ids = |all: Vec<(&SegmentId, &Stored)>| all.into_iter().map(|(id, _)| *id).collect();
         (ids(known), ids(unknown))
     }

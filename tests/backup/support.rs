@@ -14,6 +14,7 @@ use chronik::metrics::Metrics;
 use chronik::store::ObjectStore;
 use chronik::sys::disk::Disk;
 use chronik::wal::settings::{Entropy, FsyncMode, LogOptions, MetadataStore};
+use chronik::wal::tidy::TidyJob;
 use chronik::wal::SegmentId;
 use chronik::wire::batch::{batches, BatchBuilder};
 use chronik::wire::msg::*;
@@ -33,6 +34,8 @@ pub struct House {
     pub uploads: Vec<Result<usize, String>>,
     /// Segments whose local copies went.
     pub evicted: Vec<SegmentId>,
+    /// What the tidier was told to do.
+    pub jobs: Vec<TidyJob>,
     /// What the disk is said to have free, instead of what it has.
     pub free_bytes: Option<u64>,
     next: u64,
@@ -91,8 +94,9 @@ impl House {
             entropy: Entropy::Seeded(seed.wrapping_mul(7919)),
         };
         let node = Node::start(disk, settings, options, now, store)?;
-        let (uploads, evicted) = (Vec::new(), Vec::new());
-        let mut house = House { node, now, uploads, evicted, free_bytes: None, next: 0, answers: BTreeMap::new() };
+        let (uploads, evicted, jobs) = (Vec::new(), Vec::new(), Vec::new());
+        let mut house =
+            House { node, now, uploads, evicted, jobs, free_bytes: None, next: 0, answers: BTreeMap::new() };
         house.settle();
         Ok(house)
     }
@@ -144,6 +148,7 @@ impl House {
             Effect::Remove(segment) => self.node.remove(segment).expect("a segment that can go"),
             Effect::Tidy(job) => {
                 let done = self.node.tidy(&job);
+                self.jobs.push(job);
                 self.node.broker.tidy_done(self.now, done);
             }
             Effect::LogLevel(_) => {}

@@ -144,6 +144,209 @@ fn compacted_topics_stay_on_the_disk() {
     assert!(house.evicted.is_empty());
 }
 
+/// Compacted, and never due for it.
+const COMPACTED: &[(&str, &str)] = &[("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "1")];
+
+/// Bytes of a topic that the tidier was told to rewrite.
+fn rewritten(house: &House, topic: &str) -> u64 {
+    let id = house.node.broker.contents().into_iter().find(|content| content.name == topic).expect("a topic").id;
+    let parts = house.jobs.iter().flat_map(|job| &job.parts).filter(|part| part.id.topic == id);
+    parts.flat_map(|part| &part.sources).map(|source| source.bytes).sum()
+}
+
+/// A server with a topic that may go and a compacted one of which a little is in every segment.
+fn mixed_house(disk: &SimDisk, store: &Arc<MemStore>, old: &[(&str, &str)]) -> House {
+    let mut house = tiered(disk, 1, store);
+    make_topic(&mut house, "old", old);
+    make_topic(&mut house, "table", COMPACTED);
+    for _ in 0..3 {
+        house.produce("table", 0, &[b't'; 300_000]);
+        house.fill_segment("old");
+    }
+    house
+}
+
+#[test]
+fn a_little_that_must_stay_is_written_elsewhere_once_and_the_rest_goes() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = mixed_house(&disk, &store, KEEPS_LITTLE);
+    let before = (house.records("old", 0), house.records("table", 0));
+    settle(&mut house);
+    settle(&mut house);
+    assert_eq!(house.evicted.len(), 3, "{:?}: {:?}", house.uploads, files(&disk));
+    let table: u64 = before.1.iter().map(|(_, behind_crc)| 21 + behind_crc.len() as u64).sum();
+    assert_eq!((rewritten(&house, "table"), rewritten(&house, "old")), (table, 0));
+    assert_eq!(special(&mut house, "table", -4), 0, "all of it is on the disk");
+    assert!(special(&mut house, "old", -4) > 0);
+    drop(house);
+    let disk = disk.power_cut().restart();
+    let mut house = tiered(&disk, 2, &store);
+    settle(&mut house);
+    assert_eq!((house.records("old", 0), house.records("table", 0)), before);
+    assert_eq!(rewritten(&house, "table") + rewritten(&house, "old"), 0, "{:?}", house.jobs);
+    // What the store holds is the same.
+    let shared: Arc<dyn ObjectStore> = store.clone();
+    let (other, manifest) = (empty_disk(), find_upload(&*shared).unwrap());
+    restore_tiered(&Target::on(Arc::new(other.clone())), &shared, &manifest, NOW_MS, &Unwatched).unwrap();
+    let mut house = tiered(&other, 3, &store);
+    assert_eq!((house.records("old", 0), house.records("table", 0)), before);
+    assert_eq!(special(&mut house, "table", -4), 0);
+}
+
+#[test]
+fn nothing_is_written_elsewhere_while_nothing_is_to_go() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = mixed_house(&disk, &store, &[]);
+    settle(&mut house);
+    assert!(house.uploads.iter().any(Result::is_ok) && house.evicted.is_empty());
+    assert!(house.jobs.is_empty(), "{:?}", house.jobs);
+    // For want of room it is.
+    house.free_bytes = Some(House::LOCAL_FREE_BYTES - 1);
+    house.fill_segment("old");
+    settle(&mut house);
+    assert!(!house.evicted.is_empty() && rewritten(&house, "table") > 0);
+    assert_eq!(special(&mut house, "table", -4), 0);
+}
+
+#[test]
+fn a_segment_of_which_much_must_stay_is_left_as_it_is() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = tiered(&disk, 1, &store);
+    make_topic(&mut house, "old", KEEPS_LITTLE);
+    make_topic(&mut house, "table", COMPACTED);
+    for _ in 0..5 {
+        house.produce("table", 0, &[b't'; 900_000]);
+    }
+    house.fill_segment("old");
+    settle(&mut house);
+    assert!(house.uploads.iter().any(Result::is_ok) && house.evicted.is_empty());
+    assert!(house.jobs.is_empty(), "{:?}", house.jobs);
+}
+
+/// What had moved out of its way made a segment look worth rewriting, just before its file went.
+#[test]
+fn a_segment_that_is_about_to_go_is_not_rewritten() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = tiered(&disk, 1, &store);
+    make_topic(&mut house, "old", KEEPS_LITTLE);
+    make_topic(&mut house, "table", COMPACTED);
+    house.make_topic("gone", 1);
+    for _ in 0..2 {
+        house.produce("gone", 0, &[b'g'; 900_000]);
+    }
+    for _ in 0..3 {
+        house.produce("table", 0, &[b't'; 700_000]);
+    }
+    house.fill_segment("old");
+    house.delete_topic("gone");
+    settle(&mut house);
+    assert_eq!(house.evicted.len(), 1, "{:?}: {:?}", house.uploads, house.jobs);
+    assert!(rewritten(&house, "table") > 0 && rewritten(&house, "old") == 0, "{:?}", house.jobs);
+}
+
+/// Lets a topic be compacted from now on, whatever there is to gain.
+fn compact(house: &mut House, topic: &str) {
+    alter(house, topic, "min.cleanable.dirty.ratio", "0");
+    alter(house, topic, "cleanup.policy", "compact");
+}
+
+#[test]
+fn a_topic_that_becomes_compacted_later_is_compacted_over_the_store() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = evicted_house(&disk, &store);
+    let before = house.records("old", 0);
+    let objects = segments_in(&store).len();
+    compact(&mut house, "old");
+    settle(&mut house);
+    let after = house.records("old", 0);
+    assert!(after.len() < 5 && after.last() == before.last(), "{} of {}", after.len(), before.len());
+    assert!(after.iter().all(|record| before.contains(record)));
+    assert_eq!(house.node.broker.remote_segments().count(), 0, "{:?}", files(&disk));
+    settle(&mut house);
+    assert!(segments_in(&store).len() < objects, "what nobody needs stays in the store: {:?}", segments_in(&store));
+    drop(house);
+    let disk = disk.power_cut().restart();
+    assert_eq!(tiered(&disk, 2, &store).records("old", 0), after);
+}
+
+#[test]
+fn a_compaction_waits_for_a_store_that_is_away_and_nothing_else_does() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = evicted_house(&disk, &store);
+    let old = house.records("old", 0).len();
+    make_topic(&mut house, "table", &[("segment.bytes", "1048576")]);
+    compact(&mut house, "table");
+    store.fail(1, u64::MAX >> 1, Failing::Before);
+    compact(&mut house, "old");
+    let (jobs, remote) = (house.jobs.len(), house.node.broker.remote_segments().count());
+    house.fill_segment("table");
+    settle(&mut house);
+    assert!(house.records("table", 0).len() < 5, "another topic was not compacted");
+    let id = house.node.broker.contents().into_iter().find(|content| content.name == "old").unwrap().id;
+    let tries = house.jobs[jobs..].iter().filter(|job| job.parts.iter().any(|part| part.id.topic == id)).count();
+    assert!((2..10).contains(&tries), "{tries} tries");
+    assert_eq!(house.node.broker.remote_segments().count(), remote);
+    store.heal();
+    settle(&mut house);
+    settle(&mut house);
+    assert_eq!(house.node.broker.remote_segments().count(), 0, "{:?}", house.uploads);
+    assert!(house.records("old", 0).len() < old);
+}
+
+/// What is damaged in the store is not written anew as if it were sound, and what is not is compacted all the same.
+#[test]
+fn a_damaged_object_is_not_compacted() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = evicted_house(&disk, &store);
+    let path = segment::path(house.evicted[0]);
+    let key = segments_in(&store).into_iter().find(|key| key.contains(&path)).unwrap();
+    let mut bytes = store.bytes(&key);
+    for at in (8192..bytes.len()).step_by(4096) {
+        bytes[at] ^= 1;
+    }
+    store.tamper(&key, Some(bytes));
+    drop(house);
+    let disk = disk.power_cut().restart();
+    let mut house = tiered(&disk, 2, &store);
+    let remote = house.node.broker.remote_segments().count();
+    compact(&mut house, "old");
+    settle(&mut house);
+    assert_eq!(house.node.broker.remote_segments().count(), remote);
+    assert!(house.jobs.len() < 3, "{} tries of what cannot be mended", house.jobs.len());
+}
+
+/// Sets a configuration of the broker (`name` is empty) or of a topic.
+fn alter(house: &mut House, name: &str, setting: &str, value: &str) {
+    let configs =
+        vec![IncrementalAlterConfigsAlterableConfig { name: setting, config_operation: 0, value: Some(value) }];
+    let resource_type = if name.is_empty() { 4 } else { 2 };
+    let resources = vec![IncrementalAlterConfigsResource { resource_type, resource_name: name, configs }];
+    let body = house.call(1, &IncrementalAlterConfigsRequest { resources, validate_only: false });
+    let response: IncrementalAlterConfigsResponse<'_> = wire::decode(&body, 1).unwrap();
+    assert_eq!(response.responses[0].error_code, ErrorCode::NONE, "{:?}", response.responses[0].error_message);
+}
+
+/// A restore looked at topics with the defaults of a broker that nobody has ever changed, and left what is compacted in the store.
+#[test]
+fn topics_that_are_compacted_by_the_brokers_changed_default_come_to_the_disk_in_a_restore() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = tiered(&disk, 1, &store);
+    alter(&mut house, "", "log.cleanup.policy", "compact");
+    alter(&mut house, "", "log.cleaner.min.cleanable.ratio", "1");
+    house.make_topic("table", 1);
+    house.fill_segment("table");
+    settle(&mut house);
+    assert!(house.uploads.iter().any(Result::is_ok) && house.evicted.is_empty());
+    let before = house.records("table", 0);
+    drop(house);
+    let shared: Arc<dyn ObjectStore> = store.clone();
+    let (disk, manifest) = (empty_disk(), find_upload(&*shared).unwrap());
+    restore_tiered(&Target::on(Arc::new(disk.clone())), &shared, &manifest, NOW_MS, &Unwatched).unwrap();
+    let mut house = tiered(&disk, 3, &store);
+    assert_eq!(house.node.broker.remote_segments().count(), 0, "{:?}", files(&disk));
+    assert_eq!(house.records("table", 0), before[..house.offsets("table", 0).1 as usize]);
+}
+
 #[test]
 fn what_is_deleted_goes_from_the_store_too() {
     let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
