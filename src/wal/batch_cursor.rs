@@ -18,7 +18,11 @@ pub(super) struct BatchCursor<'a> {
     run: RunRef,
     position: u64,
     next_offset: i64,
+    /// Up to where it is worth reading ahead.
+    ahead_end: u64,
     buf: &'a mut Vec<u8>,
+    /// What of the buffer was read, and from where; the rest is of an earlier use.
+    filled: usize,
     buf_position: u64,
 }
 
@@ -32,8 +36,13 @@ pub(super) struct Found {
 
 impl<'a> BatchCursor<'a> {
     pub fn new(segment: &'a OpenSegment, run: RunRef, buf: &'a mut Vec<u8>) -> BatchCursor<'a> {
-        buf.clear();
-        BatchCursor { segment, run, position: run.position, next_offset: run.base_offset, buf, buf_position: 0 }
+        let (position, next_offset) = (run.position, run.base_offset);
+        BatchCursor { segment, run, position, next_offset, ahead_end: u64::MAX, buf, filled: 0, buf_position: 0 }
+    }
+
+    /// Only so many bytes from the next batch on will be asked for, a first batch that is longer excepted.
+    pub fn want(&mut self, bytes: u64) {
+        self.ahead_end = self.position.saturating_add(bytes);
     }
 
     /// The next batch; `None` at the run's end.
@@ -63,7 +72,7 @@ impl<'a> BatchCursor<'a> {
         let mut at = found.position + CRC_FROM as u64;
         let mut crc = 0;
         while at < end {
-            let piece = self.bytes(at, (end - at).min(limits::READ_PIECE_BYTES as u64) as usize)?;
+            let piece = self.some_bytes(at, end)?;
             crc = crc32c::crc32c_append(crc, piece);
             at += piece.len() as u64;
         }
@@ -83,22 +92,33 @@ impl<'a> BatchCursor<'a> {
         self.bytes(found.position, found.len as usize)
     }
 
+    /// What is in the buffer of a batch that ends at `end`, from `position` on; what follows is read if that is nothing.
+    fn some_bytes(&mut self, position: u64, end: u64) -> Result<&[u8], ReadError> {
+        let have = (self.buf_position..self.buf_position + self.filled as u64).contains(&position);
+        let there =
+            if have { self.buf_position + self.filled as u64 - position } else { limits::READ_PIECE_BYTES as u64 };
+        self.bytes(position, (end - position).min(there) as usize)
+    }
+
     /// Exactly `len` bytes of the run at `position`, read with what follows them.
     fn bytes(&mut self, position: u64, len: usize) -> Result<&[u8], ReadError> {
-        let have_end = self.buf_position + self.buf.len() as u64;
+        let have_end = self.buf_position + self.filled as u64;
         if position < self.buf_position || position + len as u64 > have_end {
             let run_end = self.run.position + u64::from(self.run.len);
-            let ahead = (run_end - position).min(limits::READ_PIECE_BYTES as u64) as usize;
-            self.buf.resize(len.max(ahead), 0);
-            let read = self.segment.segment.file.read_at(self.buf, position);
-            let read = read.map_err(|error| ReadError::Io(error.to_string()))?;
-            self.buf.truncate(read);
+            let ahead = run_end.min(self.ahead_end).saturating_sub(position).min(limits::READ_PIECE_BYTES as u64);
+            let wanted = len.max(ahead as usize);
+            if self.buf.len() < wanted {
+                self.buf.resize(wanted, 0);
+            }
+            self.filled = 0;
+            let read = self.segment.segment.file.read_at(&mut self.buf[..wanted], position);
+            self.filled = read.map_err(|error| ReadError::Io(error.to_string()))?;
             self.buf_position = position;
         }
         let from = (position - self.buf_position) as usize;
         match self.buf.get(from..from + len) {
-            Some(bytes) => Ok(bytes),
-            None => Err(self.segment.corrupt(position, "the file ends inside a run")),
+            Some(bytes) if from + len <= self.filled => Ok(bytes),
+            _ => Err(self.segment.corrupt(position, "the file ends inside a run")),
         }
     }
 }

@@ -192,8 +192,10 @@ impl Reader {
         let mut runs = RunSource::new(&self.cache, segment, id, place, offset, i64::MIN)?;
         while let Some(run) = runs.next(&self.cache)?.filter(|run| run.base_offset < end_offset) {
             let mut cursor = BatchCursor::new(segment, run, &mut self.buf);
+            cursor.want(left);
             while let Some(found) = cursor.next()? {
                 if found.header.last_offset() < offset {
+                    cursor.want(left);
                     continue;
                 }
                 if found.header.base_offset >= end_offset || (u64::from(found.len) > left && !is_first) {
@@ -202,12 +204,9 @@ impl Reader {
                 cursor.verify(&found)?;
                 is_first = false;
                 left = left.saturating_sub(u64::from(found.len));
-                if !visit(&found) {
+                if !visit(&found) || left == 0 {
                     return Ok(());
                 }
-            }
-            if left == 0 {
-                break;
             }
         }
         Ok(())
