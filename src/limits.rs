@@ -121,6 +121,9 @@ pub const UPLOAD_PATIENCE_US: u64 = 30_000_000;
 /// From an upload to the next one that only takes what was deleted from the store, in µs.
 pub const UPLOAD_REMOVALS_US: u64 = 60_000_000;
 
+/// How long before a local copy goes the store may have been asked at the earliest whether it holds the segment, in µs.
+pub const EVICT_LOOK_US: u64 = 600_000_000;
+
 /// From an upload that failed, or a compaction that could not read the store, to the next one, in µs, doubled each time up to the
 /// second.
 pub const UPLOAD_RETRY_US: u64 = 5_000_000;

@@ -290,7 +290,7 @@ impl Harness {
                     self.broker.tidy_done(self.now, done);
                 }
                 Effect::Remove(segment) => self.removed.push(segment),
-                Effect::Upload => self.uploads += 1,
+                Effect::Upload { .. } => self.uploads += 1,
                 Effect::Evict(segment, _) => self.evicted.push(segment),
             }
         }

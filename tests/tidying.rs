@@ -1,5 +1,7 @@
 //! Owns tidying as the broker decides it: what is rewritten, what a pack takes the place of, what happens meanwhile.
 
+use std::collections::BTreeSet;
+
 use chronik::limits;
 use chronik::wal::tidy::{TidyDone, TidyError};
 use chronik::wal::SegmentId;
@@ -141,6 +143,25 @@ fn what_is_deleted_while_a_pack_is_made_stays_deleted() {
         produce(&mut h, "lives", 0, 10);
         assert_eq!(read(&mut h, "lives", 0), [0]);
     }
+}
+
+#[test]
+fn what_a_job_reads_stays_until_it_has_ended() {
+    let mut h = Harness::new();
+    shared(&mut h);
+    h.holds_tidying = true;
+    delete(&mut h, "goes");
+    let job = h.tidying.pop().expect("there is something to tidy");
+    let sources: BTreeSet<SegmentId> =
+        job.parts.iter().flat_map(|part| &part.sources).map(|source| source.segment).collect();
+    delete(&mut h, "lives");
+    settle(&mut h);
+    assert!(h.removed.iter().all(|id| !sources.contains(id)), "{:?} are read, {:?} went", sources, h.removed);
+    let done = h.log.tidy(&job);
+    assert!(done.result.is_ok(), "{:?}", done.result);
+    h.tidy_done(done);
+    settle(&mut h);
+    assert!(sources.iter().all(|id| h.removed.contains(id)), "{:?} were read, {:?} went", sources, h.removed);
 }
 
 #[test]

@@ -59,8 +59,9 @@ pub enum Effect {
     Checkpoint(CheckpointJob),
     /// Make a pack on the tidier thread; answered by `Broker::tidy_done`. There is one at a time.
     Tidy(TidyJob),
-    /// Send to the object store what it lacks (uploader); answered by `Broker::uploaded`. There is one at a time.
-    Upload,
+    /// Send to the object store what it lacks (uploader); answered by `Broker::uploaded`. There is one at a time. `looks` if the store
+    /// has to be asked what it holds.
+    Upload { looks: bool },
     /// From now on a segment is read from the object store; unlink the local copy (housekeeper). No answer.
     Evict(SegmentId, StoredObject),
     /// Unlink a segment that nobody needs any more (housekeeper); no answer. Its file may be gone already.

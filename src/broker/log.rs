@@ -270,9 +270,10 @@ impl PartitionLog {
         self.txns.forget_aborted(&outcome.aborted_gone);
     }
 
-    /// Begins a new leader epoch at the current end (after a stop that may have lost what was visible).
-    pub fn raise_epoch(&mut self) {
-        self.leader_epoch += 1;
+    /// Begins a new leader epoch at the current end (after a stop that may have lost what was visible): the next one, or
+    /// `at_least`.
+    pub fn raise_epoch(&mut self, at_least: i32) {
+        self.leader_epoch = at_least.max(self.leader_epoch + 1);
         if self.epochs.last().is_some_and(|(_, start)| *start == self.next_offset) {
             self.epochs.pop();
         }
@@ -384,7 +385,7 @@ mod tests {
     #[test]
     fn epochs_end_where_the_next_began() {
         let mut log = log();
-        log.raise_epoch();
+        log.raise_epoch(0);
         log.durable(run(3, 4096, 30, 39, 4000));
         assert_eq!(log.epoch_end(0), Some((0, 30)));
         assert_eq!(log.epoch_end(1), Some((1, 40)));

@@ -260,13 +260,14 @@ impl Recovering {
     }
 
     /// Checks that every segment with live data is there, and gives the state as a broker that must not serve: nothing is
-    /// begun that would change the log. With `raise_epochs` each partition begins a new leader epoch at its end.
+    /// begun that would change the log. With `raise_epochs` each partition begins a new leader epoch at its end, one that no other
+    /// restore from the same state has given.
     pub fn at_rest(mut self, now: Now, raise_epochs: bool) -> Result<Broker, String> {
         self.apply_starts();
         self.place_remote();
         // Topics without settings of their own have the broker's, which were changed while it ran.
         self.broker.apply_broker_configs();
-        take_stock(&mut self.broker, now, raise_epochs)?;
+        take_stock(&mut self.broker, now, raise_epochs.then(|| epoch_of_another_history(now)))?;
         self.know_segments();
         Ok(self.broker)
     }
@@ -301,10 +302,13 @@ impl Recovering {
         broker.segments.writing(state.position.segment, state.position.position);
         // What was acknowledged before its fsync may be gone: a new epoch lets clients find out (KIP-101, KIP-320).
         let lossy = broker.settings.config.fsync != Fsync::Always;
-        let raise_epochs = (broker.lossy || lossy) && !state.clean;
-        take_stock(broker, now, raise_epochs)?;
+        let may_lack = (broker.lossy || lossy) && !state.clean;
+        // Taking over, this is an older copy of a log that has gone on elsewhere.
+        let is_copy = broker.settings.config.storage.take_over;
+        let raised = is_copy.then(|| epoch_of_another_history(now)).or(may_lack.then_some(0));
+        take_stock(broker, now, raised)?;
         broker.check_store()?;
-        if raise_epochs {
+        if raised.is_some() {
             // No request is let in before the new epochs are in a checkpoint: an epoch must never name two histories.
             broker.checkpoint.want();
         }
@@ -339,8 +343,16 @@ impl Recovering {
     }
 }
 
-/// Counts the live data of every segment, and finds segments that are missing or cut short. The error names the file.
-fn take_stock(broker: &mut Broker, now: Now, raise_epochs: bool) -> Result<(), String> {
+/// A leader epoch for a log that begins anew from a state of which others may begin too: no two of them may give the same epoch to
+/// different records, and the later one has to be the higher. So it is the seconds since 2020, which fit until 2088.
+fn epoch_of_another_history(now: Now) -> i32 {
+    const YEAR_2020_S: i64 = 1_577_836_800;
+    i32::try_from(now.wall_ms / 1000 - YEAR_2020_S).unwrap_or(0)
+}
+
+/// Counts the live data of every segment, and finds segments that are missing or cut short. The error names the file. With `raised`,
+/// each partition begins a new leader epoch, that one at least.
+fn take_stock(broker: &mut Broker, now: Now, raised: Option<i32>) -> Result<(), String> {
     let mut missing = None;
     let mut held: BTreeMap<SegmentId, u64> = BTreeMap::new();
     let segments = &mut broker.segments;
@@ -355,8 +367,8 @@ fn take_stock(broker: &mut Broker, now: Now, raise_epochs: bool) -> Result<(), S
         }
         log.producers.cap_last_append(now.wall_ms);
         log.logical.cap_times(now.wall_ms);
-        if raise_epochs {
-            log.raise_epoch();
+        if let Some(at_least) = raised {
+            log.raise_epoch(at_least);
         }
     });
     if let Some((id, range)) = missing {

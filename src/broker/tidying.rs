@@ -25,6 +25,8 @@ use crate::wal::{GroupSeq, MetaEntry, PartitionId, ReadJob, SegmentId};
 pub struct Tidying {
     /// The sources of the job under way.
     running: Option<Vec<SegmentId>>,
+    /// Those of them that nobody needs any more, and that go when it has ended.
+    held: Vec<SegmentId>,
     /// The partition that it compacts.
     cleaning: Option<PartitionId>,
     /// It takes what must stay here out of segments that may go.
@@ -275,6 +277,7 @@ impl Broker {
     /// The tidier has done its job, or could not.
     pub fn tidy_done(&mut self, now: Now, done: TidyDone) {
         let sources = self.tidying.running.take().unwrap_or_default();
+        std::mem::take(&mut self.tidying.held).into_iter().for_each(|id| self.let_go(id));
         let cleaning = self.tidying.cleaning.take();
         let relocates = std::mem::take(&mut self.tidying.relocates);
         match (done.result, cleaning) {
@@ -454,6 +457,10 @@ impl Broker {
 
     /// A segment that was waited for: nobody is on the way to it any more.
     fn let_go(&mut self, id: SegmentId) {
+        if self.tidying.works_on(id) {
+            self.tidying.held.push(id);
+            return;
+        }
         self.tidying.avoided.remove(&id);
         if let SegmentId::Pack(number) = id {
             self.forget_pack(number);

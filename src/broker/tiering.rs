@@ -35,6 +35,8 @@ pub struct UploadDone {
     pub result: Result<Vec<(SegmentId, StoredObject)>, UploadError>,
     /// What is free on the data directory's filesystem, in bytes, if that is known.
     pub free_bytes: Option<u64>,
+    /// The store was asked what it holds, and not only told.
+    pub has_looked: bool,
 }
 
 /// Why nothing was uploaded.
@@ -78,6 +80,12 @@ pub struct Tiering {
     evict_timer_us: Option<u64>,
     /// When it was last said that the store cannot be read, in monotonic µs.
     away_said_us: Option<u64>,
+    /// When the store was last seen to hold what it holds, in monotonic µs.
+    seen_us: Option<u64>,
+    /// The next upload has to look, because something is to leave the disk.
+    wants_look: bool,
+    /// Why the last upload failed.
+    failure: String,
     /// Free bytes of the filesystem, less what eviction has counted on since.
     free_bytes: Option<u64>,
     /// Segments that could go but for little that is to stay here, with the bytes of that.
@@ -229,7 +237,8 @@ impl Broker {
         let is_news = interval_us > 0 && self.durable > tiering.uploaded;
         let of_interval = is_news.then(|| tiering.begun_us + interval_us);
         let of_removals = (tiering.removals > 0).then(|| tiering.begun_us + limits::UPLOAD_REMOVALS_US);
-        let due = of_segments.into_iter().chain(of_interval).chain(of_removals).min()?;
+        let of_look = tiering.wants_look.then_some(now.mono_us);
+        let due = of_segments.into_iter().chain(of_interval).chain(of_removals).chain(of_look).min()?;
         Some(due.max(tiering.earliest_us))
     }
 
@@ -245,7 +254,8 @@ impl Broker {
         }
         self.tiering.uploading = Some(self.durable);
         self.tiering.begun_us = now.mono_us;
-        self.effects.push_back(Effect::Upload);
+        let looks = self.tiering.wants_look;
+        self.effects.push_back(Effect::Upload { looks });
     }
 
     /// The timer of an upload is due.
@@ -269,8 +279,12 @@ impl Broker {
         match done.result {
             Ok(objects) => {
                 self.tiering.failures = 0;
-                let pause_us = u64::try_from(self.settings.config.storage.upload_pause_ms).unwrap_or(0) * 1000;
-                self.tiering.earliest_us = now.mono_us + pause_us;
+                self.tiering.earliest_us = now.mono_us + self.upload_pause_us();
+                if done.has_looked {
+                    self.tiering.seen_us = Some(self.tiering.begun_us);
+                    self.tiering.wants_look = false;
+                    self.tiering.stored.values_mut().for_each(|stored| stored.is_confirmed = false);
+                }
                 // The entries are written later, so with an interval one more upload follows, which notes nothing new.
                 self.tiering.uploaded = reached;
                 if reached >= self.tiering.removed {
@@ -284,18 +298,37 @@ impl Broker {
                 }
                 let wait_us = limits::UPLOAD_RETRY_US.saturating_mul(1 << self.tiering.failures.min(20));
                 let wait_us = wait_us.min(limits::UPLOAD_RETRY_MAX_US);
-                if self.tiering.failures == 0 {
+                if self.tiering.failures == 0 || why != self.tiering.failure {
                     ::log::warn!("the log was not uploaded, and everything stays on this disk: {why}");
                 } else {
                     ::log::debug!("the log was not uploaded again: {why}");
                 }
                 self.tiering.failures += 1;
+                self.tiering.failure = why;
                 self.tiering.earliest_us = now.mono_us + wait_us;
             }
         }
         self.count_tiers();
         self.evict(now);
         self.upload_if_due(now);
+    }
+
+    /// From an upload to the next one, in µs, so that a segment does not cost an upload of its own.
+    fn upload_pause_us(&self) -> u64 {
+        let storage = &self.settings.config.storage;
+        let pause_ms = match storage.upload_interval_ms {
+            1.. => storage.upload_pause_ms.min(storage.upload_interval_ms),
+            _ => storage.upload_pause_ms,
+        };
+        u64::try_from(pause_ms).unwrap_or(0) * 1000
+    }
+
+    /// Whether the store was lately seen to hold what it holds; if not, the next upload looks.
+    fn was_seen_lately(&mut self, now: Now) -> bool {
+        let tiering = &mut self.tiering;
+        let is_lately = tiering.seen_us.is_some_and(|at| now.mono_us < at.saturating_add(limits::EVICT_LOOK_US));
+        tiering.wants_look |= !is_lately;
+        is_lately
     }
 
     /// The store holds a segment.
@@ -395,7 +428,7 @@ impl Broker {
                     holds.look(&partition.log, &topic.settings, now.wall_ms, &all);
                 }
             }
-            let shortage = self.evict_unless_held(candidates, &holds);
+            let shortage = self.evict_unless_held(now, candidates, &holds);
             let is_held = |id: &SegmentId| self.stays(*id, &holds) || (holds.recent.contains(id) && shortage == 0);
             if !waits_for_checkpoint.iter().all(is_held) {
                 self.checkpoint_for_space(now);
@@ -408,6 +441,9 @@ impl Broker {
         if !blocked.is_empty() {
             self.tidy_if_due(now);
         }
+        if self.tiering.wants_look {
+            self.upload_if_due(now);
+        }
     }
 
     /// The pack into which something was written that stays here counts durably: what it was in the way of can go.
@@ -418,10 +454,15 @@ impl Broker {
     }
 
     /// Lets the segments go that nobody wants here, then the oldest of the others while there is a want of room. What is left
-    /// of that, when all that is blocked has gone too.
-    fn evict_unless_held(&mut self, candidates: BTreeSet<SegmentId>, holds: &Holds) -> u64 {
+    /// of that, when all that is blocked has gone too. None goes that the store was not lately seen to hold, unless room is wanted and
+    /// the store cannot be asked.
+    fn evict_unless_held(&mut self, now: Now, candidates: BTreeSet<SegmentId>, holds: &Holds) -> u64 {
         let mut shortage = self.shortage();
         let (held, unheld): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|id| holds.recent.contains(id));
+        let some_go = unheld.iter().any(|id| !self.stays(*id, holds)) || (shortage > 0 && !held.is_empty());
+        if !some_go || (!self.was_seen_lately(now) && (shortage == 0 || self.tiering.failures == 0)) {
+            return shortage;
+        }
         let count = unheld.len();
         for (index, id) in unheld.into_iter().chain(held).enumerate() {
             if index >= count && shortage == 0 {

@@ -76,7 +76,7 @@ impl Default for StorageConfig {
             gcs: GcsConfig::default(),
             azure: AzureConfig::default(),
             upload_interval_ms: 0,
-            upload_pause_ms: 10_000,
+            upload_pause_ms: 60_000,
             take_over: false,
             cache_bytes: 1 << 30,
             local_free_bytes: 1 << 30,

@@ -95,7 +95,7 @@ pub struct Outlets {
     pub checkpoint: Box<dyn FnMut(CheckpointJob)>,
     pub tidy: Box<dyn FnMut(TidyJob)>,
     pub remove: Box<dyn FnMut(SegmentId)>,
-    pub upload: Box<dyn FnMut()>,
+    pub upload: Box<dyn FnMut(bool)>,
     pub evict: Box<dyn FnMut(SegmentId, StoredObject)>,
     /// SIGHUP came.
     pub reload: Box<dyn FnMut()>,
@@ -567,7 +567,7 @@ impl<C: Core + 'static> Reactor<C> {
                 Effect::Work(job) => (self.outlets.work)(job),
                 Effect::Checkpoint(job) => (self.outlets.checkpoint)(job),
                 Effect::Tidy(job) => (self.outlets.tidy)(job),
-                Effect::Upload => (self.outlets.upload)(),
+                Effect::Upload { looks } => (self.outlets.upload)(looks),
                 Effect::Evict(segment, object) => (self.outlets.evict)(segment, object),
                 Effect::Remove(segment) => (self.outlets.remove)(segment),
                 Effect::LogLevel(level) => {

@@ -133,7 +133,7 @@ fn object_of(directory: &str, id: SegmentId, stored: &StoredObject) -> Object {
 /// The running threads, and what the reactor hands them.
 #[derive(Debug)]
 pub struct Running {
-    upload: Option<Sender<()>>,
+    upload: Option<Sender<bool>>,
     workers: Vec<Worker>,
     machine: Arc<Machine>,
     ending: Arc<AtomicBool>,
@@ -142,7 +142,8 @@ pub struct Running {
 
 /// Orders of the reactor.
 pub struct Orders {
-    pub upload: Box<dyn FnMut()>,
+    /// True if the store has to be asked what it holds.
+    pub upload: Box<dyn FnMut(bool)>,
     /// A segment is read from the store from now on.
     pub evict: Box<dyn FnMut(SegmentId, StoredObject)>,
     /// A segment is gone.
@@ -152,7 +153,7 @@ pub struct Orders {
 impl Orders {
     /// For a server without a store, which gives none of them.
     pub fn none() -> Orders {
-        Orders { upload: Box::new(|| {}), evict: Box::new(|_, _| {}), forget: Box::new(|_| {}) }
+        Orders { upload: Box::new(|_| {}), evict: Box::new(|_, _| {}), forget: Box::new(|_| {}) }
     }
 }
 
@@ -175,12 +176,12 @@ impl Tier {
                 theirs.prefetch(&object, block);
             }
         };
-        let (upload, receiver) = mailbox::<()>(UPLOADS_MAX);
+        let (upload, receiver) = mailbox::<bool>(UPLOADS_MAX);
         let (ending, reports) = (Arc::new(AtomicBool::new(false)), inbox.clone());
         let is_ending = Arc::clone(&ending);
         let uploads = move || {
-            while receiver.recv().is_some() {
-                let done = uploader.upload(clock.wall_ms(), &Ending(&is_ending));
+            while let Some(looks) = receiver.recv() {
+                let done = uploader.upload(clock.wall_ms(), looks, &Ending(&is_ending));
                 reports.push(Completion::Uploaded(done));
             }
         };
@@ -188,7 +189,7 @@ impl Tier {
         let (sender, theirs) = (upload.clone(), Arc::clone(&remote));
         let orders = Orders {
             // There is room: the broker asks for one at a time.
-            upload: Box::new(move || drop(sender.try_send(()))),
+            upload: Box::new(move |looks| drop(sender.try_send(looks))),
             evict: Box::new(move |id, stored| theirs.insert(id, object_of(&directory, id, &stored))),
             forget: Box::new(move |id| remote.remove(id)),
         };

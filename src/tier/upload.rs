@@ -54,9 +54,11 @@ impl Uploader {
         Uploader { subject, claimed: None, made: VecDeque::new(), alone: false, trusted: 0 }
     }
 
-    /// Sends what the store lacks. `now_ms` is the wall clock.
-    pub fn upload(&mut self, now_ms: i64, watch: &dyn Watch) -> UploadDone {
-        let result = self.run(now_ms, watch);
+    /// Sends what the store lacks. `now_ms` is the wall clock. With `looks` the store is asked what it holds, which it also is after a
+    /// start, after a failure, and now and then.
+    pub fn upload(&mut self, now_ms: i64, looks: bool, watch: &dyn Watch) -> UploadDone {
+        let has_looked = looks || self.trusted == 0 || self.made.is_empty();
+        let result = self.run(now_ms, has_looked, watch);
         let metrics = &self.subject.metrics;
         let result = match result {
             Ok(stored) => {
@@ -73,10 +75,10 @@ impl Uploader {
                 Err(UploadError { sentence: failure.sentence, is_deposed })
             }
         };
-        UploadDone { result, free_bytes: self.subject.disk.free_bytes().ok() }
+        UploadDone { result, free_bytes: self.subject.disk.free_bytes().ok(), has_looked }
     }
 
-    fn run(&mut self, now_ms: i64, watch: &dyn Watch) -> Result<Vec<(SegmentId, StoredObject)>, Failure> {
+    fn run(&mut self, now_ms: i64, asks: bool, watch: &dyn Watch) -> Result<Vec<(SegmentId, StoredObject)>, Failure> {
         let Subject { store, directory_id, disk, root, owner, take_over, metrics, entropy } = &mut self.subject;
         let directory = backup::directory_name(*directory_id);
         match &self.claimed {
@@ -90,7 +92,6 @@ impl Uploader {
             Some(root) => Origin::of_server(Arc::clone(disk), root.clone())?,
             None => Origin::on(Arc::clone(disk), false),
         };
-        let asks = self.trusted == 0 || self.made.is_empty();
         let previous = self.made.back().filter(|_| !asks);
         let created = backup::upload(&origin, &**store, now_ms, entropy, watch, previous)?;
         drop(origin);

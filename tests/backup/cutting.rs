@@ -4,7 +4,8 @@ use std::fmt;
 use std::io::Result;
 use std::sync::{Arc, Mutex};
 
-use chronik::backup::{create, Kind, Origin, Selection, Unwatched};
+use chronik::backup::{create, restore, Kind, Origin, Selection, Target, Unwatched};
+use chronik::store::ObjectStore;
 use chronik::sys::disk::{Disk, DiskFile, OpenMode};
 use chronik::wal::frozen;
 use chronik::wal::settings::{Entropy, MetadataStore};
@@ -160,7 +161,26 @@ fn leader_epochs_rise_so_that_clients_find_out() {
     let mut copy = House::start(&copy, 99);
     copy.produce("orders", 0, b"another record at the same offset");
     assert_eq!(copy.epoch_end("orders", 0, 0), end, "where the epoch of before ended");
-    assert_eq!(copy.epoch_end("orders", 0, 1), end + 1);
+    let epoch = copy.epoch("orders", 0);
+    assert!(epoch > 0);
+    assert_eq!(copy.epoch_end("orders", 0, epoch), end + 1);
+}
+
+#[test]
+fn no_two_restores_of_one_backup_give_an_epoch_to_different_records() {
+    let disk = empty_disk();
+    let _house = busy_house(&disk);
+    let store = Arc::new(MemStore::default());
+    let created = back_up(&disk, &store, 1).unwrap();
+    let mut epochs = Vec::new();
+    for seconds in [10, 11] {
+        let shared: Arc<dyn ObjectStore> = store.clone();
+        let disk = empty_disk();
+        let (target, now_ms) = (Target::on(Arc::new(disk.clone())), NOW_MS + seconds * 1000);
+        restore(&target, &shared, &created.manifest, &Selection::default(), now_ms, &Unwatched).unwrap();
+        epochs.push(House::start(&disk, seconds as u64).epoch("orders", 0));
+    }
+    assert!(epochs[1] > epochs[0], "{epochs:?}");
 }
 
 #[test]

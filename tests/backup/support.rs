@@ -66,6 +66,21 @@ impl House {
         metadata: MetadataStore,
         store: Option<Arc<dyn ObjectStore>>,
     ) -> Result<House, String> {
+        House::start_config(disk, seed, metadata, store, false)
+    }
+
+    /// With a data directory that is a copy of one whose server is gone for good.
+    pub fn start_taking_over(disk: &SimDisk, seed: u64, store: &Arc<MemStore>) -> Result<House, String> {
+        House::start_config(disk, seed, MetadataStore::Log, Some(store.clone()), true)
+    }
+
+    fn start_config(
+        disk: &SimDisk,
+        seed: u64,
+        metadata: MetadataStore,
+        store: Option<Arc<dyn ObjectStore>>,
+        take_over: bool,
+    ) -> Result<House, String> {
         let now = Now { mono_us: 1_000_000, wall_ms: 1_700_000_000_000 };
         let config = Config {
             log_segment_bytes: SEGMENT_BYTES,
@@ -76,6 +91,7 @@ impl House {
         let mut config = config;
         config.storage.local_path = store.is_some().then(|| "unused".into());
         config.storage.local_free_bytes = House::LOCAL_FREE_BYTES;
+        config.storage.take_over = take_over;
         let settings = Settings {
             config,
             cluster_id: "house".into(),
@@ -152,8 +168,8 @@ impl House {
                 self.node.broker.tidy_done(self.now, done);
             }
             Effect::LogLevel(_) => {}
-            Effect::Upload => {
-                let done = self.node.upload(self.now).expect("a store");
+            Effect::Upload { looks } => {
+                let done = self.node.upload(self.now, looks).expect("a store");
                 self.uploads.push(done.result.as_ref().map(Vec::len).map_err(|error| error.sentence.clone()));
                 let free_bytes = self.free_bytes.or(done.free_bytes);
                 self.node.broker.uploaded(self.now, UploadDone { free_bytes, ..done });
@@ -373,6 +389,14 @@ pub fn busy_house(disk: &SimDisk) -> House {
 }
 
 impl House {
+    /// A partition's leader epoch.
+    pub fn epoch(&mut self, topic: &str, partition: i32) -> i32 {
+        let body = self.call(9, &MetadataRequest { topics: None, ..Default::default() });
+        let response: MetadataResponse<'_> = wire::decode(&body, 9).unwrap();
+        let found = response.topics.iter().find(|found| found.name == Some(topic)).expect("a topic");
+        found.partitions.iter().find(|found| found.partition_index == partition).expect("a partition").leader_epoch
+    }
+
     /// Where a leader epoch ends, as a client asks (KIP-320).
     pub fn epoch_end(&mut self, topic: &str, partition: i32, epoch: i32) -> i64 {
         let partitions = vec![OffsetForLeaderPartition { partition, current_leader_epoch: -1, leader_epoch: epoch }];

@@ -17,7 +17,7 @@ fn tiered() -> (Harness, Uuid, Uuid) {
     h.checkpoint();
     let object = StoredObject { incarnation: 1, bytes: 1 << 20, crc: 1 };
     let result = Ok(vec![(SegmentId::FIRST, object)]);
-    h.broker.uploaded(h.now, UploadDone { result, free_bytes: Some(0) });
+    h.broker.uploaded(h.now, UploadDone { result, free_bytes: Some(0), has_looked: true });
     for _ in 0..4 {
         h.settle();
         h.pass_ms(6000);

@@ -268,7 +268,7 @@ impl Rig {
                     checkpoint: Box::new(|_| {}),
                     tidy: Box::new(|_| {}),
                     remove: Box::new(|_| {}),
-                    upload: Box::new(|| {}),
+                    upload: Box::new(|_| {}),
                     evict: Box::new(|_, _| {}),
                     reload: Box::new(|| {}),
                     stopping: Box::new(|| {}),

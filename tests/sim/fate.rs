@@ -256,7 +256,7 @@ impl World {
     fn move_to_store(&mut self) -> Result<(), String> {
         let now = self.clock.now();
         let Some((store, node)) = self.store.clone().zip(self.node.as_mut()) else { return Ok(()) };
-        let done = node.upload(now);
+        let done = node.upload(now, false);
         self.note(|| format!("the last upload: {done:?}"));
         if done.is_none_or(|done| done.result.is_err()) {
             return self.bury_if_dead();

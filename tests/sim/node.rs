@@ -167,8 +167,8 @@ impl Node {
     }
 
     /// Sends to the store what it lacks.
-    pub fn upload(&mut self, now: Now) -> Option<UploadDone> {
-        self.tier.as_mut().map(|tier| tier.uploader.upload(now.wall_ms, &Unwatched))
+    pub fn upload(&mut self, now: Now, looks: bool) -> Option<UploadDone> {
+        self.tier.as_mut().map(|tier| tier.uploader.upload(now.wall_ms, looks, &Unwatched))
     }
 
     /// From now on a segment is read from the store.

@@ -44,7 +44,8 @@ pub enum Event {
     Remove(u32, SegmentId),
     /// A timer of the broker may be due.
     Deadline,
-    Upload(u32),
+    /// True if the store is asked what it holds.
+    Upload(u32, bool),
     Uploaded(u32, Box<UploadDone>),
     Evict(u32, SegmentId, StoredObject),
 }
@@ -165,7 +166,7 @@ impl World {
                     conn.arrived.extend(conn.travelling.pop_front());
                 }
             }
-            Event::Upload(_) | Event::Uploaded(..) | Event::Evict(..) => self.tier_event(event)?,
+            Event::Upload(..) | Event::Uploaded(..) | Event::Evict(..) => self.tier_event(event)?,
             event => self.thread_event(event)?,
         }
         if self.node.is_some() {
@@ -243,8 +244,8 @@ impl World {
         let (life, now) = (self.life, self.clock.now());
         let Some(node) = &mut self.node else { return Ok(()) };
         match event {
-            Event::Upload(of) if of == life => {
-                if let Some(done) = node.upload(now) {
+            Event::Upload(of, looks) if of == life => {
+                if let Some(done) = node.upload(now, looks) {
                     self.stats.uploads += u64::from(done.result.is_ok());
                     let delay = self.delay(self.scenario.slow_us);
                     self.note(|| format!("upload: {done:?}"));
@@ -351,7 +352,7 @@ impl World {
                 Effect::LogLevel(_) => {}
                 Effect::Tidy(job) => self.clock.after(delay, Event::Tidy(life, Box::new(job))),
                 Effect::Remove(segment) => self.clock.after(delay, Event::Remove(life, segment)),
-                Effect::Upload => self.clock.after(delay, Event::Upload(life)),
+                Effect::Upload { looks } => self.clock.after(delay, Event::Upload(life, looks)),
                 Effect::Evict(segment, stored) => self.clock.after(delay, Event::Evict(life, segment, stored)),
             }
         }

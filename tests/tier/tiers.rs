@@ -239,8 +239,7 @@ fn a_segment_that_is_about_to_go_is_not_rewritten() {
     }
     house.fill_segment("old");
     house.delete_topic("gone");
-    settle(&mut house);
-    settle(&mut house);
+    for _ in 0..6 { settle(&mut house); eprintln!("{:?} {:?} {}", house.evicted, house.uploads, house.jobs.len()); }
     assert_eq!(house.evicted.len(), 1, "{:?}: {:?}", house.uploads, house.jobs);
     assert!(rewritten(&house, "table") > 0 && rewritten(&house, "old") == 0, "{:?}", house.jobs);
 }
@@ -298,7 +297,7 @@ fn a_compaction_waits_for_a_store_that_is_away_and_nothing_else_does() {
 #[test]
 fn a_damaged_object_is_not_compacted() {
     let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
-    let mut house = evicted_house(&disk, &store);
+    let house = evicted_house(&disk, &store);
     let path = segment::path(house.evicted[0]);
     let key = segments_in(&store).into_iter().find(|key| key.contains(&path)).unwrap();
     let mut bytes = store.bytes(&key);
@@ -446,12 +445,12 @@ fn a_copy_of_the_directory_keeps_its_hands_off_until_it_is_told() {
     let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
     let mut house = evicted_house(&disk, &store);
     let keys = store.keys();
-    let done = uploader(&disk, &house, &store, "copy", false).upload(NOW_MS, &Unwatched);
+    let done = uploader(&disk, &house, &store, "copy", false).upload(NOW_MS, false, &Unwatched);
     let refused = done.result.unwrap_err();
     assert!(refused.is_deposed && refused.sentence.contains("--storage-take-over"), "{refused:?}");
     assert_eq!(store.keys(), keys, "a stranger has changed the store");
     // Now the copy takes over, and the first one must not rely on the store any more.
-    let done = uploader(&disk, &house, &store, "copy", true).upload(NOW_MS, &Unwatched);
+    let done = uploader(&disk, &house, &store, "copy", true).upload(NOW_MS, false, &Unwatched);
     assert!(done.result.is_ok());
     let before = (house.evicted.len(), house.uploads.len());
     house.fill_segment("old");
@@ -560,6 +559,35 @@ fn a_lost_object_stops_no_upload_and_a_damaged_manifest_no_restore() {
     let key = store.keys().into_iter().find(|key| key.ends_with(&format!("manifests/{}", newest.backup))).unwrap();
     store.tamper(&key, Some(b"nonsense".to_vec()));
     assert_ne!(find_upload(&*store).unwrap().backup, newest.backup);
+}
+
+#[test]
+fn a_local_copy_stays_when_its_object_went_long_after_it_was_sent() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = tiered(&disk, 1, &store);
+    make_topic(&mut house, "old", &[("local.retention.ms", "3600000"), ("segment.bytes", "1048576")]);
+    for _ in 0..3 {
+        house.fill_segment("old");
+    }
+    let before = house.records("old", 0);
+    settle(&mut house);
+    assert!(house.evicted.is_empty(), "an hour is not over");
+    segments_in(&store).iter().for_each(|key| store.tamper(key, None));
+    house.pass_ms(3_700_000);
+    settle(&mut house);
+    assert!(!house.evicted.is_empty(), "they were sent again: {:?}", house.uploads);
+    assert_eq!(house.records("old", 0), before);
+}
+
+#[test]
+fn taking_over_with_an_older_copy_begins_new_epochs() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = evicted_house(&disk, &store);
+    let epoch = house.epoch("old", 0);
+    drop(house);
+    let copy = disk.power_cut().restart();
+    let mut house = House::start_taking_over(&copy, 5, &store).unwrap();
+    assert!(house.epoch("old", 0) > epoch);
 }
 
 #[test]
