@@ -273,6 +273,7 @@ impl Broker {
         self.start_moved(now, id);
         self.share_log_start_moved(now, id, offset);
         self.give_space_back(now);
+        self.look_at_eviction(now);
     }
 }
 

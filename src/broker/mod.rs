@@ -207,6 +207,7 @@ impl Broker {
         self.remove_segments();
         if written.sealed.is_some() {
             self.give_space_back(now);
+            self.look_at_eviction(now);
             self.upload_if_due(now);
             self.count_tiers();
         }

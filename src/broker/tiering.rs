@@ -533,6 +533,13 @@ impl Broker {
         self.tiering.evict_timer_us = self.arm(self.tiering.evict_timer_us, at_us, Timer::Evict);
     }
 
+    /// Something was deleted, which may have held what could leave the disk.
+    pub(super) fn look_at_eviction(&mut self, now: Now) {
+        if self.is_tiered() && !self.tiering.stored.is_empty() {
+            self.arm_evict(now, Some(now.wall_ms));
+        }
+    }
+
     /// The timer of eviction is due.
     pub(super) fn evict_timer(&mut self, now: Now) {
         self.tiering.evict_timer_us = None;

@@ -119,5 +119,6 @@ impl Broker {
         self.share_topic_deleted(now, topic.id);
         self.topics_have_changed();
         self.give_space_back(now);
+        self.look_at_eviction(now);
     }
 }
