@@ -33,6 +33,7 @@ pub fn run(scenario: Scenario, trace: bool) -> (Result<(), String>, Stats, Vec<S
     world.stats.accepted = world.model.shares.accepted;
     world.stats.gone = world.model.gone;
     world.stats.crashes = world.disk.crashes();
+    world.stats.relocated = world.metrics.tier_relocated_bytes.get();
     (result, world.stats, world.trace.unwrap_or_default())
 }
 
@@ -67,6 +68,7 @@ impl World {
             scenario,
             disk,
             store,
+            metrics: Arc::default(),
             node: None,
             net: Net::default(),
             clients,
@@ -360,7 +362,8 @@ impl World {
     pub fn start(&mut self) -> Result<(), String> {
         for _ in 0..STARTS_MAX {
             self.life += 1;
-            let (settings, options) = (self.scenario.settings(self.life), self.scenario.options(self.life));
+            let (mut settings, options) = (self.scenario.settings(self.life), self.scenario.options(self.life));
+            settings.metrics = self.metrics.clone();
             let store = self.store.clone().map(|store| store as Arc<dyn ObjectStore>);
             let started = Node::start(&self.disk, settings, options, self.clock.now(), store);
             self.note(|| format!("== start: {}", started.as_ref().map_or_else(|why| why.as_str(), |_| "ok")));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chronik::broker::tiering::{StoredObject, UploadDone};
 use chronik::broker::work::WorkJob;
 use chronik::broker::{CheckpointJob, ConnId, ConnInfo, Effect, Response};
+use chronik::metrics::Metrics;
 use chronik::wal::tidy::{TidyDone, TidyJob, TidyMode};
 use chronik::wal::{Group, ReadDone, ReadJob, SegmentId, Written};
 
@@ -72,6 +73,8 @@ pub struct Stats {
     /// Uploads of the log to the object store, and segments whose local copy went.
     pub uploads: u64,
     pub evicted: u64,
+    /// Bytes that were written elsewhere so that such a segment could go.
+    pub relocated: u64,
 }
 
 impl Stats {
@@ -93,6 +96,7 @@ impl Stats {
         self.moves += other.moves;
         self.uploads += other.uploads;
         self.evicted += other.evicted;
+        self.relocated += other.relocated;
     }
 }
 
@@ -104,6 +108,8 @@ pub struct World {
     pub disk: SimDisk,
     /// The second tier, if there is one.
     pub store: Option<Arc<MemStore>>,
+    /// What all lives of the server have counted.
+    pub metrics: Arc<Metrics>,
     pub node: Option<Node>,
     pub net: Net,
     pub clients: Vec<Box<dyn Actor>>,

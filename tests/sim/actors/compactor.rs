@@ -12,7 +12,7 @@ use super::{Actor, Turn};
 
 /// What is changed, and to which values.
 const SETTINGS: [(&str, &[&str]); 6] = [
-    ("cleanup.policy", &["compact", "compact", "compact,delete"]),
+    ("cleanup.policy", &["compact", "compact", "compact,delete", "delete"]),
     ("delete.retention.ms", &["0", "50", "2000"]),
     ("min.cleanable.dirty.ratio", &["0", "0.1", "0.5"]),
     ("segment.ms", &["5", "50", "500"]),
