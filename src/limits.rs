@@ -72,6 +72,10 @@ pub const TIDY_PART_OVERHEAD_BYTES: u64 = 320;
 pub const TIDY_SEAL_US: u64 = 10_000_000;
 pub const TIDY_SEAL_BYTES: u64 = 1 << 20;
 
+/// Bytes that a compaction takes in which reads from the object store, beyond the first segment of a partition; more when more
+/// than that is compacted already.
+pub const STORE_CLEAN_BYTES: u64 = 1 << 30;
+
 /// What is to stay on this disk of a segment that could go otherwise is written anew for that, if it is at most one part in so
 /// many of what lives in the segment.
 pub const RELOCATE_PART: u64 = 4;
@@ -117,7 +121,8 @@ pub const UPLOAD_PATIENCE_US: u64 = 30_000_000;
 /// From an upload to the next one that only takes what was deleted from the store, in µs.
 pub const UPLOAD_REMOVALS_US: u64 = 60_000_000;
 
-/// From an upload that failed to the next one, in µs, doubled each time up to the second.
+/// From an upload that failed, or a compaction that could not read the store, to the next one, in µs, doubled each time up to the
+/// second.
 pub const UPLOAD_RETRY_US: u64 = 5_000_000;
 pub const UPLOAD_RETRY_MAX_US: u64 = 300_000_000;
 

@@ -10,6 +10,7 @@ use super::configs::{CompactionSettings, TopicSettings};
 use super::log::PartitionLog;
 use super::producers::ProducerState;
 use super::{Broker, Now, Timer};
+use crate::limits;
 use crate::wal::compact::{AbortedTxn, Clean, LastBatch, Outcome};
 use crate::wal::{PartitionId, SegmentId};
 
@@ -35,6 +36,7 @@ pub struct Cleanings {
     busy: Option<PartitionId>,
     /// The segment that was asked to be sealed.
     sealing: Option<SegmentId>,
+    store: FromStore,
     /// The last job that readers could have got when a cleaning last replaced what they read.
     replaced_at_job: u64,
     armed_us: Option<u64>,
@@ -42,7 +44,26 @@ pub struct Cleanings {
     looked_us: Option<u64>,
 }
 
+/// Cleanings that read what only the object store has.
+#[derive(Debug, Default)]
+struct FromStore {
+    /// How many failed since one did not.
+    failures: u32,
+    /// Before when none begins, in monotonic µs.
+    earliest_us: u64,
+    /// Partitions that could not be read, which come after the others, and when that was: the number of the try.
+    failed: BTreeMap<PartitionId, u64>,
+    tries: u64,
+}
+
 impl Cleanings {
+    /// Partitions that are due, in the order in which they are begun: the dirtiest first, those that failed last.
+    fn in_order(&self) -> Vec<PartitionId> {
+        let mut ids: Vec<PartitionId> = self.by_dirt.iter().rev().map(|(_, id)| *id).collect();
+        ids.sort_by_key(|id| self.store.failed.get(id));
+        ids
+    }
+
     fn set_ready(&mut self, id: PartitionId, dirt: Option<u64>) {
         let before = match dirt {
             Some(dirt) => {
@@ -164,6 +185,7 @@ impl Broker {
         self.cleanings.agenda.set(id, None);
         self.cleanings.set_ready(id, None);
         self.cleanings.unstable.remove(&id);
+        self.cleanings.store.failed.remove(&id);
     }
 
     /// Sets the timer for the next look, not more often than `log.cleaner.backoff.ms`. Nothing to look at, no timer.
@@ -223,11 +245,21 @@ impl Broker {
             self.rest_cleaning(now);
             return None;
         }
-        let (mut plan, mut wants_seal) = (None, false);
-        let ids: Vec<PartitionId> = self.cleanings.by_dirt.iter().rev().map(|(_, id)| *id).collect();
-        for id in ids {
-            let Some(look) = self.look_at_cleaning_of(now, id) else { continue };
+        let (mut plan, mut wants_seal, mut wants_rest) = (None, false, false);
+        for id in self.cleanings.in_order() {
+            let Some(mut look) = self.look_at_cleaning_of(now, id) else { continue };
             let Some(log) = self.topics.partition(id).map(|partition| &partition.log) else { continue };
+            if log.ranges_below(look.end).iter().any(|range| self.segments.is_remote(range.segment)) {
+                if now.mono_us < self.cleanings.store.earliest_us {
+                    continue;
+                }
+                look.end = portion_end(log, &look);
+            }
+            // The same for a reader that waits for the store; there may be one for long, so others are not kept back.
+            if self.tidying.waits_for_store(id, self.cleanings.replaced_at_job) {
+                wants_rest = true;
+                continue;
+            }
             if log.reaches_into(unsealed, look.end) {
                 wants_seal = true;
                 continue;
@@ -240,6 +272,9 @@ impl Broker {
             self.gather.seal();
         }
         self.cleanings.busy = plan.as_ref().map(|plan| plan.id);
+        if wants_rest && plan.is_none() {
+            self.rest_cleaning(now);
+        }
         plan
     }
 
@@ -271,6 +306,8 @@ impl Broker {
         if let Some(partition) = self.topics.partition_mut(id) {
             partition.log.cleaned(outcome);
         }
+        self.forget_reads_of(id);
+        self.forget_share_reads_of(id);
         self.cleanings.replaced_at_job = self.next_job;
         self.cleaning_put_off(now, id);
     }
@@ -285,6 +322,29 @@ impl Broker {
         self.schedule_retention_of(now, id);
     }
 
+    /// The store could not be read for a cleaning, which changed nothing: it comes again after a while, behind others.
+    pub(super) fn cleaning_away(&mut self, now: Now, id: PartitionId, why: &str) {
+        if self.cleanings.busy == Some(id) {
+            self.cleanings.busy = None;
+        }
+        self.store_is_away(now, why);
+        let store = &mut self.cleanings.store;
+        let wait_us = limits::UPLOAD_RETRY_US.saturating_mul(1 << store.failures.min(20));
+        store.earliest_us = now.mono_us + wait_us.min(limits::UPLOAD_RETRY_MAX_US);
+        store.failures += 1;
+        store.tries += 1;
+        store.failed.insert(id, store.tries);
+        let at_us = store.earliest_us;
+        self.set_timer(at_us, Timer::Cleaning);
+    }
+
+    /// A cleaning has read what it needed of the store.
+    pub(super) fn cleaned_from_store(&mut self, id: PartitionId) {
+        let store = &mut self.cleanings.store;
+        (store.failures, store.earliest_us) = (0, 0);
+        store.failed.remove(&id);
+    }
+
     /// A partition's records cannot be read: it is left alone until the next start, as in Kafka.
     pub(super) fn cleaning_failed(&mut self, id: PartitionId, why: &str) {
         if self.cleanings.busy == Some(id) {
@@ -295,6 +355,25 @@ impl Broker {
         self.cleanings.uncleanable.insert(id);
         self.forget_cleaning_of(id);
     }
+}
+
+/// Where a cleaning ends that reads from the object store. It takes in so much, or as much as is clean already: the clean part is
+/// written anew each time, so the whole is written a few times at most, and room is needed for a part only.
+fn portion_end(log: &PartitionLog, look: &Dirty) -> i64 {
+    let (mut clean, mut dirty, mut end) = (0, 0, None);
+    let ends = log.logical.iter().skip(1).map(|next| next.base_offset);
+    for (segment, segment_end) in log.logical.iter().zip(ends).take_while(|(_, end)| *end <= look.end) {
+        if segment_end <= look.first_dirty {
+            clean += segment.bytes;
+            continue;
+        }
+        dirty += segment.bytes;
+        if end.is_some() && dirty > limits::STORE_CLEAN_BYTES.max(clean) {
+            break;
+        }
+        end = Some(segment_end);
+    }
+    end.unwrap_or(look.end)
 }
 
 fn clean_of(
@@ -402,6 +481,24 @@ mod tests {
         log.txns.end(7, 15, 39, true);
         log.txns.durable(40);
         assert_eq!(dirty(&log, &SETTINGS, 9_000).end, 30);
+    }
+
+    #[test]
+    fn what_lies_in_the_store_is_cleaned_in_portions_that_grow_with_what_is_clean() {
+        let mut log = PartitionLog::new(PartitionId { topic: Uuid([1; 16]), partition: 0 });
+        for index in 0..20 {
+            let bytes = limits::STORE_CLEAN_BYTES / 2;
+            log.logical.restore(LogicalSegment::restored(index * 10, bytes, (1000, 1000), 0));
+        }
+        (log.next_offset, log.high_watermark) = (200, 200);
+        let portion = |log: &PartitionLog| portion_end(log, &dirty(log, &SETTINGS, 9_000));
+        assert_eq!(portion(&log), 20);
+        log.first_dirty = 20;
+        assert_eq!(portion(&log), 40);
+        log.first_dirty = 60;
+        assert_eq!(portion(&log), 120);
+        log.first_dirty = 120;
+        assert_eq!(portion(&log), 190, "but for the active segment");
     }
 
     #[test]

@@ -217,7 +217,7 @@ impl Broker {
 
     /// A reader has an answer.
     pub fn read_done(&mut self, now: Now, done: wal::ReadDone) {
-        self.reader_is_back(done.job);
+        self.reader_is_back(done.job, done.id);
         if let Err(wal::ReadError::Away(why)) = &done.result {
             self.store_is_away(now, why);
         }

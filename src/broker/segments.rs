@@ -220,17 +220,17 @@ impl Segments {
     }
 
     /// Takes out the segments that nobody needs any more: no live data, durably, and no kept checkpoint that knows better or
-    /// begins its replay there.
-    pub fn take_removable(&mut self) -> Vec<SegmentId> {
+    /// begins its replay there. True for those that only the object store has.
+    pub fn take_removable(&mut self) -> Vec<(SegmentId, bool)> {
         let floor = self.floor;
         let removable = self.dead.range(..floor.segment).filter(|(_, seq)| **seq <= floor.seq);
-        let removable: Vec<SegmentId> = removable.map(|(id, _)| *id).collect();
-        for id in &removable {
+        let removable: Vec<(SegmentId, bool)> = removable.map(|(id, _)| (*id, self.is_remote(*id))).collect();
+        for (id, is_remote) in &removable {
             self.dead.remove(id);
-            match self.segments.remove(id) {
-                Some(segment) if segment.is_remote => self.remote_bytes -= segment.bytes,
-                Some(segment) => self.bytes -= segment.bytes,
-                None => {}
+            let bytes = self.segments.remove(id).map_or(0, |segment| segment.bytes);
+            match is_remote {
+                true => self.remote_bytes -= bytes,
+                false => self.bytes -= bytes,
             }
         }
         removable
@@ -271,7 +271,7 @@ mod tests {
         assert!(segments.take_removable().is_empty(), "a checkpoint that is kept says that something lives there");
         assert!(segments.wants_checkpoint());
         segments.set_floor(Floor { segment: two, seq: 10 });
-        assert_eq!(segments.take_removable(), vec![one]);
+        assert_eq!(segments.take_removable(), vec![(one, false)]);
         assert_eq!((segments.bytes(), segments.live_bytes()), (0, 0));
     }
 
@@ -284,7 +284,7 @@ mod tests {
         segments.writing(two, 0);
         assert!(segments.wants_checkpoint());
         segments.set_floor(Floor { segment: two, seq: 5 });
-        assert_eq!(segments.take_removable(), vec![one]);
+        assert_eq!(segments.take_removable(), vec![(one, false)]);
         assert!(!segments.wants_checkpoint());
     }
 

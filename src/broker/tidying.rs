@@ -40,10 +40,13 @@ pub struct Tidying {
     avoided: BTreeSet<SegmentId>,
     /// The last job failed for want of space, which was said.
     full: bool,
-    /// Look-ups that readers work on.
+    /// Look-ups that readers work on, and those that wait for the object store alone.
     reads: BTreeSet<u64>,
-    /// Segments that go when all look-ups up to this one have been answered.
+    store_reads: BTreeSet<(PartitionId, u64)>,
+    /// Segments that go when all look-ups up to this one have been answered: those that are here, which need not wait for the
+    /// store, and those that only the store has.
     leaving: VecDeque<(u64, SegmentId)>,
+    leaving_store: VecDeque<(u64, SegmentId)>,
     /// When a checkpoint was last taken, in monotonic µs, and of which group.
     checkpoint: (u64, GroupSeq),
     /// When the next one is timed.
@@ -108,6 +111,11 @@ impl Tidying {
         self.reads.first().copied()
     }
 
+    /// Whether a look-up of a partition, up to this one, still waits for the object store.
+    pub fn waits_for_store(&self, id: PartitionId, job: u64) -> bool {
+        self.store_reads.range((id, 0)..=(id, job)).next().is_some()
+    }
+
     /// Packs that took the place of others after the checkpoint, in order.
     pub fn unknown(&self) -> Vec<u64> {
         self.switched.range(self.last_switched + 1..).copied().collect()
@@ -134,15 +142,17 @@ impl Broker {
     /// Hands a look-up to the readers, and remembers that it is on its way.
     pub(super) fn send_reader(&mut self, job: ReadJob) {
         // What is in the store only may be waited for for long; no file is looked at for that.
-        if job.kind.segments().any(|segment| !self.segments.is_remote(segment)) {
-            self.tidying.reads.insert(job.job);
-        }
+        match job.kind.segments().any(|segment| !self.segments.is_remote(segment)) {
+            true => self.tidying.reads.insert(job.job),
+            false => self.tidying.store_reads.insert((job.id, job.job)),
+        };
         self.effects.push_back(Effect::Read(job));
     }
 
     /// A look-up has been answered.
-    pub(super) fn reader_is_back(&mut self, job: u64) {
+    pub(super) fn reader_is_back(&mut self, job: u64, id: PartitionId) {
         self.tidying.reads.remove(&job);
+        self.tidying.store_reads.remove(&(id, job));
         self.let_segments_go();
     }
 
@@ -187,11 +197,6 @@ impl Broker {
         let damaged = ranges.iter().find(|range| self.tidying.avoided.contains(&range.segment));
         if let Some(range) = damaged {
             let why = format!("{} is damaged", range.segment);
-            self.cleaning_failed(plan.id, &why);
-            return false;
-        }
-        if let Some(range) = ranges.iter().find(|range| self.segments.is_remote(range.segment)) {
-            let why = format!("{} is in the object store only, from before the topic was compacted", range.segment);
             self.cleaning_failed(plan.id, &why);
             return false;
         }
@@ -274,11 +279,19 @@ impl Broker {
         let relocates = std::mem::take(&mut self.tidying.relocates);
         match (done.result, cleaning) {
             (Ok(tidied), _) => {
+                let from_store = sources.iter().any(|id| self.segments.is_remote(*id));
+                if let Some(id) = cleaning.filter(|_| from_store) {
+                    self.cleaned_from_store(id);
+                }
                 let seq = self.switch(now, done.pack, &tidied);
                 if relocates {
                     self.tiering.relocated(seq);
                     self.settings.metrics.tier_relocated_bytes.add(tidied.written_bytes);
                 }
+            }
+            (Err(TidyError::Away(why)), Some(id)) => {
+                self.settings.metrics.tidy_failures.add(1);
+                self.cleaning_away(now, id, &why);
             }
             (Err(error), cleaning) => {
                 match (&error, cleaning) {
@@ -365,7 +378,9 @@ impl Broker {
                     ::log::warn!("no space to tidy {} segments of the log; tried again later: {what}", sources.len());
                 }
             }
-            TidyError::Io(what) => ::log::error!("cannot tidy {} segments of the log: {what}", sources.len()),
+            TidyError::Io(what) | TidyError::Away(what) => {
+                ::log::error!("cannot tidy {} segments of the log: {what}", sources.len())
+            }
             TidyError::Stopped => {}
         }
         self.tidying.waits = true;
@@ -415,8 +430,9 @@ impl Broker {
 
     /// Removes segments that nobody needs any more.
     pub(super) fn remove_segments(&mut self) {
-        for id in self.segments.take_removable() {
-            self.tidying.leaving.push_back((self.next_job, id));
+        for (id, is_remote) in self.segments.take_removable() {
+            let leaving = if is_remote { &mut self.tidying.leaving_store } else { &mut self.tidying.leaving };
+            leaving.push_back((self.next_job, id));
         }
         self.let_segments_go();
         self.count_storage();
@@ -424,15 +440,26 @@ impl Broker {
 
     fn let_segments_go(&mut self) {
         let oldest = self.tidying.reads.first().copied().unwrap_or(u64::MAX);
-        while self.tidying.leaving.front().is_some_and(|(job, _)| *job < oldest) {
-            let Some((_, id)) = self.tidying.leaving.pop_front() else { break };
-            self.tidying.avoided.remove(&id);
-            if let SegmentId::Pack(number) = id {
-                self.forget_pack(number);
-            }
-            self.forget_object(id);
-            self.effects.push_back(Effect::Remove(id));
+        while let Some(id) = pop_below(&mut self.tidying.leaving, oldest) {
+            self.let_go(id);
         }
+        if self.tidying.leaving_store.is_empty() {
+            return;
+        }
+        let oldest = self.tidying.store_reads.iter().map(|(_, job)| *job).chain([oldest]).min().unwrap_or(oldest);
+        while let Some(id) = pop_below(&mut self.tidying.leaving_store, oldest) {
+            self.let_go(id);
+        }
+    }
+
+    /// A segment that was waited for: nobody is on the way to it any more.
+    fn let_go(&mut self, id: SegmentId) {
+        self.tidying.avoided.remove(&id);
+        if let SegmentId::Pack(number) = id {
+            self.forget_pack(number);
+        }
+        self.forget_object(id);
+        self.effects.push_back(Effect::Remove(id));
     }
 
     pub(super) fn count_storage(&self) {
@@ -443,6 +470,15 @@ impl Broker {
         metrics.storage_live_bytes.set(gauge(live));
         metrics.storage_dead_bytes.set(gauge((bytes + self.segments.remote_bytes()).saturating_sub(live)));
     }
+}
+
+/// Takes the first out if it waits only for look-ups below this one.
+fn pop_below(leaving: &mut VecDeque<(u64, SegmentId)>, oldest: u64) -> Option<SegmentId> {
+    let (job, _) = leaving.front()?;
+    if *job >= oldest {
+        return None;
+    }
+    leaving.pop_front().map(|(_, id)| id)
 }
 
 fn source(range: &SegmentRange) -> TidySource {

@@ -92,6 +92,8 @@ pub enum TidyError {
     Damaged(SegmentId, String),
     /// The disk failed.
     Io(String),
+    /// A source is in the object store only, which could not be read.
+    Away(String),
     /// Whoever sets the pace said to stop.
     Stopped,
 }
@@ -124,7 +126,14 @@ impl Tidier {
 
     /// Does a job. Whatever it ends with, the sources are untouched.
     pub fn run(&mut self, job: &TidyJob, pace: Pace<'_>) -> TidyDone {
-        let result = self.make(job, pace);
+        let mut result = self.make(job, &mut *pace);
+        if let Err(TidyError::Damaged(segment, _)) = &result {
+            // Of what lies elsewhere a copy may be damaged; it is read once more without that.
+            if self.cache.distrust(*segment) {
+                pack::abandon(&*self.disk, job.pack);
+                result = self.make(job, pace);
+            }
+        }
         if result.is_err() {
             pack::abandon(&*self.disk, job.pack);
         }
@@ -179,7 +188,7 @@ fn failed(error: io::Error) -> TidyError {
 struct Work<'a> {
     disk: &'a dyn Disk,
     cache: &'a ReadCache,
-    /// Sources that are open past the page cache.
+    /// Sources that are open, past the page cache or in the object store.
     files: HashMap<SegmentId, Arc<dyn DiskFile>>,
     window: Window,
     writer: PackWriter<'a>,
@@ -296,7 +305,7 @@ impl Work<'_> {
     /// The runs of a unit, which must hold exactly what the broker knows of it.
     fn runs_of(&mut self, unit: &Unit<'_>) -> Result<Vec<RunRef>, TidyError> {
         let source = &unit.source;
-        let damaged = |error: ReadError| read_failed(source.segment, error);
+        let damaged = |error: ReadError| read_failed(self.cache, source.segment, error);
         let open = self.open(source.segment)?;
         let mut found = open.runs(self.cache, unit.part.id, source.base_offset, i64::MIN).map_err(damaged)?;
         let (mut runs, mut bytes) = (Vec::new(), 0);
@@ -317,25 +326,35 @@ impl Work<'_> {
     }
 
     fn open(&self, id: SegmentId) -> Result<Arc<OpenSegment>, TidyError> {
-        match self.cache.open(id).map_err(|error| read_failed(id, error))? {
+        match self.cache.open(id).map_err(|error| read_failed(self.cache, id, error))? {
             Some(open) => Ok(open),
             None => Err(TidyError::Damaged(id, format!("{id} is gone"))),
         }
+    }
+
+    fn file(&mut self, id: SegmentId) -> Result<Arc<dyn DiskFile>, TidyError> {
+        if let Some(file) = self.files.get(&id) {
+            return Ok(file.clone());
+        }
+        let open = self.open(id)?;
+        let file = match open.is_elsewhere {
+            true => open.segment.file.clone(),
+            false => self.disk.open(&segment::path(id), OpenMode::Direct).map_err(failed)?,
+        };
+        self.files.insert(id, file.clone());
+        Ok(file)
     }
 
     /// A run's bytes; what lies behind it up to `ahead` is read along.
     fn read(&mut self, run: RunRef, ahead: u64) -> Result<Bytes, TidyError> {
         let (from, to) = (run.position, run.position + u64::from(run.len));
         if !self.window.holds(run.segment, from, to) {
-            let file = match self.files.get(&run.segment) {
-                Some(file) => file.clone(),
-                None => {
-                    let file = self.disk.open(&segment::path(run.segment), OpenMode::Direct).map_err(failed)?;
-                    self.files.insert(run.segment, file.clone());
-                    file
-                }
-            };
-            self.read_bytes += self.window.load(run.segment, &*file, from, ahead.max(to)).map_err(failed)?;
+            let file = self.file(run.segment)?;
+            let loaded = self.window.load(run.segment, &*file, from, ahead.max(to));
+            self.read_bytes += loaded.map_err(|error| match self.cache.is_elsewhere(run.segment) {
+                true => TidyError::Away(error.to_string()),
+                false => failed(error),
+            })?;
             self.keep_pace()?;
         }
         match self.window.get(from, to) {
@@ -429,9 +448,10 @@ impl<'a> Iterator for Checked<'a> {
     }
 }
 
-fn read_failed(segment: SegmentId, error: ReadError) -> TidyError {
+fn read_failed(cache: &ReadCache, segment: SegmentId, error: ReadError) -> TidyError {
     match error {
         ReadError::Corrupt(what) | ReadError::Unsupported(what) => TidyError::Damaged(segment, what),
+        ReadError::Io(what) | ReadError::Away(what) if cache.is_elsewhere(segment) => TidyError::Away(what),
         ReadError::Io(what) | ReadError::Away(what) => TidyError::Io(what),
     }
 }

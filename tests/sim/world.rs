@@ -1,12 +1,13 @@
 //! Owns one simulated run: the loop that lets things happen in time, and carries out what the broker wants done.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chronik::broker::tiering::{StoredObject, UploadDone};
 use chronik::broker::work::WorkJob;
 use chronik::broker::{CheckpointJob, ConnId, ConnInfo, Effect, Response};
 use chronik::metrics::Metrics;
-use chronik::wal::tidy::{TidyDone, TidyJob, TidyMode};
+use chronik::wal::tidy::{TidyDone, TidyJob, TidyMode, TidyPart};
 use chronik::wal::{Group, ReadDone, ReadJob, SegmentId, Written};
 
 use super::actors::{Actor, Ids, Turn};
@@ -75,6 +76,8 @@ pub struct Stats {
     pub evicted: u64,
     /// Bytes that were written elsewhere so that such a segment could go.
     pub relocated: u64,
+    /// Partitions that were compacted although the object store only had some of them.
+    pub from_store: u64,
 }
 
 impl Stats {
@@ -97,6 +100,7 @@ impl Stats {
         self.uploads += other.uploads;
         self.evicted += other.evicted;
         self.relocated += other.relocated;
+        self.from_store += other.from_store;
     }
 }
 
@@ -211,8 +215,12 @@ impl World {
             Event::Tidy(of, job) if of == life => {
                 let done = node.tidy(&job);
                 self.stats.packs += u64::from(done.result.is_ok());
-                let cleans = job.parts.iter().filter(|part| matches!(part.mode, TidyMode::Clean(_))).count();
-                self.stats.cleanings += if done.result.is_ok() { cleans as u64 } else { 0 };
+                let cleans = job.parts.iter().filter(|part| matches!(part.mode, TidyMode::Clean(_)));
+                let cleans: Vec<_> = cleans.filter(|_| done.result.is_ok()).collect();
+                self.stats.cleanings += cleans.len() as u64;
+                let remote: BTreeSet<SegmentId> = node.broker.remote_segments().map(|(id, _)| id).collect();
+                let is_remote = |part: &&&TidyPart| part.sources.iter().any(|source| remote.contains(&source.segment));
+                self.stats.from_store += cleans.iter().filter(is_remote).count() as u64;
                 let delay = self.delay(self.scenario.slow_us);
                 self.note(|| format!("tidy {job:?}: {done:?}"));
                 self.clock.after(delay, Event::TidyDone(life, Box::new(done)));

@@ -244,6 +244,77 @@ fn a_segment_that_is_about_to_go_is_not_rewritten() {
     assert!(rewritten(&house, "table") > 0 && rewritten(&house, "old") == 0, "{:?}", house.jobs);
 }
 
+/// Lets a topic be compacted from now on, whatever there is to gain.
+fn compact(house: &mut House, topic: &str) {
+    alter(house, topic, "min.cleanable.dirty.ratio", "0");
+    alter(house, topic, "cleanup.policy", "compact");
+}
+
+#[test]
+fn a_topic_that_becomes_compacted_later_is_compacted_over_the_store() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = evicted_house(&disk, &store);
+    let before = house.records("old", 0);
+    let objects = segments_in(&store).len();
+    compact(&mut house, "old");
+    settle(&mut house);
+    let after = house.records("old", 0);
+    assert!(after.len() < 5 && after.last() == before.last(), "{} of {}", after.len(), before.len());
+    assert!(after.iter().all(|record| before.contains(record)));
+    assert_eq!(house.node.broker.remote_segments().count(), 0, "{:?}", files(&disk));
+    settle(&mut house);
+    assert!(segments_in(&store).len() < objects, "what nobody needs stays in the store: {:?}", segments_in(&store));
+    drop(house);
+    let disk = disk.power_cut().restart();
+    assert_eq!(tiered(&disk, 2, &store).records("old", 0), after);
+}
+
+#[test]
+fn a_compaction_waits_for_a_store_that_is_away_and_nothing_else_does() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = evicted_house(&disk, &store);
+    let old = house.records("old", 0).len();
+    make_topic(&mut house, "table", &[("segment.bytes", "1048576")]);
+    compact(&mut house, "table");
+    store.fail(1, u64::MAX >> 1, Failing::Before);
+    compact(&mut house, "old");
+    let (jobs, remote) = (house.jobs.len(), house.node.broker.remote_segments().count());
+    house.fill_segment("table");
+    settle(&mut house);
+    assert!(house.records("table", 0).len() < 5, "another topic was not compacted");
+    let id = house.node.broker.contents().into_iter().find(|content| content.name == "old").unwrap().id;
+    let tries = house.jobs[jobs..].iter().filter(|job| job.parts.iter().any(|part| part.id.topic == id)).count();
+    assert!((2..10).contains(&tries), "{tries} tries");
+    assert_eq!(house.node.broker.remote_segments().count(), remote);
+    store.heal();
+    settle(&mut house);
+    settle(&mut house);
+    assert_eq!(house.node.broker.remote_segments().count(), 0, "{:?}", house.uploads);
+    assert!(house.records("old", 0).len() < old);
+}
+
+/// What is damaged in the store is not written anew as if it were sound, and what is not is compacted all the same.
+#[test]
+fn a_damaged_object_is_not_compacted() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = evicted_house(&disk, &store);
+    let path = segment::path(house.evicted[0]);
+    let key = segments_in(&store).into_iter().find(|key| key.contains(&path)).unwrap();
+    let mut bytes = store.bytes(&key);
+    for at in (8192..bytes.len()).step_by(4096) {
+        bytes[at] ^= 1;
+    }
+    store.tamper(&key, Some(bytes));
+    drop(house);
+    let disk = disk.power_cut().restart();
+    let mut house = tiered(&disk, 2, &store);
+    let remote = house.node.broker.remote_segments().count();
+    compact(&mut house, "old");
+    settle(&mut house);
+    assert_eq!(house.node.broker.remote_segments().count(), remote);
+    assert!(house.jobs.len() < 3, "{} tries of what cannot be mended", house.jobs.len());
+}
+
 /// Sets a configuration of the broker (`name` is empty) or of a topic.
 fn alter(house: &mut House, name: &str, setting: &str, value: &str) {
     let configs =

@@ -446,6 +446,16 @@ impl Broker {
         }
     }
 
+    /// A partition was compacted: what was read of it before, and waits for what other partitions have, is read again. By the next
+    /// compaction nobody would know which transactions in it were aborted.
+    pub(super) fn forget_reads_of(&mut self, id: PartitionId) {
+        for part in self.fetches.by_id.values_mut().flat_map(|fetch| &mut fetch.parts) {
+            if part.id() == Some(id) {
+                part.read = None;
+            }
+        }
+    }
+
     fn park(&mut self, mut fetch: Fetch, found: &[Found], bytes: i64) {
         let id = self.new_fetch_id();
         fetch.found_bytes = bytes;

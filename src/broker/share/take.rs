@@ -297,6 +297,16 @@ impl Broker {
         }
     }
 
+    /// A partition was compacted: what was read of it before, and waits for what other partitions have, is read again when the client
+    /// asks again. By the next compaction nobody would know which transactions in it were aborted.
+    pub(in crate::broker) fn forget_share_reads_of(&mut self, id: PartitionId) {
+        for wanted in self.share.fetches.by_id.values_mut().flat_map(|fetch| &mut fetch.wanted) {
+            if wanted.id == id && matches!(wanted.look, Look::Batches(..)) {
+                wanted.look = Look::Nothing;
+            }
+        }
+    }
+
     /// A reader found where a group starts; `None` is at the end.
     fn share_start_found(&mut self, id: u64, partition: PartitionId, start: Option<i64>) {
         let Some(log) = self.topics.partition(partition).map(|partition| &partition.log) else { return };
