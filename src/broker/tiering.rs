@@ -454,8 +454,7 @@ impl Broker {
             stored.is_confirmed && is_here && **id < self.segments.unsealed() && !self.tidying.works_on(**id)
         });
         let is_known = |id: SegmentId, stored: &Stored| id < floor.segment && stored.seq <= floor.seq;
-        let (known, unknown): (Vec<_>, Vec<_>) =
-            stored.partition(|(id, stored)| is_known(**id, stored));
+        let (known, unknown): (Vec<_>, Vec<_>) = stored.partition(|(id, stored)| is_known(**id, stored));
         let ids = |all: Vec<(&SegmentId, &Stored)>| all.into_iter().map(|(id, _)| *id).collect();
         (ids(known), ids(unknown))
     }

@@ -240,6 +240,7 @@ fn a_segment_that_is_about_to_go_is_not_rewritten() {
     house.fill_segment("old");
     house.delete_topic("gone");
     settle(&mut house);
+    settle(&mut house);
     assert_eq!(house.evicted.len(), 1, "{:?}: {:?}", house.uploads, house.jobs);
     assert!(rewritten(&house, "table") > 0 && rewritten(&house, "old") == 0, "{:?}", house.jobs);
 }
