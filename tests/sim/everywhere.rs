@@ -75,6 +75,7 @@ fn crash_at_every_call_of_tidying(scenario: impl Fn() -> Scenario, trouble: Trou
         if world.life - lives <= 3 {
             assert!(world.stats.packs > 0, "nothing was tidied");
             world.stats.gone = world.model.gone;
+            world.stats.relocated = world.metrics.tier_relocated_bytes.get();
             return (nth - 1, world.stats);
         }
     }
@@ -98,6 +99,17 @@ fn a_crash_at_every_change_while_partitions_are_compacted_loses_nothing() {
         let scenario = || Scenario { events: 500, producers: 0, keyed: 2, map_bytes: 1 << 16, ..small(false) };
         let (crashes, stats) = crash_at_every_call_of_tidying(scenario, trouble);
         assert!(crashes > 10 && stats.cleanings > 2 && stats.gone > 0, "{crashes} crashes: {stats:?}");
+    }
+}
+
+/// The same while segments leave the disk, and what must stay of them is written elsewhere first.
+#[test]
+fn a_crash_at_every_change_while_segments_leave_the_disk_loses_nothing() {
+    for trouble in [Trouble::Cut, Trouble::Kill] {
+        let scenario =
+            || Scenario { events: 700, producers: 3, keyed: 1, value_bytes_max: 20_000, tiered: true, ..small(false) };
+        let (crashes, stats) = crash_at_every_call_of_tidying(scenario, trouble);
+        assert!(crashes > 10 && stats.evicted > 2 && stats.relocated > 0, "{crashes} crashes: {stats:?}");
     }
 }
 
