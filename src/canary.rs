@@ -34,14 +34,10 @@ pub enum Fault {
     RotServed,
     /// Recovery takes a group that was torn for whole.
     TornTail,
-    /// A segment leaves the disk before the checkpoints know where else it is.
-    EvictedEarly,
-    /// An upload counts a segment that it has not sent.
-    ObjectUnsent,
 }
 
 /// Every fault with the name by which `CHRONIK_CANARY` chooses it.
-pub const FAULTS: [(&str, Fault); 16] = [
+pub const FAULTS: [(&str, Fault); 14] = [
     ("early-ack", Fault::EarlyAck),
     ("unsynced-group", Fault::UnsyncedGroup),
     ("unsynced-name", Fault::UnsyncedName),
@@ -56,8 +52,6 @@ pub const FAULTS: [(&str, Fault); 16] = [
     ("tombstone-dropped", Fault::TombstoneDropped),
     ("rot-served", Fault::RotServed),
     ("torn-tail", Fault::TornTail),
-    ("evicted-early", Fault::EvictedEarly),
-    ("object-unsent", Fault::ObjectUnsent),
 ];
 
 /// Whether the server is to do this wrong.

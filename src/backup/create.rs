@@ -16,7 +16,6 @@ use crate::broker::recovery::Recovering;
 use crate::broker::settings::Settings;
 use crate::broker::tiering::StoredObject;
 use crate::broker::Now;
-use crate::canary::{self, Fault};
 use crate::config::Config;
 use crate::limits;
 use crate::store::{self, ObjectStore, PutMode, Source};
@@ -360,9 +359,6 @@ impl<'a> Sending<'a> {
         let crc = match (self.there.get(&key).copied(), self.known.get(&key).copied()) {
             (Some(bytes), Some(crc)) if bytes == file.bytes => crc,
             (Some(_), _) => self.check(file, &key)?,
-            (None, _) if canary::has(Fault::ObjectUnsent) && matches!(self.place, Place::Tier(Some(_))) => {
-                self.source(file)?.crc().map_err(disk_failed)?
-            }
             (None, _) => {
                 let source = self.source(file)?;
                 match self.store.put(&key, &source, PutMode::IfAbsent) {

@@ -12,7 +12,6 @@ use bytes::Bytes;
 use super::configs::TopicSettings;
 use super::log::PartitionLog;
 use super::{metalog, Broker, Effect, Now, Timer};
-use crate::canary::{self, Fault};
 use crate::limits;
 use crate::wal::{GroupSeq, MetaEntry, SegmentId};
 use crate::wire::macros::message;
@@ -496,8 +495,7 @@ impl Broker {
             stored.is_confirmed && is_here && **id < self.segments.unsealed() && !self.tidying.works_on(**id)
         });
         let is_known = |id: SegmentId, stored: &Stored| id < floor.segment && stored.seq <= floor.seq;
-        let (known, unknown): (Vec<_>, Vec<_>) =
-            stored.partition(|(id, stored)| is_known(**id, stored) || canary::has(Fault::EvictedEarly));
+        let (known, unknown): (Vec<_>, Vec<_>) = stored.partition(|(id, stored)| is_known(**id, stored));
         let ids = |all: Vec<(&SegmentId, &Stored)>| all.into_iter().map(|(id, _)| *id).collect();
         (ids(known), ids(unknown))
     }
