@@ -7,6 +7,7 @@
 
 mod answer;
 mod incremental;
+mod late;
 mod request;
 pub mod session;
 
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use self::late::Late;
 use self::session::{Sessions, Slot};
 use super::dispatch::Request;
 use super::log::PartitionLog;
@@ -35,20 +37,15 @@ pub struct Fetches {
     by_conn: BTreeMap<ConnId, u64>,
     /// Which fetch, and which of its partitions, a reader works for.
     reads: StableMap<u64, (u64, usize)>,
-    /// Readers that still look for what only the object store has, for a fetch that was answered without it.
-    late: StableMap<u64, PartitionId>,
+    /// Readers that still look, for a fetch that was answered without that, and what they have brought.
+    late: Late,
     sessions: Sessions,
 }
 
 impl Fetches {
     /// Whether a read job belongs to a fetch.
     pub fn waits_for(&self, job: u64) -> bool {
-        self.reads.contains_key(&job) || self.late.contains_key(&job)
-    }
-
-    /// Whether somebody still looks for something of a partition, so that asking again would not help.
-    fn is_late(&self, id: PartitionId) -> bool {
-        self.late.iter().any(|(_, late)| *late == id)
+        self.reads.contains_key(&job) || self.late.has(job)
     }
 }
 
@@ -333,10 +330,13 @@ impl Broker {
                 return if splices.places.is_empty() { Found::Nothing } else { Found::Splices(splices) };
             }
         }
-        match log.place(offset, limits::READ_RUNS_MAX) {
-            Some(place) if self.segments.is_remote(place.segment) && self.fetches.is_late(id) => Found::Nothing,
-            place => place.map_or(Found::Nothing, Found::Cold),
+        let Some(place) = log.place(offset, limits::READ_RUNS_MAX) else { return Found::Nothing };
+        if !self.segments.is_remote(place.segment) {
+            return Found::Cold(place);
         }
+        let late = &self.fetches.late;
+        let kept = late.found(id, (offset, end), budget, first).filter(|_| convert_for(fetch.to.version).is_none());
+        kept.unwrap_or_else(|| if late.looks_for(id) { Found::Nothing } else { Found::Cold(place) })
     }
 
     /// Whole batches from the ring: from the one that holds `offset`, as many as fit, at least one if `first`, none that
@@ -416,12 +416,8 @@ impl Broker {
     }
 
     pub(super) fn fetch_read_done(&mut self, now: Now, done: ReadDone) {
-        if let Some(id) = self.fetches.late.remove(&done.job) {
-            if let Err(ReadError::Corrupt(why) | ReadError::Io(why)) = &done.result {
-                ::log::error!("cannot read what only the object store has: {why}");
-            }
-            // What was brought is at hand now, for whoever waits or asks again.
-            return self.start_moved(now, id);
+        if self.fetches.late.has(done.job) {
+            return self.late_read_done(now, done.job, done.result);
         }
         let Some((id, index)) = self.fetches.reads.remove(&done.job) else { return };
         let Some(fetch) = self.fetches.by_id.get_mut(&id) else { return };
@@ -528,10 +524,12 @@ impl Broker {
         fetch.reading = 0;
         let reads = self.fetches.reads.iter().filter(|(_, (of, _))| *of == id);
         let reads: Vec<(u64, usize)> = reads.map(|(job, (_, index))| (*job, *index)).collect();
+        let is_as_stored = convert_for(fetch.to.version).is_none();
         for (job, index) in reads {
             self.fetches.reads.remove(&job);
-            if let Some(id) = fetch.parts.get(index).and_then(Part::id) {
-                self.fetches.late.insert(job, id);
+            let Some(part) = fetch.parts.get(index) else { continue };
+            if let Some(id) = part.id() {
+                self.fetches.late.insert(job, id, is_as_stored.then_some(part.want.offset));
             }
         }
     }
