@@ -21,7 +21,7 @@ use crate::sys::disk::Disk;
 use crate::sys::mailbox::{mailbox, Receiver, Sender, Worker};
 use crate::tier::owner::Owner;
 use crate::tier::upload::{Subject, Uploader};
-use crate::tier::{BlockCache, CacheSettings, Object, Remote, StoreSource};
+use crate::tier::{cache, BlockCache, CacheSettings, Object, Remote, StoreSource};
 use crate::wal::settings::Entropy;
 use crate::wal::SegmentId;
 use crate::wire::Uuid;
@@ -119,6 +119,15 @@ impl Tiers {
         };
         Ok(Tier { remote, uploader: Uploader::new(subject), machine: self.machine, clock, ahead, directory })
     }
+}
+
+/// Without a store: what a disk cache of before has left goes. What cannot be removed takes space and does no other harm.
+pub fn clear_cache(config: &Config, disk: &dyn Disk) {
+    if let Err(error) = BlockCache::clear(disk) {
+        log::warn!("cannot remove what the cache of objects has left: {error}");
+    }
+    // It is not there, or somebody else keeps something in it.
+    let _ = std::fs::remove_dir(config.data_dir.join(cache::DIR));
 }
 
 pub fn root_of(config: &Config) -> PathBuf {

@@ -116,11 +116,21 @@ impl BlockCache {
     /// The folder cannot be made or emptied.
     pub fn open(disk: Arc<dyn Disk>, source: Arc<dyn Source>, settings: CacheSettings) -> io::Result<BlockCache> {
         disk.create_dir(DIR)?;
-        for (name, _) in disk.list(DIR)? {
-            disk.remove(&format!("{DIR}/{name}"))?;
-        }
+        BlockCache::clear(&*disk)?;
         let (state, arrived) = (Mutex::new(State::default()), Condvar::new());
         Ok(BlockCache { disk, source, settings, state, arrived, ahead: Mutex::new(None) })
+    }
+
+    /// Removes what a cache has left in a data directory that has none any more.
+    ///
+    /// # Errors
+    /// Something there cannot be removed.
+    pub fn clear(disk: &dyn Disk) -> io::Result<()> {
+        let files = match disk.list(DIR) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        files.iter().try_for_each(|(name, _)| disk.remove(&format!("{DIR}/{name}")))
     }
 
     /// From now on what is likely to be read next is put into this mailbox, for a thread that calls `prefetch`.
