@@ -51,8 +51,13 @@ struct NodeTier {
 }
 
 /// A small cache, so that it is always full.
-const CACHE: CacheSettings =
-    CacheSettings { block_bytes: 64 << 10, bytes_max: 512 << 10, ahead_blocks_max: 4, free_bytes_min: 0 };
+const CACHE: CacheSettings = CacheSettings {
+    block_bytes: 64 << 10,
+    bytes_max: 512 << 10,
+    ahead_blocks_max: 4,
+    free_bytes_min: 0,
+    memory_bytes_max: 256 << 10,
+};
 
 fn object_of(directory: Uuid, id: SegmentId, stored: &StoredObject) -> Object {
     let key = backup::object_key(&backup::directory_name(directory), id, stored);

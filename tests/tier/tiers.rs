@@ -436,9 +436,17 @@ fn what_came_too_late_serves_smaller_fetches_and_goes_when_nobody_asks() {
     assert_eq!(fetched(&mut house, 1, 2 << 20).0, [1, 2]);
     assert_eq!(fetched(&mut house, 3, 4 << 20).0, [3], "four were read");
     assert_eq!(fetched(&mut house, 0, 1 << 20).0, [] as [i64; 0], "it is kept no longer than until it was told");
+    // Whoever asks while a reader is on its way waits for it, and is given what it brings at once.
+    house.send(11, &fetch_from("old", 0, 0, 1 << 20));
+    assert!(house.answer::<FetchRequest<'_>>(11).is_none());
+    house.hand_over_reads();
+    let body = house.answer::<FetchRequest<'_>>(11).expect("an answer");
+    let response: FetchResponse<'_> = wire::decode(&body, 11).unwrap();
+    assert!(!bytes_of(&response.responses[0].partitions[0].records).is_empty());
+    assert_eq!(fetched(&mut house, 1, 1 << 20).0, [] as [i64; 0]);
     house.hand_over_reads();
     house.pass_ms(61_000);
-    assert_eq!(fetched(&mut house, 0, 1 << 20).0, [] as [i64; 0], "it is kept for ever");
+    assert_eq!(fetched(&mut house, 1, 1 << 20).0, [] as [i64; 0], "it is kept for ever");
 }
 
 #[test]

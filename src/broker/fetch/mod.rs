@@ -103,6 +103,8 @@ struct Fetch {
     parts: Vec<Part>,
     /// Reads that are under way.
     reading: usize,
+    /// It has waited for what somebody else's reader brings from the object store, or waits for it.
+    waits_for_late: bool,
     /// Bytes that are there, while parked: what was found, and what became durable since.
     found_bytes: i64,
 }
@@ -231,6 +233,7 @@ impl Broker {
             deadline_us: req.now.mono_us.saturating_add(wait_us),
             parts,
             reading: 0,
+            waits_for_late: false,
             found_bytes: 0,
         };
         self.look_again(req.now, fetch);
@@ -244,17 +247,32 @@ impl Broker {
     }
 
     /// Answers a fetch, or sends readers, or parks it.
-    fn serve(&mut self, now: Now, fetch: Fetch) {
+    fn serve(&mut self, now: Now, mut fetch: Fetch) {
         let found = self.look(&fetch);
         if found.iter().any(|found| matches!(found, Found::Cold(_))) {
             return self.send_readers(now, fetch, &found);
         }
         let bytes = found.iter().map(Found::counted).sum();
+        if self.is_to_wait_for_late(&fetch, &found) {
+            // As long as if it had sent the reader itself, however little its client wants to wait.
+            fetch.waits_for_late = true;
+            fetch.deadline_us = fetch.deadline_us.max(now.mono_us.saturating_add(limits::REMOTE_FETCH_WAIT_US));
+            return self.park(fetch, &found, bytes);
+        }
         let enough = bytes >= fetch.bytes_min || found.iter().any(Found::is_final);
         if enough || self.stopping || now.mono_us >= fetch.deadline_us || self.waits_for_nothing(&fetch) {
             return self.answer(now, fetch, found);
         }
         self.park(fetch, &found, bytes);
+    }
+
+    /// Whether a fetch has nothing to tell but is soon given something that a reader is about to bring.
+    fn is_to_wait_for_late(&self, fetch: &Fetch, found: &[Found]) -> bool {
+        let mut ids = fetch.parts.iter().filter_map(Part::id);
+        !fetch.waits_for_late
+            && !self.stopping
+            && found.iter().all(|found| matches!(found, Found::Nothing | Found::Idle))
+            && ids.any(|id| self.fetches.late.looks_for(id))
     }
 
     /// What each partition gives now, within the limits of the request: the first one that has anything gives at least
@@ -522,6 +540,7 @@ impl Broker {
     /// A fetch waits no longer for what only the object store has.
     fn go_on_without_readers(&mut self, id: u64, fetch: &mut Fetch) {
         fetch.reading = 0;
+        fetch.waits_for_late = true;
         let reads = self.fetches.reads.iter().filter(|(_, (of, _))| *of == id);
         let reads: Vec<(u64, usize)> = reads.map(|(job, (_, index))| (*job, *index)).collect();
         let is_as_stored = convert_for(fetch.to.version).is_none();
