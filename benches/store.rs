@@ -173,9 +173,10 @@ impl Bench {
     fn cold_read(&self, key: &str) {
         let settings = CacheSettings {
             block_bytes: limits::TIER_BLOCK_BYTES,
-            bytes_max: 2 * self.mib << 20,
+            bytes_max: (2 * self.mib) << 20,
             ahead_blocks_max: limits::TIER_AHEAD_BLOCKS_MAX,
             free_bytes_min: 0,
+            memory_bytes_max: limits::TIER_MEMORY_BYTES,
         };
         let (sender, ahead) = mailbox::<(Object, u32)>(16);
         let source = Arc::new(StoreSource(Arc::clone(&self.store) as Arc<dyn ObjectStore>));
@@ -227,7 +228,7 @@ impl Bench {
                 counter.0 += bytes.len() as u64;
             }
         });
-        assert_eq!(counter.0, 3 * mib << 20);
+        assert_eq!(counter.0, (3 * mib) << 20);
         let cold = speed(mib, || self.cold_read("one"));
         for (at, _) in pieces() {
             store.delete(&format!("segment/{at}")).unwrap();

@@ -125,6 +125,11 @@ pub const UPLOAD_SENT_MAX: usize = 65_536;
 pub const TIER_BLOCK_BYTES: usize = 1 << 20;
 pub const TIER_AHEAD_BLOCKS_MAX: u32 = 16;
 
+/// Bytes of memory for what the store has sent last.
+pub const TIER_MEMORY_BYTES: usize = 32 << 20;
+
+const _: () = assert!(TIER_BLOCK_BYTES * TIER_AHEAD_BLOCKS_MAX as usize * 2 <= TIER_MEMORY_BYTES);
+
 /// Bytes of the filesystem that the disk cache leaves free.
 pub const TIER_CACHE_FREE_BYTES: u64 = 256 << 20;
 
@@ -361,6 +366,10 @@ pub const STORE_LIST_PAGE: usize = 1000;
 
 /// Bytes that are read or written at once between a store and a file.
 pub const STORE_COPY_BYTES: usize = 128 << 10;
+
+/// Bytes of what is uploaded that are read at once: to make its checksums, and to send it.
+pub const STORE_READ_BYTES: usize = 1 << 20;
+pub const STORE_SEND_BYTES: usize = 512 << 10;
 
 /// Tries of one request to a store, and seconds after the first in which another may begin.
 pub const STORE_TRIES_MAX: u32 = 8;

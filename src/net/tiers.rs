@@ -98,6 +98,7 @@ impl Tiers {
             bytes_max: config.storage.cache_bytes,
             ahead_blocks_max: limits::TIER_AHEAD_BLOCKS_MAX,
             free_bytes_min: limits::TIER_CACHE_FREE_BYTES,
+            memory_bytes_max: limits::TIER_MEMORY_BYTES,
         };
         let cache = BlockCache::open(Arc::clone(disk), Arc::new(StoreSource(Arc::clone(&self.reads))), settings)
             .map_err(|error| failed("empty the cache of objects", error))?;
