@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::server::Failure;
 use super::tiers::root_of;
 use crate::backup::{self, Manifest, Selection, Target, Unwatched, Wanted};
+use crate::config::storage::{Backend, StorageConfig};
 use crate::config::Config;
 use crate::options::exit;
 use crate::store::{self, Machine, ObjectStore, Surroundings, Tuning};
@@ -71,7 +72,8 @@ fn places(config: &Config, url: &str) -> Result<Vec<Place>, Failure> {
     let own = config.storage.keeps_objects().then(|| store::within(&config.storage, backup::TIER));
     let around = Arc::new(Machine::start());
     let mut places = Vec::new();
-    for (config, is_tier) in [(store::within(&named, backup::TIER), true), (named, false)] {
+    let tier = Some(store::within(&named, backup::TIER)).filter(|tier| !is_absent_in(tier, &named));
+    for (config, is_tier) in tier.map(|tier| (tier, true)).into_iter().chain([(named, false)]) {
         let is_own = own.as_ref().is_some_and(|own| own.is_same_place(&config));
         let around = Arc::clone(&around) as Arc<dyn Surroundings>;
         if let Some(store) = store::open(&config, Tuning::default(), around).map_err(wrong)? {
@@ -79,6 +81,12 @@ fn places(config: &Config, url: &str) -> Result<Vec<Place>, Failure> {
         }
     }
     Ok(places)
+}
+
+/// Whether a folder that holds nothing of a server has no folder for its segments: a bucket needs none.
+fn is_absent_in(tier: &StorageConfig, named: &StorageConfig) -> bool {
+    let paths = tier.local_path.as_ref().zip(named.local_path.as_ref());
+    tier.backend == Backend::Local && paths.is_some_and(|(tier, named)| named.is_dir() && !tier.exists())
 }
 
 /// What is newest of the data directory that is meant, by its id or a beginning of it. The uploads of a tiered server say which

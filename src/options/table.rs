@@ -368,7 +368,8 @@ pub static OPTIONS: &[Opt] = &[
         "restore-directory",
         "ID",
         "",
-        "Whose upload or backup that is: the id of its data directory, or a beginning that no other has. Needed where the store          has several; the error lists them.",
+        "Whose upload or backup that is: the id of its data directory, or a beginning that no other has. Needed where the store \
+         has several; the error lists them.",
         Kind::Text(|d, v| d.config.backup.restore_directory = Some(v)),
     ),
     opt(

@@ -23,6 +23,9 @@ use crate::wal::settings::Entropy;
 /// The file in the data directory.
 pub const FILE: &str = "chronik.owner";
 
+/// What a write of it that was interrupted has left.
+pub const TEMPORARY: &str = "chronik.owner.tmp";
+
 /// The most that such a file or object holds, in bytes.
 const BYTES_MAX: usize = 4096;
 
@@ -213,7 +216,7 @@ impl Home {
             Home::Disk(disk) => return disk.replace(FILE, tokens.text(0).as_bytes()),
             Home::Directory(root) => root,
         };
-        let temporary = root.join(format!("{FILE}.tmp"));
+        let temporary = root.join(TEMPORARY);
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&temporary)?;
         let inode = file.metadata()?.ino();
         file.write_all(tokens.text(inode).as_bytes())?;

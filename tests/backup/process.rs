@@ -368,6 +368,7 @@ fn where_several_directories_lie_the_one_that_is_named_is_restored() {
     }
     let send = |dir: &TempDir| {
         let (origin, now_ms) = (Origin::open(&dir.0).unwrap(), Clock::start().wall_ms());
+        fs::create_dir_all(away.0.join("tier")).unwrap();
         upload(&origin, &*tier, now_ms, &mut Entropy::System, &Unwatched, None, &mut Sent::default()).unwrap();
     };
     let url = format!("file://{}", away.0.display());
