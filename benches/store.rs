@@ -204,7 +204,7 @@ impl Bench {
         let unsigned = speed(mib, || self.put("plain", 0, mib, false));
         let signed = speed(mib, || self.put("plain", 0, mib, true));
         let signed_pieces =
-            speed(mib, || pieces().for_each(|(at, len)| self.put(&format!("plain/{at}"), at, len, true)));
+            speed(mib, || pieces().for_each(|(at, len)| self.put(&format!("pieces/{at}"), at, len, true)));
         let before = store.requests();
         let whole = FileRange::new(Arc::clone(&self.file), 0, mib << 20);
         let one = speed(mib, || drop(store.put("one", &whole, PutMode::Overwrite).unwrap()));
@@ -232,7 +232,7 @@ impl Bench {
         let cold = speed(mib, || self.cold_read("one"));
         for (at, _) in pieces() {
             store.delete(&format!("segment/{at}")).unwrap();
-            store.delete(&format!("plain/{at}")).unwrap();
+            store.delete(&format!("pieces/{at}")).unwrap();
         }
         let all =
             [unsigned, signed, signed_pieces, one, segments, plain_get, plain_get_one, get, get_plain, ranges, cold];
