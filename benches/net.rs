@@ -133,7 +133,7 @@ fn start(in_memory: bool) -> (SocketAddr, Inbox<Echo>) {
             checkpoint: Box::new(|_| {}),
             tidy: Box::new(|_| {}),
             remove: Box::new(|_| {}),
-            upload: Box::new(|| {}),
+            upload: Box::new(|_| {}),
             evict: Box::new(|_, _| {}),
             reload: Box::new(|| {}),
             stopping: Box::new(|| {}),

@@ -1,16 +1,22 @@
 //! Measures a store for S3 against plain requests of the same client: throughput up and down, requests per GiB.
 //!
 //! `S3_ENDPOINT=http://127.0.0.1:7070 S3_BUCKET=b AWS_ACCESS_KEY_ID=.. AWS_SECRET_ACCESS_KEY=.. cargo bench --bench store`.
-//! `MIB` is the size of the object (default 1024), `RUNS` how often everything is done in turn (default 3).
+//! `MIB` is the size of the object (default 1024), `RUNS` how often everything is done in turn (default 5).
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use chronik::config::storage::S3Config;
+use chronik::limits;
 use chronik::options::storage_from_env;
-use chronik::store::{CloudStore, FileRange, Machine, ObjectStore, PutMode, Tuning};
+use chronik::store::{get_bytes, CloudStore, FileRange, Machine, ObjectStore, PutMode, Source, Tuning};
+use chronik::sys::disk::Disk;
+use chronik::sys::mailbox::mailbox;
+use chronik::sys::real_disk::{RealDisk, Writing};
+use chronik::tier::{BlockCache, CacheSettings, Object, StoreSource};
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 
@@ -18,18 +24,50 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// Signs a request without its body, which is the cheapest that a server takes.
-fn plain(config: &S3Config, method: &str, key: &str) -> ureq::http::request::Builder {
+/// What a body is signed and checked with.
+struct Sums {
+    sha256: String,
+    crc32c: String,
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Four bytes in Base64.
+fn base64(number: u32) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bits = u64::from(number) << 4;
+    let text: String = (0..6).map(|at| DIGITS[(bits >> (30 - 6 * at)) as usize & 63] as char).collect();
+    format!("{text}==")
+}
+
+/// Reads it once, as whoever signs a body has to before sending it.
+fn sums(source: &FileRange) -> Sums {
+    let (mut sha256, mut crc32c, mut at, mut buffer) = (Sha256::new(), 0, 0, vec![0; 128 << 10]);
+    while at < source.size() {
+        let count = source.read_at(at, &mut buffer).unwrap();
+        sha256.update(&buffer[..count]);
+        crc32c = crc32c::crc32c_append(crc32c, &buffer[..count]);
+        at += count as u64;
+    }
+    Sums { sha256: hex(&sha256.finalize()), crc32c: base64(crc32c) }
+}
+
+/// Signs a request: without its body, which is the cheapest that a server takes, or with it and with the checksum that S3's own
+/// clients send.
+fn plain(config: &S3Config, method: &str, key: &str, sums: Option<&Sums>) -> ureq::http::request::Builder {
     let (endpoint, bucket) = (config.endpoint.as_deref().unwrap(), config.bucket.as_deref().unwrap());
     let host = endpoint.split("://").nth(1).unwrap();
     let date = amz_date();
     let scope = format!("{}/us-east-1/s3/aws4_request", &date[..8]);
-    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-    let names = "host;x-amz-content-sha256;x-amz-date";
-    let canonical = format!(
-        "{method}\n/{bucket}/{key}\n\nhost:{host}\nx-amz-content-sha256:UNSIGNED-PAYLOAD\nx-amz-date:{date}\n\n{names}\n\
-         UNSIGNED-PAYLOAD"
-    );
+    let payload = sums.map_or("UNSIGNED-PAYLOAD", |sums| &sums.sha256);
+    let mut headers = vec![("host", host)];
+    headers.extend(sums.map(|sums| ("x-amz-checksum-crc32c", sums.crc32c.as_str())));
+    headers.extend([("x-amz-content-sha256", payload), ("x-amz-date", date.as_str())]);
+    let names = headers.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
+    let lines: String = headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+    let canonical = format!("{method}\n/{bucket}/{key}\n\n{lines}\n{names}\n{payload}");
     let to_sign = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hex(&Sha256::digest(canonical)));
     let secret = format!("AWS4{}", config.secret_access_key.as_ref().unwrap().reveal());
     let mut mac = secret.into_bytes();
@@ -40,12 +78,11 @@ fn plain(config: &S3Config, method: &str, key: &str) -> ureq::http::request::Bui
     }
     let id = config.access_key_id.as_deref().unwrap();
     let value = format!("AWS4-HMAC-SHA256 Credential={id}/{scope},SignedHeaders={names},Signature={}", hex(&mac));
-    ureq::http::Request::builder()
+    let request = ureq::http::Request::builder()
         .method(method)
         .uri(format!("{endpoint}/{bucket}/{key}"))
-        .header("x-amz-date", date)
-        .header("x-amz-content-sha256", "UNSIGNED-PAYLOAD")
-        .header("authorization", value)
+        .header("authorization", value);
+    headers.iter().skip(1).fold(request, |request, (name, value)| request.header(*name, *value))
 }
 
 fn amz_date() -> String {
@@ -84,60 +121,174 @@ impl Write for Counter {
     }
 }
 
+/// What is measured, and with what it is compared.
+const COLUMNS: [(&str, usize); 11] = [
+    ("plain PUT, unsigned", 0),
+    ("plain PUT, signed, with CRC-32C", 0),
+    ("plain PUT, signed, of 128 MiB each", 0),
+    ("store: one object", 0),
+    ("store: objects of 128 MiB each", 0),
+    ("plain GET", 5),
+    ("plain GET of the store's object", 5),
+    ("store: GET", 5),
+    ("store: GET of the plain object", 5),
+    ("store: ranges of 16 MiB", 5),
+    ("cold read, through the disk cache", 5),
+];
+
+struct Bench {
+    config: S3Config,
+    mib: u64,
+    file: Arc<File>,
+    store: Arc<CloudStore>,
+    disk: Arc<dyn Disk>,
+    agent: ureq::Agent,
+}
+
+impl Bench {
+    fn put(&self, key: &str, from: u64, mib: u64, is_signed: bool) {
+        let piece = FileRange::new(Arc::clone(&self.file), from << 20, mib << 20);
+        let sums = is_signed.then(|| sums(&piece));
+        let mut reader = Reading { source: &piece, at: 0 };
+        let body = ureq::SendBody::from_reader(&mut reader);
+        let request = plain(&self.config, "PUT", key, sums.as_ref()).header("content-length", mib << 20).body(body);
+        assert_eq!(self.agent.run(request.unwrap()).unwrap().status(), 200);
+    }
+
+    fn get(&self, key: &str) {
+        let request = plain(&self.config, "GET", key, None).body(()).unwrap();
+        let mut body = self.agent.run(request).unwrap().into_body().into_reader();
+        // As large as the store's buffer.
+        let (mut buffer, mut bytes) = (vec![0; 128 << 10], 0);
+        loop {
+            match body.read(&mut buffer).unwrap() {
+                0 => break,
+                count => bytes += count as u64,
+            }
+        }
+        assert_eq!(bytes, self.mib << 20);
+    }
+
+    /// Reads an object as a consumer's reader does, with the thread that reads ahead.
+    fn cold_read(&self, key: &str) {
+        let settings = CacheSettings {
+            block_bytes: limits::TIER_BLOCK_BYTES,
+            bytes_max: (2 * self.mib) << 20,
+            ahead_blocks_max: limits::TIER_AHEAD_BLOCKS_MAX,
+            free_bytes_min: 0,
+            memory_bytes_max: limits::TIER_MEMORY_BYTES,
+        };
+        let (sender, ahead) = mailbox::<(Object, u32)>(16);
+        let source = Arc::new(StoreSource(Arc::clone(&self.store) as Arc<dyn ObjectStore>));
+        let cache = BlockCache::open(Arc::clone(&self.disk), source, settings).unwrap().reads_ahead(sender);
+        let object = Object { key: key.into(), bytes: self.mib << 20 };
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while let Some((object, block)) = ahead.recv() {
+                    cache.prefetch(&object, block);
+                }
+            });
+            let mut piece = vec![0; limits::READ_PIECE_BYTES];
+            for at in (0..object.bytes).step_by(piece.len()) {
+                assert!(cache.read_at(&object, &mut piece, at).unwrap() > 0);
+            }
+            cache.stop_reading_ahead();
+        });
+        BlockCache::clear(&*self.disk).unwrap();
+    }
+
+    /// One round: MiB a second of each column, and the store's requests for one object and for several.
+    fn round(&self) -> ([f64; COLUMNS.len()], u64, u64) {
+        let (mib, store) = (self.mib, &*self.store);
+        let pieces = || (0..mib).step_by(128).map(|at| (at, mib.min(at + 128) - at));
+        let unsigned = speed(mib, || self.put("plain", 0, mib, false));
+        let signed = speed(mib, || self.put("plain", 0, mib, true));
+        let signed_pieces =
+            speed(mib, || pieces().for_each(|(at, len)| self.put(&format!("pieces/{at}"), at, len, true)));
+        let before = store.requests();
+        let whole = FileRange::new(Arc::clone(&self.file), 0, mib << 20);
+        let one = speed(mib, || drop(store.put("one", &whole, PutMode::Overwrite).unwrap()));
+        let of_one = store.requests() - before;
+        let segments = speed(mib, || {
+            for (at, len) in pieces() {
+                let segment = FileRange::new(Arc::clone(&self.file), at << 20, len << 20);
+                store.put(&format!("segment/{at}"), &segment, PutMode::IfAbsent).unwrap();
+            }
+        });
+        let of_segments = store.requests() - before - of_one;
+        let plain_get = speed(mib, || self.get("plain"));
+        let plain_get_one = speed(mib, || self.get("one"));
+        let mut counter = Counter::default();
+        let get = speed(mib, || drop(store.get("one", None, &mut counter).unwrap()));
+        let get_plain = speed(mib, || drop(store.get("plain", None, &mut counter).unwrap()));
+        let ranges = speed(mib, || {
+            for at in (0..mib).step_by(16) {
+                let range = at << 20..mib.min(at + 16) << 20;
+                let (bytes, _) = get_bytes(store, "one", Some(range.clone()), 16 << 20).unwrap();
+                counter.0 += bytes.len() as u64;
+            }
+        });
+        assert_eq!(counter.0, (3 * mib) << 20);
+        let cold = speed(mib, || self.cold_read("one"));
+        for (at, _) in pieces() {
+            store.delete(&format!("segment/{at}")).unwrap();
+            store.delete(&format!("pieces/{at}")).unwrap();
+        }
+        let all =
+            [unsigned, signed, signed_pieces, one, segments, plain_get, plain_get_one, get, get_plain, ranges, cold];
+        (all, of_one, of_segments)
+    }
+}
+
+/// A source from its beginning to its end.
+struct Reading<'a> {
+    source: &'a FileRange,
+    at: u64,
+}
+
+impl Read for Reading<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read_at(self.at, buffer)?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+/// The middle, the lowest and the highest.
+fn spread(mut all: Vec<f64>) -> (f64, f64, f64) {
+    all.sort_by(f64::total_cmp);
+    (all[all.len() / 2], all[0], all[all.len() - 1])
+}
+
 fn main() {
     let config = storage_from_env(&|name| std::env::var_os(name)).expect("settings of storage").s3;
     if config.endpoint.is_none() || config.bucket.is_none() || config.secret_access_key.is_none() {
         println!("set S3_ENDPOINT, S3_BUCKET, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to measure a store");
         return;
     }
-    let (mib, runs) = (number("MIB", 1024), number("RUNS", 3));
+    let (mib, runs) = (number("MIB", 1024), number("RUNS", 5));
     let path = std::env::temp_dir().join(format!("chronik-bench-{}", std::process::id()));
     let mut file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
     let piece: Vec<u8> = (0..1 << 20).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     (0..mib).for_each(|_| file.write_all(&piece).unwrap());
-    let file = Arc::new(file);
-    let whole = FileRange::new(Arc::clone(&file), 0, mib << 20);
-    let store = CloudStore::s3(&config, None, Tuning::default(), Arc::new(Machine::start())).unwrap();
-    let agent = ureq::Agent::new_with_defaults();
-    println!("{mib} MiB, MiB/s        plain PUT   store (parts)   store (128 MiB each)   plain GET   store");
+    let store = Arc::new(CloudStore::s3(&config, None, Tuning::default(), Arc::new(Machine::start())).unwrap());
+    std::fs::create_dir_all(&path).unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&path, Writing::Auto).unwrap());
+    let bench = Bench { config, mib, file: Arc::new(file), store, disk, agent: ureq::Agent::new_with_defaults() };
+    let mut rounds = Vec::new();
     for _ in 0..runs {
-        let plain_put = speed(mib, || {
-            let mut reader = &*file;
-            io::Seek::rewind(&mut reader).unwrap();
-            let mut limited = reader.take(mib << 20);
-            let body = ureq::SendBody::from_reader(&mut limited);
-            let request = plain(&config, "PUT", "plain").header("content-length", mib << 20).body(body).unwrap();
-            assert_eq!(agent.run(request).unwrap().status(), 200);
-        });
-        let before = store.requests();
-        let in_parts = speed(mib, || drop(store.put("parts", &whole, PutMode::Overwrite).unwrap()));
-        let requests = store.requests() - before;
-        let before = store.requests();
-        let segments = speed(mib, || {
-            for at in (0..mib).step_by(128) {
-                let segment = FileRange::new(Arc::clone(&file), at << 20, mib.min(at + 128).saturating_sub(at) << 20);
-                store.put(&format!("segment/{at}"), &segment, PutMode::IfAbsent).unwrap();
-            }
-        });
-        let requests_of_segments = store.requests() - before;
-        let plain_get = speed(mib, || {
-            let request = plain(&config, "GET", "plain").body(()).unwrap();
-            let mut body = agent.run(request).unwrap().into_body().into_reader();
-            assert_eq!(io::copy(&mut body, &mut Counter::default()).unwrap(), mib << 20);
-        });
-        let mut counter = Counter::default();
-        let get = speed(mib, || drop(store.get("parts", None, &mut counter).unwrap()));
-        assert_eq!(counter.0, mib << 20);
-        println!(
-            "                    {plain_put:9.0} {in_parts:9.0} ({:3.0} %) {segments:15.0} ({:3.0} %) {plain_get:11.0} \
-             {get:7.0} ({:3.0} %)   requests: {requests} and {requests_of_segments}",
-            100.0 * in_parts / plain_put,
-            100.0 * segments / plain_put,
-            100.0 * get / plain_get
-        );
-        (0..mib).step_by(128).for_each(|at| store.delete(&format!("segment/{at}")).unwrap());
+        let (speeds, of_one, of_segments) = bench.round();
+        println!("{} requests: {of_one} and {of_segments}", speeds.map(|speed| format!("{speed:5.0}")).join(" "));
+        rounds.push(speeds);
     }
-    store.delete("parts").unwrap();
-    store.delete("plain").unwrap();
+    println!("{mib} MiB, {runs} rounds               MiB/s: middle (lowest to highest)   % of the first of its kind in the round");
+    for (at, (name, base)) in COLUMNS.iter().enumerate() {
+        let (middle, low, high) = spread(rounds.iter().map(|round| round[at]).collect());
+        let (part, least, most) = spread(rounds.iter().map(|round| 100.0 * round[at] / round[*base]).collect());
+        println!("{name:38} {middle:6.0} ({low:.0} to {high:.0})   {part:4.0} % ({least:.0} to {most:.0})");
+    }
+    bench.store.delete("one").unwrap();
+    bench.store.delete("plain").unwrap();
+    let _ = std::fs::remove_dir_all(&path);
 }

@@ -141,6 +141,8 @@ pub struct BackupConfig {
     pub keep_ms: i64,
     /// URL of the store from which a data directory is made that is not there.
     pub restore_from: Option<String>,
+    /// The id of the data directory that is meant there, or its beginning.
+    pub restore_directory: Option<String>,
 }
 
 impl Default for BackupConfig {
@@ -152,6 +154,7 @@ impl Default for BackupConfig {
             keep: 0,
             keep_ms: 0,
             restore_from: None,
+            restore_directory: None,
         }
     }
 }

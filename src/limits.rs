@@ -129,10 +129,18 @@ pub const EVICT_LOOK_US: u64 = 600_000_000;
 pub const UPLOAD_RETRY_US: u64 = 5_000_000;
 pub const UPLOAD_RETRY_MAX_US: u64 = 300_000_000;
 
+/// Segments sent by uploads that failed, which are remembered so that they need not be read again, some 150 bytes each.
+pub const UPLOAD_SENT_MAX: usize = 65_536;
+
 /// The unit in which segments are read from the object store and kept in the disk cache, in bytes, and how many of them one
 /// request brings at most.
 pub const TIER_BLOCK_BYTES: usize = 1 << 20;
 pub const TIER_AHEAD_BLOCKS_MAX: u32 = 16;
+
+/// Bytes of memory for what the store has sent last.
+pub const TIER_MEMORY_BYTES: usize = 32 << 20;
+
+const _: () = assert!(TIER_BLOCK_BYTES * TIER_AHEAD_BLOCKS_MAX as usize * 2 <= TIER_MEMORY_BYTES);
 
 /// Bytes of the filesystem that the disk cache leaves free.
 pub const TIER_CACHE_FREE_BYTES: u64 = 256 << 20;
@@ -146,11 +154,18 @@ pub const UPLOADS_TRUSTED: u32 = 64;
 /// How long a fetch waits at least for what only the object store has, before it is answered without that, in µs.
 pub const REMOTE_FETCH_WAIT_US: u64 = 500_000;
 
+/// Bytes of what readers have brought too late for the fetch that asked, of all partitions together, though one result is kept
+/// whatever its size; and how long it is kept for the next fetch, in µs.
+pub const LATE_READ_BYTES_MAX: usize = 32 << 20;
+pub const LATE_READ_KEPT_US: u64 = 60_000_000;
+
 /// How often it is said that the object store cannot be read, in µs.
 pub const AWAY_SAID_US: u64 = 60_000_000;
 
 /// Bytes that one look-up takes of a segment that is not on this disk; they are held in memory until they are sent.
 pub const READ_ELSEWHERE_BYTES: u32 = 4 << 20;
+
+const _: () = assert!(READ_ELSEWHERE_BYTES as usize <= LATE_READ_BYTES_MAX);
 
 /// Runs that are read to find a partition's largest timestamp. One is enough unless headers claim what their records do not hold.
 pub const MAX_TIMESTAMP_RUNS: usize = 64;
@@ -367,6 +382,10 @@ pub const STORE_COPY_BYTES: usize = 128 << 10;
 /// A folder as a store is written in steps of this size, each of them forced to the disk. In one step, all of an object would be
 /// waited for by whoever forces something else to the same disk meanwhile, such as the log.
 pub const STORE_LOCAL_SYNC_BYTES: usize = 1 << 20;
+
+/// Bytes of what is uploaded that are read at once: to make its checksums, and to send it.
+pub const STORE_READ_BYTES: usize = 1 << 20;
+pub const STORE_SEND_BYTES: usize = 512 << 10;
 
 /// Tries of one request to a store, and seconds after the first in which another may begin.
 pub const STORE_TRIES_MAX: u32 = 8;

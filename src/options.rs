@@ -343,6 +343,9 @@ fn check_backup(config: &Config) -> Result<(), UsageError> {
              with the log; convert the directory with --convert-metadata.",
         );
     }
+    if config.backup.restore_directory.is_some() && config.backup.restore_from.is_none() {
+        return refused("--restore-directory needs --restore-from, which says where that directory's backups are.");
+    }
     match (config.backup.enabled, &config.backup.url) {
         (true, None) => refused("--enable-backup needs --backup-url, which says where backups go."),
         (false, Some(_)) => refused("--backup-url does nothing without --enable-backup; give both or none."),

@@ -137,12 +137,13 @@ pub fn create(
     entropy: &mut Entropy,
     watch: &dyn Watch,
 ) -> Result<Created, Failure> {
-    make(origin, store, now_ms, entropy, watch, Place::Backups)
+    make(origin, store, now_ms, entropy, watch, Place::Backups, &mut Sent::default())
 }
 
 /// Sends the log to the store that is its second tier, as of now: `create` in the store in which the segments lie that the
 /// disk does not hold any more. The caller is the only one who writes there. `previous` is what the last call made, if nothing
-/// that it names was removed since; then the store is not asked what it holds.
+/// that it names was removed since; then the store is not asked what it holds. `sent` is what calls that failed have sent, and is not
+/// read again to see that it is right.
 pub fn upload(
     origin: &Origin,
     store: &dyn ObjectStore,
@@ -150,8 +151,19 @@ pub fn upload(
     entropy: &mut Entropy,
     watch: &dyn Watch,
     previous: Option<&Manifest>,
+    sent: &mut Sent,
 ) -> Result<Created, Failure> {
-    make(origin, store, now_ms, entropy, watch, Place::Tier(previous))
+    let created = make(origin, store, now_ms, entropy, watch, Place::Tier(previous), sent)?;
+    // From now on the manifest says it.
+    sent.crcs.clear();
+    Ok(created)
+}
+
+/// Segments that this process has put into a store, which no manifest there names yet.
+#[derive(Debug, Default)]
+pub struct Sent {
+    /// Their checksums, by their keys; at most [`limits::UPLOAD_SENT_MAX`].
+    crcs: BTreeMap<String, u32>,
 }
 
 /// What the store is to the directory.
@@ -168,6 +180,7 @@ fn make(
     entropy: &mut Entropy,
     watch: &dyn Watch,
     place: Place<'_>,
+    earlier: &mut Sent,
 ) -> Result<Created, Failure> {
     let marker = Marker::load(&*origin.disk)?
         .ok_or_else(|| Failure::new(Kind::Refused, "the folder is no data directory: it has no chronik.dir"))?;
@@ -208,7 +221,8 @@ fn make(
     };
     let created = Created { manifest, sent_objects: 0, sent_bytes: 0, notes: Vec::new() };
     let tier = origin.tier.as_ref();
-    Sending { store, place, tier, directory, frozen: &frozen, there, known, watch, lease, created }.run(&remote)
+    Sending { store, place, tier, directory, frozen: &frozen, there, known, earlier, watch, lease, created }
+        .run(&remote)
 }
 
 fn crcs_of(manifest: &Manifest) -> BTreeMap<String, u32> {
@@ -272,6 +286,8 @@ struct Sending<'a> {
     there: BTreeMap<String, u64>,
     /// Checksums of those that the newest backup names.
     known: BTreeMap<String, u32>,
+    /// The same of what this process has put there.
+    earlier: &'a mut Sent,
     watch: &'a dyn Watch,
     lease: Option<Lease<'a>>,
     created: Created,
@@ -356,7 +372,8 @@ impl<'a> Sending<'a> {
         let identity = file.identity.as_ref().ok_or_else(|| Failure::new(Kind::Disk, "a segment without identity"))?;
         let incarnation = identity.incarnation;
         let key = layout::segment(&self.directory, &file.path, incarnation, file.bytes);
-        let crc = match (self.there.get(&key).copied(), self.known.get(&key).copied()) {
+        let known = self.known.get(&key).or_else(|| self.earlier.crcs.get(&key)).copied();
+        let crc = match (self.there.get(&key).copied(), known) {
             (Some(bytes), Some(crc)) if bytes == file.bytes => crc,
             (Some(_), _) => self.check(file, &key)?,
             (None, _) => {
@@ -365,6 +382,9 @@ impl<'a> Sending<'a> {
                     Ok(_) => {
                         let crc = source.crc().map_err(disk_failed)?;
                         self.sent(file);
+                        if self.earlier.crcs.len() < limits::UPLOAD_SENT_MAX {
+                            self.earlier.crcs.insert(key.clone(), crc);
+                        }
                         crc
                     }
                     Err(error) if error.kind == store::Kind::Exists => self.check(file, &key)?,

@@ -134,13 +134,25 @@ pub(super) fn state_of(manifest: &Manifest, there: &BTreeMap<String, u64>) -> St
     }
 }
 
+/// The folders of the data directories whose ids begin so, or of all.
+fn directories_named(store: &dyn ObjectStore, prefix: Option<&str>) -> Result<Vec<String>, Failure> {
+    let all = directories(store)?;
+    let mut dirs = all.clone();
+    dirs.retain(|dir| prefix.is_none_or(|prefix| dir.starts_with(prefix)));
+    match prefix {
+        Some(prefix) if dirs.is_empty() && !all.is_empty() => {
+            let what =
+                format!("{} has nothing of a data directory {prefix}, but of {}", store.describe(), all.join(", "));
+            Err(Failure::new(Kind::NotFound, what))
+        }
+        _ => Ok(dirs),
+    }
+}
+
 /// The backup that is meant. [`Kind::NotFound`] with a sentence if there is none, [`Kind::Refused`] if several may be.
 pub fn find(store: &dyn ObjectStore, wanted: &Wanted) -> Result<Manifest, Failure> {
     let none = |what: String| Failure::new(Kind::NotFound, what);
-    let mut dirs = directories(store)?;
-    if let Some(prefix) = &wanted.directory {
-        dirs.retain(|dir| dir.starts_with(prefix.as_str()));
-    }
+    let dirs = directories_named(store, wanted.directory.as_deref())?;
     if dirs.is_empty() {
         return Err(none(format!("there are no backups in {}", store.describe())));
     }
@@ -173,12 +185,13 @@ pub fn find(store: &dyn ObjectStore, wanted: &Wanted) -> Result<Manifest, Failur
 }
 
 /// The last upload of a tiered server, by the number of its last group, whatever clocks said. [`Kind::NotFound`] if there is
-/// none, [`Kind::Refused`] if there are those of several data directories.
-pub fn find_upload(store: &dyn ObjectStore) -> Result<Manifest, Failure> {
-    let dirs = directories(store)?;
+/// none, [`Kind::Refused`] if there are those of several data directories. `directory` is the id of the one that is meant, or its
+/// beginning.
+pub fn find_upload(store: &dyn ObjectStore, directory: Option<&str>) -> Result<Manifest, Failure> {
+    let dirs = directories_named(store, directory)?;
     let [directory] = dirs.as_slice() else {
         // Which says that there is none, or that there are several.
-        return find(store, &Wanted::default());
+        return find(store, &Wanted { directory: directory.map(str::to_owned), ..Wanted::default() });
     };
     let mut best: Option<Manifest> = None;
     let mut unreadable = None;

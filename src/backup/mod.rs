@@ -19,7 +19,7 @@ mod verify;
 mod view;
 pub mod when;
 
-pub use create::{clear_leftovers, create, object_key, upload, Created, Origin};
+pub use create::{clear_leftovers, create, object_key, upload, Created, Origin, Sent};
 pub use failure::{Failure, Kind};
 pub use find::{directories, find, find_upload, list, Found, State, Wanted};
 pub use layout::{directory as directory_name, owner as owner_key};

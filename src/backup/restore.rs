@@ -22,7 +22,7 @@ use crate::sys::aligned::AlignedBuf;
 use crate::sys::disk::{Disk, DiskFile, OpenMode, BLOCK_BYTES};
 use crate::sys::lock::{DirLock, LOCK_FILE};
 use crate::sys::real_disk::{RealDisk, Writing};
-use crate::tier::owner::FILE as OWNER_FILE;
+use crate::tier::owner::{FILE as OWNER_FILE, TEMPORARY as OWNER_TEMPORARY};
 use crate::wal::marker::{self, RESTORING};
 use crate::wal::recovery::Looked;
 use crate::wal::settings::MetadataStore;
@@ -50,7 +50,7 @@ impl Target {
             let name = entry.map_err(failed)?.file_name();
             match name.to_str() {
                 // Who the server is was written before the restore began.
-                Some(LOCK_FILE | OWNER_FILE) => {}
+                Some(LOCK_FILE | OWNER_FILE | OWNER_TEMPORARY) => {}
                 Some(RESTORING) => is_ours = true,
                 _ => other = Some(name),
             }

@@ -355,3 +355,88 @@ fn restore_logical(log: &mut PartitionLog, state: &PartitionState, version: i16)
         log.logical.restore(LogicalSegment::restored(base_offset, bytes, timestamps, segment.modified_ms));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of a layout, written without the descriptions above, so that a change of these is noticed.
+    #[derive(Default)]
+    struct Raw(Vec<u8>);
+
+    impl Raw {
+        fn put(mut self, bytes: &[u8]) -> Raw {
+            self.0.extend_from_slice(bytes);
+            self
+        }
+
+        fn longs(self, numbers: &[i64]) -> Raw {
+            numbers.iter().fold(self, |raw, number| raw.put(&number.to_be_bytes()))
+        }
+
+        /// A length, which stands one higher, of an array or of bytes.
+        fn len(self, len: u8) -> Raw {
+            self.put(&[len + 1])
+        }
+
+        /// The end of a structure, which has no tagged fields.
+        fn end(self) -> Raw {
+            self.put(&[0])
+        }
+    }
+
+    /// A checkpoint as versions 0 and 1 were: one entry, one partition with two ranges, one producer in a transaction.
+    fn old(version: i16) -> Vec<u8> {
+        let raw = Raw::default().put(&version.to_be_bytes());
+        let raw = raw.len(1).put(&[7]).len(0).len(1).put(b"k").len(2).put(b"vv").end();
+        let raw = raw.len(1).put(&[9; 16]).put(&3i32.to_be_bytes()).longs(&[120]);
+        let raw = raw.len(1).put(&4i32.to_be_bytes()).longs(&[0]).end();
+        let raw = raw.len(2).longs(&[1, 0, 99, 1000, 4096]).end().longs(&[2, 100, 119, 2000, 512]).end();
+        let raw = raw.len(1).longs(&[55]).put(&6i16.to_be_bytes()).longs(&[1234]);
+        let raw = raw.len(1).put(&0i32.to_be_bytes()).put(&4i32.to_be_bytes()).longs(&[115, -1]).end();
+        let raw = match version {
+            0 => raw.end(),
+            _ => raw.longs(&[115]).put(&2i32.to_be_bytes()).end().len(1).longs(&[54, 10, 20, 30]).end(),
+        };
+        raw.end().end().0
+    }
+
+    #[test]
+    fn checkpoints_of_the_layouts_before_are_read() {
+        for version in [0, 1] {
+            let snapshot = read(&old(version)).unwrap_or_else(|why| panic!("version {version}: {why}"));
+            let entry = &snapshot.entries[0];
+            assert_eq!((entry.table, &entry.key[..], entry.value.as_deref()), (7, &b"k"[..], Some(&b"vv"[..])));
+            let log = &snapshot.logs[0];
+            assert_eq!(log.id, PartitionId { topic: Uuid([9; 16]), partition: 3 });
+            assert_eq!((log.next_offset, log.high_watermark, log.leader_epoch), (120, 120, 4));
+            let ranges: Vec<_> = log.ranges().map(|range| (range.segment, range.base_offset, range.bytes)).collect();
+            assert_eq!(ranges, [(SegmentId::Wal(1), 0, 4096), (SegmentId::Wal(2), 100, 512)]);
+            // There were no logical segments: each range is one, which no clock makes older than it is.
+            let segments: Vec<_> = log.logical.iter().map(|segment| (segment.base_offset, segment.bytes)).collect();
+            assert_eq!(segments, [(0, 4096), (100, 512)]);
+            let (producer_id, producer) = log.producers.iter().next().expect("a producer");
+            assert_eq!((*producer_id, producer.epoch, producer.last_append_ms), (55, 6, 1234));
+            assert_eq!((producer.batches[0].last_sequence, producer.batches[0].base_offset), (4, 115));
+            let is_open = version > 0;
+            assert_eq!(producer.txn_first_offset, is_open.then_some(115));
+            assert_eq!(producer.coordinator_epoch, if is_open { 2 } else { -1 });
+            assert_eq!(log.txns.first_unstable(), is_open.then_some(115));
+            assert_eq!(log.txns.aborted().map(|txn| txn.last_offset).collect::<Vec<_>>(), [20][..usize::from(is_open)]);
+            assert_eq!((snapshot.last_pack, snapshot.runs.len()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_cut_or_too_new_is_refused() {
+        for version in [0, 1] {
+            let whole = old(version);
+            for len in 0..whole.len() {
+                assert!(read(&whole[..len]).is_err(), "version {version}, {len} bytes");
+            }
+            assert!(read(&[&whole[..], &[0]].concat()).is_err(), "something behind it");
+        }
+        let error = read(&(VERSION + 1).to_be_bytes()).unwrap_err();
+        assert!(error.contains(&format!("version {}", VERSION + 1)), "{error}");
+    }
+}

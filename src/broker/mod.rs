@@ -66,6 +66,8 @@ pub use effect::{CheckpointDone, CheckpointJob, ConnId, ConnInfo, Effect, Now, R
 enum Timer {
     /// A parked fetch has waited as long as its client allows.
     Fetch(u64),
+    /// What a reader brought too late, and nobody has asked for since, goes.
+    LateReads,
     /// Something may have expired.
     Retention,
     /// Something may be due for compaction.
@@ -269,6 +271,7 @@ impl Broker {
             self.timers.pop_first();
             match timer {
                 Timer::Fetch(id) => self.fetch_timed_out(now, id),
+                Timer::LateReads => self.late_reads_expire(now),
                 Timer::Retention => self.retain(now),
                 Timer::Cleaning => {
                     self.look_at_cleaning(now);

@@ -13,6 +13,7 @@ use super::parse::Args;
 use super::value::{object, Value};
 use super::Session;
 use crate::backup::{self, when, Found, Kind, Manifest, Origin, Selection, State, Target, Wanted, Watch};
+use crate::config::storage::StorageConfig;
 use crate::options;
 use crate::store::{self, open_url, Machine, ObjectStore, Tuning};
 use crate::sys::clock::Clock;
@@ -29,19 +30,22 @@ impl From<backup::Failure> for Failure {
     }
 }
 
+/// The settings of stores, which are those of the server's environment.
+fn environment() -> Result<StorageConfig, Failure> {
+    options::storage_from_env(&|name| std::env::var_os(name)).map_err(|error| Failure::usage(error.sentence))
+}
+
 /// The store that `--url` names, with the keys that the environment holds for it.
 fn store(args: &Args) -> Result<Arc<dyn ObjectStore>, Failure> {
     let url = args.value("url").ok_or_else(|| Failure::usage("Say with --url where the backups are."))?;
-    // The store's own settings are those of the server's environment.
-    let config = options::storage_from_env(&|name| std::env::var_os(name)).map_err(|e| Failure::usage(e.sentence))?;
-    let opened = open_url(&url, &config, Tuning::default(), Arc::new(Machine::start()));
+    let opened = open_url(&url, &environment()?, Tuning::default(), Arc::new(Machine::start()));
     opened.map(Arc::from).map_err(|error| Failure::usage(error.sentence))
 }
 
 /// The store in which a server with this environment keeps segments, if it keeps any.
 fn tier() -> Result<Option<Arc<dyn ObjectStore>>, Failure> {
-    let config = options::storage_from_env(&|name| std::env::var_os(name)).map_err(|e| Failure::usage(e.sentence))?;
-    let opened = store::open(&store::within(&config, backup::TIER), Tuning::default(), Arc::new(Machine::start()));
+    let config = store::within(&environment()?, backup::TIER);
+    let opened = store::open(&config, Tuning::default(), Arc::new(Machine::start()));
     Ok(opened.map_err(|error| Failure::usage(error.sentence))?.map(Arc::from))
 }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::server::Failure;
 use super::tiers::root_of;
 use crate::backup::{self, Manifest, Selection, Target, Unwatched, Wanted};
+use crate::config::storage::{Backend, StorageConfig};
 use crate::config::Config;
 use crate::options::exit;
 use crate::store::{self, Machine, ObjectStore, Surroundings, Tuning};
@@ -36,15 +37,16 @@ pub fn restore_if_absent(config: &Config, clock: Clock) -> Result<(), Failure> {
     };
     let begun = Instant::now();
     let places = places(config, url)?;
-    let (_, manifest) = newest(&places).map_err(failed)?;
+    let (_, manifest) = newest(&places, config.backup.restore_directory.as_deref()).map_err(failed)?;
+    let directory = manifest.directory();
     let target = Target::open(&config.data_dir).map_err(failed)?;
     if let Some(own) = places.iter().find(|place| place.is_own) {
         // First, so that a server that still runs stops removing what is to be restored.
-        let owner = Owner::of_directory(&root_of(config))
+        let mut owner = Owner::of_directory(&root_of(config))
             .map_err(|error| Failure::new(exit::IO, format!("cannot write who this server is: {error}")))?;
-        owner.claim(&*own.store, &manifest.directory(), true).map_err(failed)?;
+        owner.claim(&*own.store, &directory, None, true).map_err(failed)?;
     }
-    let (place, manifest) = newest(&places).map_err(failed)?;
+    let (place, manifest) = newest(&places, Some(&directory)).map_err(failed)?;
     log::info!("restoring {shown} as of {} from {}", backup::when::shown(manifest.time_ms), place.store.describe());
     let now_ms = clock.wall_ms();
     let restored = match place.is_own {
@@ -70,7 +72,8 @@ fn places(config: &Config, url: &str) -> Result<Vec<Place>, Failure> {
     let own = config.storage.keeps_objects().then(|| store::within(&config.storage, backup::TIER));
     let around = Arc::new(Machine::start());
     let mut places = Vec::new();
-    for (config, is_tier) in [(store::within(&named, backup::TIER), true), (named, false)] {
+    let tier = Some(store::within(&named, backup::TIER)).filter(|tier| !is_absent_in(tier, &named));
+    for (config, is_tier) in tier.map(|tier| (tier, true)).into_iter().chain([(named, false)]) {
         let is_own = own.as_ref().is_some_and(|own| own.is_same_place(&config));
         let around = Arc::clone(&around) as Arc<dyn Surroundings>;
         if let Some(store) = store::open(&config, Tuning::default(), around).map_err(wrong)? {
@@ -80,18 +83,40 @@ fn places(config: &Config, url: &str) -> Result<Vec<Place>, Failure> {
     Ok(places)
 }
 
-fn newest(places: &[Place]) -> Result<(&Place, Manifest), backup::Failure> {
+/// Whether a folder that holds nothing of a server has no folder for its segments: a bucket needs none.
+fn is_absent_in(tier: &StorageConfig, named: &StorageConfig) -> bool {
+    let paths = tier.local_path.as_ref().zip(named.local_path.as_ref());
+    tier.backend == Backend::Local && paths.is_some_and(|(tier, named)| named.is_dir() && !tier.exists())
+}
+
+/// What is newest of the data directory that is meant, by its id or a beginning of it. The uploads of a tiered server say which
+/// one that is, where there are any; then only its backups count, and one that can't be read is no reason to do without the uploads.
+fn newest<'a>(places: &'a [Place], directory: Option<&str>) -> Result<(&'a Place, Manifest), backup::Failure> {
+    let mut directory = directory.map(str::to_owned);
     let mut best: Option<(&Place, Manifest)> = None;
     let mut nothing = None;
     for place in places {
         let found = match place.is_tier {
-            true => backup::find_upload(&*place.store),
-            false => backup::find(&*place.store, &Wanted::default()),
+            true => backup::find_upload(&*place.store, directory.as_deref()),
+            false => backup::find(&*place.store, &Wanted { directory: directory.clone(), ..Wanted::default() }),
         };
         match found {
             Ok(manifest) if best.as_ref().is_some_and(|(_, best)| best.time_ms >= manifest.time_ms) => {}
-            Ok(manifest) => best = Some((place, manifest)),
-            Err(failure) if failure.kind == backup::Kind::NotFound => nothing = Some(failure),
+            Ok(manifest) => {
+                directory = Some(manifest.directory());
+                best = Some((place, manifest));
+            }
+            Err(failure) if failure.kind == backup::Kind::NotFound => {
+                // Of two places that have nothing, the first that has something of others tells more.
+                nothing.get_or_insert(failure);
+            }
+            Err(failure) if failure.kind == backup::Kind::Refused => {
+                let sentence = format!("{}, by --restore-directory", failure.sentence);
+                return Err(backup::Failure { sentence, ..failure });
+            }
+            Err(failure) if best.is_some() && failure.kind != backup::Kind::Store => {
+                log::warn!("backups in {} are left aside: {failure}", place.store.describe());
+            }
             Err(failure) => return Err(failure),
         }
     }

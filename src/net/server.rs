@@ -17,7 +17,7 @@ use super::opening::{convert_metadata, is_wildcard, open_directory, recover_brok
 use super::reactor::{EventQueue, Limits, Outcome, Reactor};
 use super::restoring::restore_if_absent;
 use super::threads::{Plant, Threads};
-use super::tiers::{Tier, Tiers};
+use super::tiers::{clear_cache, Tier, Tiers};
 use crate::broker::Broker;
 use crate::config::{self, Config};
 use crate::logging;
@@ -117,6 +117,9 @@ fn run(config: &Config) -> Result<u8, Failure> {
     let clock = Clock::start();
     let (broker, log) = recover_broker(config, Arc::clone(&disk), kafka_address, Arc::clone(&metrics), clock)?;
     let directory_id = log.directory_id;
+    if tiers.is_none() {
+        clear_cache(config, &*disk);
+    }
     let tier_store = tiers.as_ref().map(Tiers::store);
     let tier = tiers.map(|tiers| tiers.with(config, &disk, directory_id, &broker, Arc::clone(&metrics), clock));
     let tier = tier.transpose()?;

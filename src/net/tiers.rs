@@ -22,7 +22,7 @@ use crate::sys::mailbox::{mailbox, Receiver, Sender, Worker};
 use crate::sys::traffic::Traffic;
 use crate::tier::owner::Owner;
 use crate::tier::upload::{Subject, Uploader};
-use crate::tier::{BlockCache, CacheSettings, Object, Remote, StoreSource};
+use crate::tier::{cache, BlockCache, CacheSettings, Object, Remote, StoreSource};
 use crate::wal::settings::Entropy;
 use crate::wal::SegmentId;
 use crate::wire::Uuid;
@@ -99,6 +99,7 @@ impl Tiers {
             bytes_max: config.storage.cache_bytes,
             ahead_blocks_max: limits::TIER_AHEAD_BLOCKS_MAX,
             free_bytes_min: limits::TIER_CACHE_FREE_BYTES,
+            memory_bytes_max: limits::TIER_MEMORY_BYTES,
         };
         let cache = BlockCache::open(Arc::clone(disk), Arc::new(StoreSource(Arc::clone(&self.reads))), settings)
             .map_err(|error| failed("empty the cache of objects", error))?;
@@ -120,6 +121,15 @@ impl Tiers {
         };
         Ok(Tier { remote, uploader: Uploader::new(subject), machine: self.machine, clock, ahead, directory })
     }
+}
+
+/// Without a store: what a disk cache of before has left goes. What cannot be removed takes space and does no other harm.
+pub fn clear_cache(config: &Config, disk: &dyn Disk) {
+    if let Err(error) = BlockCache::clear(disk) {
+        log::warn!("cannot remove what the cache of objects has left: {error}");
+    }
+    // It is not there, or somebody else keeps something in it.
+    let _ = std::fs::remove_dir(config.data_dir.join(cache::DIR));
 }
 
 pub fn root_of(config: &Config) -> PathBuf {

@@ -365,6 +365,15 @@ pub static OPTIONS: &[Opt] = &[
     ),
     opt(
         Group::Backup,
+        "restore-directory",
+        "ID",
+        "",
+        "Whose upload or backup that is: the id of its data directory, or a beginning that no other has. Needed where the store \
+         has several; the error lists them.",
+        Kind::Text(|d, v| d.config.backup.restore_directory = Some(v)),
+    ),
+    opt(
+        Group::Backup,
         "backup-interval",
         "TIME",
         "1d",

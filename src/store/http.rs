@@ -152,6 +152,7 @@ impl Http {
             .timeout_connect(Some(tuning.connect))
             .timeout_per_read(Some(tuning.idle))
             .timeout_per_write(Some(tuning.idle))
+            .output_buffer_size(limits::STORE_SEND_BYTES)
             .max_idle_age(Duration::from_secs(limits::STORE_IDLE_CONNECTION_SECONDS))
             .max_idle_connections_per_host(limits::STORE_IDLE_CONNECTIONS);
         if !by_proxy {

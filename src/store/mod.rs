@@ -126,7 +126,10 @@ pub fn get_bytes(
     range: Option<Range<u64>>,
     max: usize,
 ) -> Result<(Vec<u8>, ObjectInfo), StoreError> {
-    let mut sink = Bounded { bytes: Vec::new(), max };
+    // What is asked for is likely to come, and is not moved again and again while it does.
+    let expected = range.as_ref().map_or(0, |range| range.end.saturating_sub(range.start));
+    let bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(max).min(max));
+    let mut sink = Bounded { bytes, max };
     match store.get(key, range, &mut sink) {
         Ok(info) => Ok((sink.bytes, info)),
         Err(error) if error.kind == Kind::Sink => {

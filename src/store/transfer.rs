@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::ops::Range;
+use std::thread;
 
 use md5::Md5;
 use sha2::{Digest, Sha256};
@@ -12,7 +13,8 @@ use super::retry::Retry;
 use super::source::SourceReader;
 use super::text::base64;
 use super::{ETag, Kind, ObjectInfo, Source, StoreError};
-use crate::limits::{STORE_COPY_BYTES, STORE_PROGRESS_BYTES};
+use crate::limits::{STORE_COPY_BYTES, STORE_PROGRESS_BYTES, STORE_READ_BYTES};
+use crate::sys::aligned::AlignedBuf;
 
 /// A checksum that a store gives for a whole object, in Base64.
 #[derive(Clone, Debug)]
@@ -188,10 +190,54 @@ pub(super) struct Which {
     pub md5: bool,
 }
 
+/// A part of an upload.
+pub(super) struct Part {
+    /// From 0 on.
+    pub number: u64,
+    pub from: u64,
+    pub to: u64,
+    pub sums: Digests,
+}
+
+/// Hands over the parts of a source, each of `part_bytes` but for the last, with their checksums. Those of the next part are made
+/// meanwhile, by a thread of their own.
+pub(super) fn each_part(
+    source: &dyn Source,
+    part_bytes: u64,
+    which: Which,
+    mut send: impl FnMut(Part) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let size = source.size();
+    let piece = |number: u64| (number * part_bytes, size.min((number + 1) * part_bytes));
+    let sums_of = move |number: u64| {
+        let (from, to) = piece(number);
+        digests(source, from, to, which)
+    };
+    thread::scope(|scope| {
+        let mut ahead: Option<thread::ScopedJoinHandle<'_, Result<Digests, StoreError>>> = None;
+        for number in 0..size.div_ceil(part_bytes) {
+            let sums = match ahead.take().map(thread::ScopedJoinHandle::join) {
+                Some(Ok(sums)) => sums,
+                // Without that thread it takes longer.
+                Some(Err(_)) | None => sums_of(number),
+            }?;
+            let (from, to) = piece(number);
+            if to < size {
+                let named = thread::Builder::new().name("chronik-sums".to_owned());
+                ahead = named.spawn_scoped(scope, move || sums_of(number + 1)).ok();
+            }
+            send(Part { number, from, to, sums })?;
+        }
+        Ok(())
+    })
+}
+
 /// Reads a piece of a source once, ahead of sending it.
 pub(super) fn digests(source: &dyn Source, from: u64, to: u64, which: Which) -> Result<Digests, StoreError> {
     let mut reader = SourceReader::new(source, from, to);
-    let mut buffer = vec![0; STORE_COPY_BYTES];
+    // A file that is read past the page cache is read into this without a copy.
+    let mut buffer = AlignedBuf::with_capacity(STORE_READ_BYTES);
+    buffer.resize(STORE_READ_BYTES);
     let (mut sha256, mut md5, mut crc32c) = (Sha256::new(), Md5::new(), 0);
     loop {
         let count = reader

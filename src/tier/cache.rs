@@ -1,8 +1,9 @@
-//! Owns the disk cache of objects: whole blocks in files of their own, fetched once however many ask, under a limit.
+//! Owns the disk cache of objects: whole blocks in files of their own, fetched once however many ask, under a limit; what was fetched
+//! last is in memory too.
 //!
 //! What is cached can be fetched again, so nothing here is ever synced, and a start empties the folder.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
@@ -43,8 +44,11 @@ pub struct CacheSettings {
     pub bytes_max: u64,
     /// Blocks that one request to the store may bring when an object is read from front to back.
     pub ahead_blocks_max: u32,
-    /// What must stay free on the filesystem; below it blocks are handed on and not kept.
+    /// What must stay free on the filesystem; below it blocks are not kept there.
     pub free_bytes_min: u64,
+    /// What was fetched last is in memory too, up to so much: a reader that goes on need not read it from the disk, and one whose
+    /// blocks cannot be kept need not fetch them once for each of its pieces.
+    pub memory_bytes_max: usize,
 }
 
 /// Blocks of objects on the local disk. Shared by all readers.
@@ -68,6 +72,8 @@ struct State {
     by_use: BTreeMap<u64, BlockId>,
     /// Somebody is bringing these.
     fetching: HashSet<BlockId>,
+    /// What requests brought last, the oldest first.
+    recent: VecDeque<Brought>,
     /// Where a request ended, how many blocks it brought, and when: who goes on there is given more at once.
     ends: HashMap<BlockId, (u32, u64)>,
     bytes: u64,
@@ -84,6 +90,23 @@ struct Entry {
     used: u64,
     /// What to read ahead when this is first used.
     then: Option<u32>,
+}
+
+/// Blocks that one request brought, one after the other.
+#[derive(Debug)]
+struct Brought {
+    key: Arc<str>,
+    number: u32,
+    count: u32,
+    bytes: Bytes,
+    /// What to read ahead when the first is used, if its file does not say so.
+    then: Option<u32>,
+}
+
+impl Brought {
+    fn has(&self, id: &BlockId) -> bool {
+        *self.key == *id.0 && (self.number..self.number + self.count).contains(&id.1)
+    }
 }
 
 /// What the cache has done since the start.
@@ -116,11 +139,21 @@ impl BlockCache {
     /// The folder cannot be made or emptied.
     pub fn open(disk: Arc<dyn Disk>, source: Arc<dyn Source>, settings: CacheSettings) -> io::Result<BlockCache> {
         disk.create_dir(DIR)?;
-        for (name, _) in disk.list(DIR)? {
-            disk.remove(&format!("{DIR}/{name}"))?;
-        }
+        BlockCache::clear(&*disk)?;
         let (state, arrived) = (Mutex::new(State::default()), Condvar::new());
         Ok(BlockCache { disk, source, settings, state, arrived, ahead: Mutex::new(None) })
+    }
+
+    /// Removes what a cache has left in a data directory that has none any more.
+    ///
+    /// # Errors
+    /// Something there cannot be removed.
+    pub fn clear(disk: &dyn Disk) -> io::Result<()> {
+        let files = match disk.list(DIR) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        files.iter().try_for_each(|(name, _)| disk.remove(&format!("{DIR}/{name}")))
     }
 
     /// From now on what is likely to be read next is put into this mailbox, for a thread that calls `prefetch`.
@@ -167,6 +200,7 @@ impl BlockCache {
         let ids: Vec<BlockId> = state.blocks.keys().filter(|(of, _)| **of == *key).cloned().collect();
         let gone: Vec<Entry> = ids.iter().filter_map(|id| state.take(id)).collect();
         state.ends.retain(|(of, _), _| **of != *key);
+        state.recent.retain(|brought| *brought.key != *key);
         drop(state);
         self.discard(gone);
     }
@@ -198,7 +232,11 @@ impl BlockCache {
     }
 
     fn forget_block(&self, object: &Object, number: u32) {
-        let gone = self.state.lock().take(&(object.key.clone(), number));
+        let id = (object.key.clone(), number);
+        let mut state = self.state.lock();
+        state.recent.retain(|brought| !brought.has(&id));
+        let gone = state.take(&id);
+        drop(state);
         self.discard(gone.into_iter().collect());
     }
 
@@ -207,7 +245,7 @@ impl BlockCache {
         let id = (object.key.clone(), number);
         let mut state = self.state.lock();
         loop {
-            if let Some((block, then)) = state.hit(&id) {
+            if let Some((block, then)) = state.hit(&id, self.settings.block_bytes) {
                 drop(state);
                 self.read_ahead(object, then);
                 return Ok(block);
@@ -238,7 +276,7 @@ impl BlockCache {
         let state = self.state.lock();
         let id = (object.key.clone(), number);
         let is_past = u64::from(number) * self.settings.block_bytes as u64 >= object.bytes;
-        if is_past || state.blocks.contains_key(&id) || state.fetching.contains(&id) {
+        if is_past || state.has(&id) || state.fetching.contains(&id) {
             return;
         }
         let mut state = state;
@@ -280,17 +318,19 @@ impl BlockCache {
             self.keep((object.key.clone(), number + at as u32), &part, None);
         }
         let first = bytes.slice(..len.min(block_bytes as usize));
-        match self.keep((object.key.clone(), number), &first, then) {
-            Some(file) => Ok(Block::File(file, first.len())),
-            None => Ok(Block::Memory(first)),
-        }
+        let is_kept = self.keep((object.key.clone(), number), &first, then);
+        let then = then.filter(|_| !is_kept);
+        let brought = Brought { key: object.key.clone(), number, count, bytes, then };
+        self.state.lock().remember(brought, self.settings.memory_bytes_max);
+        Ok(Block::Memory(first))
     }
 
     /// Puts a block into a file, if there is room on the disk.
-    fn keep(&self, id: BlockId, bytes: &Bytes, then: Option<u32>) -> Option<Arc<dyn DiskFile>> {
+    fn keep(&self, id: BlockId, bytes: &Bytes, then: Option<u32>) -> bool {
         let len = bytes.len() as u64;
-        if len > self.settings.bytes_max || self.disk.free_bytes().ok()? < self.settings.free_bytes_min + len {
-            return None;
+        let is_roomy = self.disk.free_bytes().is_ok_and(|free| free >= self.settings.free_bytes_min + len);
+        if len > self.settings.bytes_max || !is_roomy {
+            return false;
         }
         let gone = self.state.lock().make_room(self.settings.bytes_max - len);
         self.discard(gone);
@@ -303,12 +343,12 @@ impl BlockCache {
             Ok(file) => file,
             Err(_) => {
                 let _ = self.disk.remove(&path);
-                return None;
+                return false;
             }
         };
-        let old = self.state.lock().insert(id, Entry { file: file.clone(), path, len: bytes.len(), used: 0, then });
+        let old = self.state.lock().insert(id, Entry { file, path, len: bytes.len(), used: 0, then });
         self.discard(old.into_iter().collect());
-        Some(file)
+        true
     }
 
     fn discard(&self, gone: Vec<Entry>) {
@@ -329,15 +369,40 @@ fn write(disk: &dyn Disk, path: &str, bytes: &[u8]) -> io::Result<Arc<dyn DiskFi
 
 impl State {
     /// The block if it is there, and what to read ahead now.
-    fn hit(&mut self, id: &BlockId) -> Option<(Block, Option<u32>)> {
+    fn hit(&mut self, id: &BlockId, block_bytes: usize) -> Option<(Block, Option<u32>)> {
         self.clock += 1;
         let clock = self.clock;
-        let entry = self.blocks.get_mut(id)?;
-        self.by_use.remove(&entry.used);
-        entry.used = clock;
-        self.by_use.insert(clock, id.clone());
+        let (mut found, mut then) = (None, None);
+        if let Some(entry) = self.blocks.get_mut(id) {
+            self.by_use.remove(&entry.used);
+            entry.used = clock;
+            self.by_use.insert(clock, id.clone());
+            (found, then) = (Some(Block::File(entry.file.clone(), entry.len)), entry.then.take());
+        }
+        if let Some(brought) = self.recent.iter_mut().find(|brought| brought.has(id)) {
+            let from = (id.1 - brought.number) as usize * block_bytes;
+            let to = brought.bytes.len().min(from + block_bytes);
+            found = Some(Block::Memory(brought.bytes.slice(from..to)));
+            then = then.or_else(|| brought.then.take());
+        }
+        let found = found?;
         self.counts.hits += 1;
-        Some((Block::File(entry.file.clone(), entry.len), entry.then.take()))
+        Some((found, then))
+    }
+
+    /// Whether a block is there.
+    fn has(&self, id: &BlockId) -> bool {
+        self.blocks.contains_key(id) || self.recent.iter().any(|brought| brought.has(id))
+    }
+
+    /// Keeps what was brought in memory, in the place of what was brought first.
+    fn remember(&mut self, brought: Brought, bytes_max: usize) {
+        self.recent.push_back(brought);
+        let mut bytes: usize = self.recent.iter().map(|brought| brought.bytes.len()).sum();
+        while bytes > bytes_max {
+            let Some(oldest) = self.recent.pop_front() else { break };
+            bytes -= oldest.bytes.len();
+        }
     }
 
     /// How many blocks to fetch from `number` on, and whether that goes on from where an earlier request ended: then it is
@@ -349,7 +414,7 @@ impl State {
         let mut count = 0;
         while count < wanted && u64::from(number + count) < blocks {
             let id = (object.key.clone(), number + count);
-            if self.blocks.contains_key(&id) || !self.fetching.insert(id) {
+            if self.has(&id) || !self.fetching.insert(id) {
                 break;
             }
             count += 1;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::owner::Owner;
-use crate::backup::{self, Failure, Kind, Manifest, Origin, Role, Watch};
+use crate::backup::{self, Failure, Kind, Manifest, Origin, Role, Sent, Watch};
 use crate::broker::tiering::{StoredObject, UploadDone, UploadError};
 use crate::limits;
 use crate::metrics::Metrics;
@@ -44,6 +44,8 @@ pub struct Uploader {
     alone: bool,
     /// Uploads until the store is asked again what it holds.
     trusted: u32,
+    /// What uploads that failed have sent.
+    sent: Sent,
 }
 
 /// Manifests that are kept.
@@ -51,7 +53,7 @@ const KEPT: usize = 2;
 
 impl Uploader {
     pub fn new(subject: Subject) -> Uploader {
-        Uploader { subject, claimed: None, made: VecDeque::new(), alone: false, trusted: 0 }
+        Uploader { subject, claimed: None, made: VecDeque::new(), alone: false, trusted: 0, sent: Sent::default() }
     }
 
     /// Sends what the store lacks. `now_ms` is the wall clock. With `looks` the store is asked what it holds, which it also is after a
@@ -71,7 +73,10 @@ impl Uploader {
                 self.made.clear();
                 metrics.tier_upload_failures.inc();
                 let is_deposed = failure.kind == Kind::Deposed;
-                self.claimed = self.claimed.take().filter(|_| !is_deposed);
+                if is_deposed {
+                    self.claimed = None;
+                    self.sent = Sent::default();
+                }
                 Err(UploadError { sentence: failure.sentence, is_deposed })
             }
         };
@@ -81,19 +86,15 @@ impl Uploader {
     fn run(&mut self, now_ms: i64, asks: bool, watch: &dyn Watch) -> Result<Vec<(SegmentId, StoredObject)>, Failure> {
         let Subject { store, directory_id, disk, root, owner, take_over, metrics, entropy } = &mut self.subject;
         let directory = backup::directory_name(*directory_id);
-        match &self.claimed {
-            Some(known) => owner.check(&**store, &directory, known)?,
-            None => {
-                self.claimed = Some(owner.claim(&**store, &directory, *take_over)?);
-                self.alone |= std::mem::take(take_over);
-            }
-        }
+        let known = self.claimed.take();
+        self.claimed = Some(owner.claim(&**store, &directory, known, *take_over)?);
+        self.alone |= std::mem::take(take_over);
         let origin = match root {
             Some(root) => Origin::of_server(Arc::clone(disk), root.clone())?,
             None => Origin::on(Arc::clone(disk), false),
         };
         let previous = self.made.back().filter(|_| !asks);
-        let created = backup::upload(&origin, &**store, now_ms, entropy, watch, previous)?;
+        let created = backup::upload(&origin, &**store, now_ms, entropy, watch, previous, &mut self.sent)?;
         drop(origin);
         for note in &created.notes {
             log::warn!("{note}");

@@ -32,6 +32,10 @@ struct State {
     failing: Option<(u64, u64, Failing)>,
     hook: Option<(u64, Hook)>,
     put_hook: Option<(String, Hook)>,
+    /// A put of a key with this in it fails, once.
+    failing_put: Option<String>,
+    /// Bytes of objects that were read.
+    sent_bytes: u64,
 }
 
 /// A bucket.
@@ -74,6 +78,16 @@ impl MemStore {
     /// Does something before the first put of a key with this in it.
     pub fn before_put(&self, part: &str, hook: Hook) {
         self.state.lock().unwrap().put_hook = Some((part.to_owned(), hook));
+    }
+
+    /// The first put of a key with this in it fails; nothing is done.
+    pub fn fail_put(&self, part: &str) {
+        self.state.lock().unwrap().failing_put = Some(part.to_owned());
+    }
+
+    /// Bytes of objects that were read so far.
+    pub fn sent_bytes(&self) -> u64 {
+        self.state.lock().unwrap().sent_bytes
     }
 
     /// Lets the store's clock go on.
@@ -138,6 +152,9 @@ impl ObjectStore for MemStore {
             hook();
         }
         let failing = self.enter()?;
+        if self.state.lock().unwrap().failing_put.take_if(|part| key.contains(part.as_str())).is_some() {
+            return Err(broken());
+        }
         let mut bytes = vec![0; source.size() as usize];
         let mut at = 0;
         while at < bytes.len() {
@@ -171,6 +188,7 @@ impl ObjectStore for MemStore {
         let bytes = &object.0[range.start as usize..range.end.min(len) as usize];
         // What breaks off has sent a part.
         let sent = if failing.is_some() { &bytes[..bytes.len() / 2] } else { bytes };
+        self.state.lock().unwrap().sent_bytes += sent.len() as u64;
         sink.write_all(sent).map_err(|error| StoreError::new(Kind::Sink, error.to_string()))?;
         failing.map_or(Ok(info(&object)), |_| Err(broken()))
     }

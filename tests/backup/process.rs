@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronik::backup::{create, find, list, restore, verify, Kind, Origin, Selection, State, Target, Unwatched, Wanted};
+use chronik::backup::{create, find, list, restore, upload, verify, Kind, Origin, Selection, Sent, State, Target};
+use chronik::backup::{Unwatched, Wanted};
 use chronik::options::exit;
 use chronik::store::{LocalStore, ObjectStore};
 use chronik::sys::clock::Clock;
@@ -346,4 +347,79 @@ fn a_folder_with_something_in_it_is_refused_and_left_alone() {
     assert!(error.sentence.contains("precious"), "{error}");
     assert_eq!(fs::read(&precious).unwrap(), b"mine");
     assert_eq!(Origin::open(&target.0).unwrap_err().kind, Kind::Refused);
+}
+
+/// Backups of several directories in the place of one server's segments kept a restore from going on, and there was no way to
+/// say which one is meant.
+#[test]
+fn where_several_directories_lie_the_one_that_is_named_is_restored() {
+    let (one, two) = (TempDir::new("restore-one"), TempDir::new("restore-two"));
+    let (away, target) = (TempDir::new("restore-several"), TempDir::new("restore-to"));
+    let (tier, backups) = (local(&away.0.join("tier")), local(&away.0));
+    let mut directories = Vec::new();
+    for (dir, topic) in [(&one, "of-one"), (&two, "of-two")] {
+        let server = Server::start(&dir.0, &[]);
+        Client::of(&server).make_topic(topic);
+        assert!(server.stop().0.success());
+        let origin = Origin::open(&dir.0).unwrap();
+        let now_ms = Clock::start().wall_ms();
+        let created = create(&origin, &*backups, now_ms, &mut Entropy::System, &Unwatched).unwrap();
+        directories.push(created.manifest.directory());
+    }
+    let send = |dir: &TempDir| {
+        let (origin, now_ms) = (Origin::open(&dir.0).unwrap(), Clock::start().wall_ms());
+        fs::create_dir_all(away.0.join("tier")).unwrap();
+        upload(&origin, &*tier, now_ms, &mut Entropy::System, &Unwatched, None, &mut Sent::default()).unwrap();
+    };
+    let url = format!("file://{}", away.0.display());
+    let args = |directory: &str| {
+        let mut args = vec!["--local-storage-path".to_owned(), away.0.display().to_string()];
+        args.extend(["--restore-from".to_owned(), url.clone()]);
+        if !directory.is_empty() {
+            args.extend(["--restore-directory".to_owned(), directory.to_owned()]);
+        }
+        args
+    };
+    let start = |directory: &str| {
+        let _ = fs::remove_dir_all(&target.0);
+        let args = args(directory);
+        Server::spawn(&target.0, &args.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let refused = |directory: &str| {
+        let mut server = start(directory);
+        let lines = server.lines_to_the_end();
+        assert_eq!(server.child.wait().unwrap().code(), Some(i32::from(exit::DATA)), "{lines:#?}");
+        lines.into_iter().find(|line| line.contains("cannot restore")).expect("a reason")
+    };
+    // Only backups: nobody knows which.
+    let why = refused("");
+    assert!(why.contains(&directories[0]) && why.contains(&directories[1]), "{why}");
+    assert!(why.contains("--restore-directory"), "{why}");
+    // One server's segments: it is that one.
+    send(&one);
+    let server = start("");
+    server.line("ready after");
+    assert!(Client::of(&server).read("of-one").is_empty());
+    drop(server);
+    send(&two);
+    let why = refused("");
+    assert!(why.contains(&directories[0]) && why.contains(&directories[1]), "{why}");
+    let server = start(&directories[1][..8]);
+    server.line("ready after");
+    assert!(Client::of(&server).read("of-two").is_empty());
+    drop(server);
+    let why = refused("0000000");
+    assert!(why.contains("0000000") && why.contains(&directories[0]), "{why}");
+}
+
+#[test]
+fn the_cache_of_objects_goes_when_there_is_no_store_any_more() {
+    let (dir, away) = (TempDir::new("cache-left"), TempDir::new("cache-left-store"));
+    let cache = dir.0.join("cache");
+    let server = Server::start(&dir.0, &["--local-storage-path", &away.0.display().to_string()]);
+    assert!(server.stop().0.success());
+    assert!(cache.is_dir());
+    fs::write(cache.join("0000000000000001.blk"), b"left").unwrap();
+    assert!(Server::start(&dir.0, &[]).stop().0.success());
+    assert!(!cache.exists());
 }

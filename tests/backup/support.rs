@@ -15,7 +15,7 @@ use chronik::store::ObjectStore;
 use chronik::sys::disk::Disk;
 use chronik::wal::settings::{Entropy, FsyncMode, LogOptions, MetadataStore};
 use chronik::wal::tidy::TidyJob;
-use chronik::wal::SegmentId;
+use chronik::wal::{ReadDone, SegmentId};
 use chronik::wire::batch::{batches, BatchBuilder};
 use chronik::wire::msg::*;
 use chronik::wire::{self, frame, ErrorCode, RecordSet, Request};
@@ -38,6 +38,8 @@ pub struct House {
     pub jobs: Vec<TidyJob>,
     /// What the disk is said to have free, instead of what it has.
     pub free_bytes: Option<u64>,
+    /// What readers have found and not handed over yet, while they are slow.
+    pub slow_reads: Option<Vec<ReadDone>>,
     next: u64,
     answers: BTreeMap<u64, Vec<u8>>,
 }
@@ -111,14 +113,20 @@ impl House {
         };
         let node = Node::start(disk, settings, options, now, store)?;
         let (uploads, evicted, jobs) = (Vec::new(), Vec::new(), Vec::new());
-        let mut house =
-            House { node, now, uploads, evicted, jobs, free_bytes: None, next: 0, answers: BTreeMap::new() };
+        let (slow_reads, answers) = (None, BTreeMap::new());
+        let mut house = House { node, now, uploads, evicted, jobs, free_bytes: None, slow_reads, next: 0, answers };
         house.settle();
         Ok(house)
     }
 
     /// Sends a request, lets everything happen that follows from it, and gives the answer.
     pub fn call<'a, M: Request<'a>>(&mut self, version: i16, message: &M) -> Bytes {
+        self.send(version, message);
+        self.answer::<M>(version).unwrap_or_else(|| panic!("no answer to {}", M::API.name))
+    }
+
+    /// Sends a request on a connection of its own, and lets everything happen that follows at once.
+    pub fn send<'a, M: Request<'a>>(&mut self, version: i16, message: &M) {
         self.next += 1;
         let (conn, id) = (ConnId(self.next), self.next as i32);
         let local = "127.0.0.1:9092".parse().unwrap();
@@ -126,11 +134,23 @@ impl House {
         let encoded = frame::request(version, id, Some("house"), message);
         self.node.broker.request(self.now, conn, Bytes::from(encoded.bytes).slice(4..));
         self.settle();
-        let whole = self.answers.remove(&self.next).unwrap_or_else(|| panic!("no answer to {}", M::API.name));
-        self.node.broker.disconnected(self.now, conn);
+    }
+
+    /// The answer to what was sent last, if there is one by now.
+    pub fn answer<'a, M: Request<'a>>(&mut self, version: i16) -> Option<Bytes> {
+        let whole = self.answers.remove(&self.next)?;
+        self.node.broker.disconnected(self.now, ConnId(self.next));
         let whole = Bytes::from(whole).slice(4..);
         let (_, body) = frame::parse_response(M::API, version, &whole).unwrap();
-        whole.slice_ref(body)
+        Some(whole.slice_ref(body))
+    }
+
+    /// The readers hand over what they have found.
+    pub fn hand_over_reads(&mut self) {
+        for done in self.slow_reads.as_mut().map(std::mem::take).unwrap_or_default() {
+            self.node.broker.read_done(self.now, done);
+        }
+        self.settle();
     }
 
     /// Lets everything happen that is to happen now.
@@ -154,7 +174,10 @@ impl House {
             Effect::Close { why, .. } => panic!("closed: {why}"),
             Effect::Read(job) => {
                 let done = self.node.read(job);
-                self.node.broker.read_done(self.now, done);
+                match &mut self.slow_reads {
+                    Some(slow) => slow.push(done),
+                    None => self.node.broker.read_done(self.now, done),
+                }
             }
             Effect::Work(job) => self.node.broker.work_done(self.now, work::run(job)),
             Effect::Checkpoint(job) => {
@@ -265,20 +288,7 @@ impl House {
         let mut found = Vec::new();
         let mut offset = self.offsets(topic, partition).0;
         loop {
-            let partitions = vec![FetchPartition {
-                partition,
-                fetch_offset: offset,
-                current_leader_epoch: -1,
-                last_fetched_epoch: -1,
-                partition_max_bytes: 8 << 20,
-                ..Default::default()
-            }];
-            let request = FetchRequest {
-                max_bytes: 8 << 20,
-                topics: vec![FetchTopic { topic, partitions, ..Default::default() }],
-                ..Default::default()
-            };
-            let body = self.call(11, &request);
+            let body = self.call(11, &fetch_from(topic, partition, offset, 8 << 20));
             let response: FetchResponse<'_> = wire::decode(&body, 11).unwrap();
             let answer = &response.responses[0].partitions[0];
             assert_eq!(answer.error_code, ErrorCode::NONE, "{topic}-{partition} at {offset}");
@@ -317,7 +327,21 @@ impl House {
     }
 }
 
-fn bytes_of<'a>(records: &RecordSet<'a>) -> &'a [u8] {
+/// Asks for what there is from an offset on, without waiting for more.
+pub fn fetch_from(topic: &str, partition: i32, offset: i64, bytes_max: i32) -> FetchRequest<'_> {
+    let partitions = vec![FetchPartition {
+        partition,
+        fetch_offset: offset,
+        current_leader_epoch: -1,
+        last_fetched_epoch: -1,
+        partition_max_bytes: bytes_max,
+        ..Default::default()
+    }];
+    let topics = vec![FetchTopic { topic, partitions, ..Default::default() }];
+    FetchRequest { max_bytes: bytes_max, topics, ..Default::default() }
+}
+
+pub fn bytes_of<'a>(records: &RecordSet<'a>) -> &'a [u8] {
     match records {
         RecordSet::Bytes(bytes) => bytes,
         _ => &[],

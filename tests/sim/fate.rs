@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use chronik::backup::{self, Origin, Selection, Target, Unwatched};
+use chronik::backup::{self, Manifest, Origin, Selection, Target, Unwatched};
 use chronik::config::Fsync;
 use chronik::store::ObjectStore;
+use chronik::tier::owner::Owner;
 use chronik::wal::settings::Entropy;
 
 use super::clock::Clock;
@@ -230,6 +231,10 @@ impl World {
             return Err(format!("a backup is not sound: {:?}", verified.faults));
         }
         let disk = SimDisk::new(seed, self.scenario.faults);
+        if let Some(tier) = &self.store {
+            tier.heal();
+            take_over(&disk, tier, &created.manifest, seed)?;
+        }
         let target = Target::on(Arc::new(disk.clone()));
         backup::restore(&target, &store, &created.manifest, &Selection::default(), now_ms, &Unwatched)
             .map_err(|why| format!("a backup can't be restored: {why}"))?;
@@ -262,10 +267,12 @@ impl World {
             return self.bury_if_dead();
         }
         store.heal();
-        let store = store as Arc<dyn ObjectStore>;
-        let manifest = backup::find_upload(&*store).map_err(|why| format!("no upload is found: {why}"))?;
-        let disk = SimDisk::new(self.rng.next_u64(), self.scenario.faults);
+        let manifest = backup::find_upload(&*store, None).map_err(|why| format!("no upload is found: {why}"))?;
+        let seed = self.rng.next_u64();
+        let disk = SimDisk::new(seed, self.scenario.faults);
+        take_over(&disk, &store, &manifest, seed)?;
         let target = Target::on(Arc::new(disk.clone()));
+        let store = store as Arc<dyn ObjectStore>;
         backup::restore_tiered(&target, &store, &manifest, now.wall_ms, &Unwatched)
             .map_err(|why| format!("an upload can't be restored: {why}"))?;
         if self.trace.is_some() {
@@ -394,4 +401,12 @@ impl World {
         }
         Err(format!("does not come up: {:?}", self.excused_starts.last()))
     }
+}
+
+/// The directory that is to be made on a disk becomes the owner of its objects in the store.
+fn take_over(disk: &SimDisk, store: &MemStore, manifest: &Manifest, seed: u64) -> Result<(), String> {
+    let owner = Owner::on(Arc::new(disk.clone()), "simulation", Entropy::Seeded(seed));
+    let mut owner = owner.map_err(|why| format!("no owner: {why}"))?;
+    let claimed = owner.claim(store, &manifest.directory(), None, true);
+    claimed.map(|_| ()).map_err(|why| format!("a restored server can't take over: {why}"))
 }

@@ -51,8 +51,13 @@ struct NodeTier {
 }
 
 /// A small cache, so that it is always full.
-const CACHE: CacheSettings =
-    CacheSettings { block_bytes: 64 << 10, bytes_max: 512 << 10, ahead_blocks_max: 4, free_bytes_min: 0 };
+const CACHE: CacheSettings = CacheSettings {
+    block_bytes: 64 << 10,
+    bytes_max: 512 << 10,
+    ahead_blocks_max: 4,
+    free_bytes_min: 0,
+    memory_bytes_max: 256 << 10,
+};
 
 fn object_of(directory: Uuid, id: SegmentId, stored: &StoredObject) -> Object {
     let key = backup::object_key(&backup::directory_name(directory), id, stored);
@@ -64,15 +69,16 @@ impl NodeTier {
         disk: &Arc<dyn Disk>,
         store: Arc<dyn ObjectStore>,
         directory_id: Uuid,
-        entropy: Entropy,
+        mut entropy: Entropy,
     ) -> std::io::Result<NodeTier> {
+        let theirs = Entropy::Seeded(entropy.next_u64()?);
         let cache = BlockCache::open(disk.clone(), Arc::new(StoreSource(store.clone())), CACHE)?;
         let subject = Subject {
             disk: disk.clone(),
             root: None,
             directory_id,
             store,
-            owner: Owner::named("node", "simulation"),
+            owner: Owner::on(disk.clone(), "simulation", theirs)?,
             take_over: false,
             metrics: Arc::default(),
             entropy,
@@ -146,6 +152,12 @@ impl Node {
     /// Where the next group goes.
     pub fn position(&self) -> LogPosition {
         self.writer.position()
+    }
+
+    /// Whether a look-up is for what only the store has.
+    pub fn reads_from_store(&self, job: &ReadJob) -> bool {
+        let remote = self.tier.as_ref().map(|tier| &tier.remote);
+        job.kind.segments().any(|id| remote.is_some_and(|remote| remote.holds(id)))
     }
 
     pub fn read(&mut self, job: ReadJob) -> ReadDone {

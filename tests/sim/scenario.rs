@@ -67,6 +67,8 @@ pub struct Scenario {
     /// There is an object store, which keeps all segments that it may.
     pub tiered: bool,
     pub store_fails: bool,
+    /// What only the store has always comes later than a fetch waits for it.
+    pub store_is_slow: bool,
 }
 
 /// The modes that may lose what they acknowledged in a power cut; not when the process dies.
@@ -120,6 +122,7 @@ impl Scenario {
             map_bytes: *rng.pick(&[200, 1 << 16]).unwrap_or(&200),
             tiered: rng.chance(50),
             store_fails: rng.chance(30),
+            store_is_slow: rng.chance(15),
         };
         // What only the store has cannot be read while it is away.
         scenario.excuses.reads_fail |= scenario.is_tiered() && scenario.store_fails;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chronik::broker::tiering::{StoredObject, UploadDone};
 use chronik::broker::work::WorkJob;
 use chronik::broker::{CheckpointJob, ConnId, ConnInfo, Effect, Response};
+use chronik::limits;
 use chronik::metrics::Metrics;
 use chronik::wal::tidy::{TidyDone, TidyJob, TidyMode, TidyPart};
 use chronik::wal::{Group, ReadDone, ReadJob, SegmentId, Written};
@@ -19,6 +20,9 @@ use super::node::Node;
 use super::rng::Rng;
 use super::scenario::{Scenario, CHECKER};
 use crate::backup::memory_store::MemStore;
+
+/// What a slow store takes longer than a fast one: more than a fetch waits for it.
+const SLOW_STORE_US: u64 = limits::REMOTE_FETCH_WAIT_US + 100_000;
 
 /// What happens. Those of the broker's threads carry the life that they belong to.
 #[derive(Debug)]
@@ -202,8 +206,9 @@ impl World {
             }
             Event::Read(of, job) if of == life => {
                 let line = self.trace.is_some().then(|| format!("read {job:?}"));
+                let is_slow = self.scenario.store_is_slow && node.reads_from_store(&job);
                 let done = node.read(*job);
-                let delay = self.delay(self.scenario.slow_us);
+                let delay = self.delay(self.scenario.slow_us) + if is_slow { SLOW_STORE_US } else { 0 };
                 self.note(|| format!("{}: {done:?}", line.unwrap_or_default()));
                 self.clock.after(delay, Event::ReadDone(life, Box::new(done)));
             }

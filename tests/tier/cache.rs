@@ -72,7 +72,8 @@ impl Numbers {
 }
 
 fn settings(blocks: u64) -> CacheSettings {
-    CacheSettings { block_bytes: BLOCK, bytes_max: blocks * BLOCK as u64, ahead_blocks_max: 4, free_bytes_min: 0 }
+    let bytes_max = blocks * BLOCK as u64;
+    CacheSettings { block_bytes: BLOCK, bytes_max, ahead_blocks_max: 4, free_bytes_min: 0, memory_bytes_max: 0 }
 }
 
 fn object(bytes: u64) -> Object {
@@ -216,6 +217,40 @@ fn a_block_that_was_lost_or_cut_on_the_local_disk_is_fetched_again() {
     }
     assert_eq!(cache.read_at(&object(BLOCK as u64), &mut buf, 8).unwrap(), 8);
     assert_eq!((buf[0], source.asked().len()), (byte_at(8), 2));
+}
+
+/// Where the disk has no room, each piece that a reader took of a block cost a request of its own.
+#[test]
+fn what_was_fetched_last_is_in_memory_also_where_the_disk_has_no_room() {
+    let (scratch, source) = (Scratch::new("memory"), Arc::new(Numbers::default()));
+    let (sender, receiver) = mailbox(4);
+    let limits = CacheSettings { free_bytes_min: u64::MAX / 2, memory_bytes_max: 6 * BLOCK, ..settings(64) };
+    let cache = open(&scratch, &source, limits).reads_ahead(sender);
+    let object = object(20 * BLOCK as u64);
+    let mut buf = vec![0; BLOCK / 4];
+    let mut read = |block: u64| {
+        for piece in 0..4 {
+            let position = block * BLOCK as u64 + piece * BLOCK as u64 / 4;
+            assert_eq!(cache.read_at(&object, &mut buf, position).unwrap(), buf.len());
+            assert!(buf.iter().enumerate().all(|(at, byte)| *byte == byte_at(position + at as u64)));
+        }
+    };
+    (0..3).for_each(&mut read);
+    assert_eq!(source.asked(), [(0, BLOCK), (BLOCK as u64, 2 * BLOCK)]);
+    // Reading ahead goes on too.
+    let (ahead, first) = receiver.try_recv().unwrap();
+    cache.prefetch(&ahead, first);
+    assert_eq!(source.asked(), [(3 * BLOCK as u64, 4 * BLOCK)]);
+    read(3);
+    assert_eq!(receiver.try_recv().map(|(_, first)| first), Some(7));
+    (4..7).for_each(&mut read);
+    assert!(source.asked().is_empty() && files(&scratch) == 0);
+    // What came first has made room.
+    read(0);
+    assert_eq!(source.asked(), [(0, BLOCK)]);
+    cache.forget("wal/7");
+    read(6);
+    assert_eq!(source.asked().len(), 1);
 }
 
 #[test]

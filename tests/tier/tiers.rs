@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use chronik::backup::{self, find_upload, restore_tiered, Kind, Origin, Selection, Target, Unwatched};
+use chronik::backup::{self, find_upload, restore_tiered, Kind, Manifest, Origin, Selection, Target, Unwatched};
 use chronik::store::ObjectStore;
 use chronik::sys::disk::Disk;
 use chronik::tier::owner::Owner;
 use chronik::tier::upload::{Subject, Uploader};
 use chronik::wal::settings::{Entropy, MetadataStore};
 use chronik::wal::{frozen, segment};
+use chronik::wire::batch::batches;
 use chronik::wire::msg::*;
 use chronik::wire::{self, ErrorCode};
 
 use crate::backup::memory_store::{Failing, MemStore};
-use crate::backup::support::{empty_disk, restored, House, State, NOW_MS};
+use crate::backup::support::{bytes_of, empty_disk, fetch_from, restored, House, State, NOW_MS};
 use crate::sim::disk::SimDisk;
 
 /// What a topic is made with so that only its newest segment stays.
@@ -36,6 +37,14 @@ fn settle(house: &mut House) {
     for _ in 0..30 {
         house.pass_ms(11_000);
     }
+}
+
+/// An empty disk, whose server takes over what is in the store, as a restore does first.
+fn owning_disk(store: &MemStore, manifest: &Manifest) -> SimDisk {
+    let disk = empty_disk();
+    let mut owner = Owner::on(Arc::new(disk.clone()), "restored", Entropy::Seeded(79)).unwrap();
+    owner.claim(store, &manifest.directory(), None, true).unwrap();
+    disk
 }
 
 fn files(disk: &SimDisk) -> Vec<String> {
@@ -362,7 +371,7 @@ fn what_is_deleted_goes_from_the_store_too() {
         settle(&mut house);
     }
     assert_eq!(house.node.broker.remote_segments().count(), 0);
-    let named: Vec<String> = find_upload(&*store).unwrap().objects.into_iter().map(|object| object.key).collect();
+    let named: Vec<String> = find_upload(&*store, None).unwrap().objects.into_iter().map(|object| object.key).collect();
     let left: Vec<String> = segments_in(&store).into_iter().filter(|key| !named.contains(key)).collect();
     assert!(left.len() <= 2, "{left:?}");
 }
@@ -393,12 +402,12 @@ fn an_empty_machine_and_the_store_give_everything_back() {
     house.fill_segment("new");
     settle(&mut house);
     let before: State = house.state();
-    let whole = find_upload(&*store).unwrap().bytes();
+    let whole = find_upload(&*store, None).unwrap().bytes();
     drop(house);
 
     let shared: Arc<dyn ObjectStore> = store.clone();
-    let disk = empty_disk();
-    let manifest = find_upload(&*shared).unwrap();
+    let manifest = find_upload(&*shared, None).unwrap();
+    let disk = owning_disk(&store, &manifest);
     let restored = restore_tiered(&Target::on(Arc::new(disk.clone())), &shared, &manifest, NOW_MS, &Unwatched).unwrap();
     assert!(restored.bytes < whole / 2, "{} of {whole} bytes were fetched", restored.bytes);
     let mut house = tiered(&disk, 3, &store);
@@ -428,13 +437,15 @@ fn a_backup_elsewhere_holds_what_only_the_store_has() {
     assert_eq!(other.state().records, before.records);
 }
 
-fn uploader(disk: &SimDisk, house: &House, store: &Arc<MemStore>, token: &str, take_over: bool) -> Uploader {
+/// The uploader of another server on the same directory.
+fn uploader(disk: &SimDisk, house: &House, store: &Arc<MemStore>, take_over: bool) -> Uploader {
+    let own = Arc::new(empty_disk());
     Uploader::new(Subject {
         disk: Arc::new(disk.clone()),
         root: None,
         directory_id: house.node.directory(),
         store: store.clone(),
-        owner: Owner::named(token, "other:/copy"),
+        owner: Owner::on(own, "other:/copy", Entropy::Seeded(78)).unwrap(),
         take_over,
         metrics: Arc::default(),
         entropy: Entropy::Seeded(77),
@@ -446,12 +457,12 @@ fn a_copy_of_the_directory_keeps_its_hands_off_until_it_is_told() {
     let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
     let mut house = evicted_house(&disk, &store);
     let keys = store.keys();
-    let done = uploader(&disk, &house, &store, "copy", false).upload(NOW_MS, false, &Unwatched);
+    let done = uploader(&disk, &house, &store, false).upload(NOW_MS, false, &Unwatched);
     let refused = done.result.unwrap_err();
     assert!(refused.is_deposed && refused.sentence.contains("--storage-take-over"), "{refused:?}");
     assert_eq!(store.keys(), keys, "a stranger has changed the store");
     // Now the copy takes over, and the first one must not rely on the store any more.
-    let done = uploader(&disk, &house, &store, "copy", true).upload(NOW_MS, false, &Unwatched);
+    let done = uploader(&disk, &house, &store, true).upload(NOW_MS, false, &Unwatched);
     assert!(done.result.is_ok());
     let before = (house.evicted.len(), house.uploads.len());
     house.fill_segment("old");
@@ -477,7 +488,7 @@ fn a_clock_that_goes_back_does_not_make_the_last_upload_an_old_one() {
     house.fill_segment("all");
     let last = house.offsets("all", 0).1;
     settle(&mut house);
-    let newest = find_upload(&*store).unwrap();
+    let newest = find_upload(&*store, None).unwrap();
     assert_eq!(newest.topics[0].offsets as i64, last);
     assert!(newest.objects.iter().all(|object| store.keys().contains(&object.key)));
 }
@@ -524,8 +535,8 @@ fn another_history_with_later_groups_is_not_taken_for_the_newest() {
     let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
     let mut first = evicted_house(&disk, &store);
     let shared: Arc<dyn ObjectStore> = store.clone();
-    let manifest = find_upload(&*shared).unwrap();
-    let copy = empty_disk();
+    let manifest = find_upload(&*shared, None).unwrap();
+    let copy = owning_disk(&store, &manifest);
     restore_tiered(&Target::on(Arc::new(copy.clone())), &shared, &manifest, NOW_MS, &Unwatched).unwrap();
     first.make_topic("other", 1);
     for n in 0..200 {
@@ -538,7 +549,7 @@ fn another_history_with_later_groups_is_not_taken_for_the_newest() {
     second.make_topic("ours", 1);
     second.fill_segment("ours");
     settle(&mut second);
-    let newest = find_upload(&*store).unwrap();
+    let newest = find_upload(&*store, None).unwrap();
     assert!(newest.topics.iter().any(|topic| topic.name == "ours"), "{:?}", newest.topics);
 }
 
@@ -556,10 +567,10 @@ fn a_lost_object_stops_no_upload_and_a_damaged_manifest_no_restore() {
     house.fill_segment("new");
     settle(&mut house);
     assert!(house.uploads.iter().all(Result::is_ok), "{:?}", house.uploads);
-    let newest = find_upload(&*store).unwrap();
+    let newest = find_upload(&*store, None).unwrap();
     let key = store.keys().into_iter().find(|key| key.ends_with(&format!("manifests/{}", newest.backup))).unwrap();
     store.tamper(&key, Some(b"nonsense".to_vec()));
-    assert_ne!(find_upload(&*store).unwrap().backup, newest.backup);
+    assert_ne!(find_upload(&*store, None).unwrap().backup, newest.backup);
 }
 
 #[test]
@@ -609,4 +620,93 @@ fn what_is_deleted_goes_from_the_store_of_a_server_that_writes_nothing_else() {
         settle(&mut house);
     }
     assert_eq!(house.uploads.len(), uploads, "it never comes to rest");
+}
+
+/// Offsets of the batches, and the error, of a fetch that is answered at once or when its time is over.
+fn fetched(house: &mut House, offset: i64, bytes_max: i32) -> (Vec<i64>, ErrorCode) {
+    house.send(11, &fetch_from("old", 0, offset, bytes_max));
+    let body = house.answer::<FetchRequest<'_>>(11).or_else(|| {
+        house.pass_ms(600);
+        house.answer::<FetchRequest<'_>>(11)
+    });
+    let body = body.expect("an answer within the time that a fetch waits for the store");
+    let response: FetchResponse<'_> = wire::decode(&body, 11).unwrap();
+    let answer = &response.responses[0].partitions[0];
+    let found = batches(bytes_of(&answer.records)).map(|batch| batch.unwrap().header.base_offset);
+    (found.collect(), answer.error_code)
+}
+
+/// A store that always took longer than a fetch waits gave nothing at all where the disk cache could not keep what was brought.
+#[test]
+fn a_store_that_is_always_too_slow_gives_what_it_has_little_by_little() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = evicted_house(&disk, &store);
+    let local = special(&mut house, "old", -4);
+    house.slow_reads = Some(Vec::new());
+    let (mut at, mut rounds) = (0, 0);
+    while at < local {
+        rounds += 1;
+        assert!(rounds <= 4 * local, "it does not get beyond {at} of {local}");
+        let (found, error) = fetched(&mut house, at, 2 << 20);
+        assert_eq!(error, ErrorCode::NONE);
+        assert!(found.first().is_none_or(|first| *first == at), "{found:?} at {at}");
+        at = found.last().map_or(at, |last| last + 1);
+        house.hand_over_reads();
+    }
+    // Every look-up that was begun has served somebody: four MiB are read at a time, and two fit into an answer.
+    assert!(rounds < 2 * local, "{rounds} rounds for {local} batches");
+}
+
+#[test]
+fn what_came_too_late_serves_smaller_fetches_and_goes_when_nobody_asks() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = evicted_house(&disk, &store);
+    house.slow_reads = Some(Vec::new());
+    assert_eq!(fetched(&mut house, 0, 4 << 20), (vec![], ErrorCode::NONE));
+    house.hand_over_reads();
+    // A batch has 900,000 bytes. From here on nothing is handed over.
+    assert_eq!(fetched(&mut house, 0, 1 << 20).0, [0]);
+    assert_eq!(fetched(&mut house, 1, 2 << 20).0, [1, 2]);
+    assert_eq!(fetched(&mut house, 3, 4 << 20).0, [3], "four were read");
+    assert_eq!(fetched(&mut house, 0, 1 << 20).0, [] as [i64; 0], "it is kept no longer than until it was told");
+    // Whoever asks while a reader is on its way waits for it, and is given what it brings at once.
+    house.send(11, &fetch_from("old", 0, 0, 1 << 20));
+    assert!(house.answer::<FetchRequest<'_>>(11).is_none());
+    house.hand_over_reads();
+    let body = house.answer::<FetchRequest<'_>>(11).expect("an answer");
+    let response: FetchResponse<'_> = wire::decode(&body, 11).unwrap();
+    assert!(!bytes_of(&response.responses[0].partitions[0].records).is_empty());
+    assert_eq!(fetched(&mut house, 1, 1 << 20).0, [] as [i64; 0]);
+    house.hand_over_reads();
+    house.pass_ms(61_000);
+    assert_eq!(fetched(&mut house, 1, 1 << 20).0, [] as [i64; 0], "it is kept for ever");
+}
+
+#[test]
+fn a_look_up_that_fails_late_is_told_to_who_asks_again() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = evicted_house(&disk, &store);
+    house.slow_reads = Some(Vec::new());
+    store.fail(1, u64::MAX >> 1, Failing::Before);
+    assert_eq!(fetched(&mut house, 0, 4 << 20), (vec![], ErrorCode::NONE));
+    store.heal();
+    house.hand_over_reads();
+    assert_eq!(fetched(&mut house, 0, 4 << 20), (vec![], ErrorCode::KAFKA_STORAGE_ERROR));
+    assert_eq!(fetched(&mut house, 0, 4 << 20), (vec![], ErrorCode::NONE), "an error is told once");
+    house.hand_over_reads();
+    assert_eq!(fetched(&mut house, 0, 1 << 20).0, [0]);
+}
+
+/// What an upload that failed at its end had sent was fetched again by the next one, to compare it.
+#[test]
+fn what_a_failed_upload_has_sent_is_not_read_again() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = tiered(&disk, 1, &store);
+    house.make_topic("all", 1);
+    store.fail_put("manifests/");
+    house.fill_segment("all");
+    settle(&mut house);
+    assert!(house.uploads[0].is_err() && house.uploads.last().unwrap().is_ok(), "{:?}", house.uploads);
+    assert!(!segments_in(&store).is_empty());
+    assert!(store.sent_bytes() < 1 << 20, "{} bytes were read from the store", store.sent_bytes());
 }

@@ -44,6 +44,7 @@ impl Broker {
         };
         let encoded = frame::response(fetch.to.version, fetch.to.correlation_id, &response);
         self.send_after(self.gather.meta_seq(), fetch.to, encoded, &splices);
+        self.note_told(&fetch.parts, &found);
     }
 
     /// What an answer says of a partition.

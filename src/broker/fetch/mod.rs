@@ -7,6 +7,7 @@
 
 mod answer;
 mod incremental;
+mod late;
 mod request;
 pub mod session;
 
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use self::late::Late;
 use self::session::{Sessions, Slot};
 use super::dispatch::Request;
 use super::log::PartitionLog;
@@ -35,20 +37,15 @@ pub struct Fetches {
     by_conn: BTreeMap<ConnId, u64>,
     /// Which fetch, and which of its partitions, a reader works for.
     reads: StableMap<u64, (u64, usize)>,
-    /// Readers that still look for what only the object store has, for a fetch that was answered without it.
-    late: StableMap<u64, PartitionId>,
+    /// Readers that still look, for a fetch that was answered without that, and what they have brought.
+    late: Late,
     sessions: Sessions,
 }
 
 impl Fetches {
     /// Whether a read job belongs to a fetch.
     pub fn waits_for(&self, job: u64) -> bool {
-        self.reads.contains_key(&job) || self.late.contains_key(&job)
-    }
-
-    /// Whether somebody still looks for something of a partition, so that asking again would not help.
-    fn is_late(&self, id: PartitionId) -> bool {
-        self.late.iter().any(|(_, late)| *late == id)
+        self.reads.contains_key(&job) || self.late.has(job)
     }
 }
 
@@ -106,6 +103,8 @@ struct Fetch {
     parts: Vec<Part>,
     /// Reads that are under way.
     reading: usize,
+    /// It has waited for what somebody else's reader brings from the object store, or waits for it.
+    waits_for_late: bool,
     /// Bytes that are there, while parked: what was found, and what became durable since.
     found_bytes: i64,
 }
@@ -234,6 +233,7 @@ impl Broker {
             deadline_us: req.now.mono_us.saturating_add(wait_us),
             parts,
             reading: 0,
+            waits_for_late: false,
             found_bytes: 0,
         };
         self.look_again(req.now, fetch);
@@ -247,17 +247,32 @@ impl Broker {
     }
 
     /// Answers a fetch, or sends readers, or parks it.
-    fn serve(&mut self, now: Now, fetch: Fetch) {
+    fn serve(&mut self, now: Now, mut fetch: Fetch) {
         let found = self.look(&fetch);
         if found.iter().any(|found| matches!(found, Found::Cold(_))) {
             return self.send_readers(now, fetch, &found);
         }
         let bytes = found.iter().map(Found::counted).sum();
+        if self.is_to_wait_for_late(&fetch, &found) {
+            // As long as if it had sent the reader itself, however little its client wants to wait.
+            fetch.waits_for_late = true;
+            fetch.deadline_us = fetch.deadline_us.max(now.mono_us.saturating_add(limits::REMOTE_FETCH_WAIT_US));
+            return self.park(fetch, &found, bytes);
+        }
         let enough = bytes >= fetch.bytes_min || found.iter().any(Found::is_final);
         if enough || self.stopping || now.mono_us >= fetch.deadline_us || self.waits_for_nothing(&fetch) {
             return self.answer(now, fetch, found);
         }
         self.park(fetch, &found, bytes);
+    }
+
+    /// Whether a fetch has nothing to tell but is soon given something that a reader is about to bring.
+    fn is_to_wait_for_late(&self, fetch: &Fetch, found: &[Found]) -> bool {
+        let mut ids = fetch.parts.iter().filter_map(Part::id);
+        !fetch.waits_for_late
+            && !self.stopping
+            && found.iter().all(|found| matches!(found, Found::Nothing | Found::Idle))
+            && ids.any(|id| self.fetches.late.looks_for(id))
     }
 
     /// What each partition gives now, within the limits of the request: the first one that has anything gives at least
@@ -333,10 +348,13 @@ impl Broker {
                 return if splices.places.is_empty() { Found::Nothing } else { Found::Splices(splices) };
             }
         }
-        match log.place(offset, limits::READ_RUNS_MAX) {
-            Some(place) if self.segments.is_remote(place.segment) && self.fetches.is_late(id) => Found::Nothing,
-            place => place.map_or(Found::Nothing, Found::Cold),
+        let Some(place) = log.place(offset, limits::READ_RUNS_MAX) else { return Found::Nothing };
+        if !self.segments.is_remote(place.segment) {
+            return Found::Cold(place);
         }
+        let late = &self.fetches.late;
+        let kept = late.found(id, (offset, end), budget, first).filter(|_| convert_for(fetch.to.version).is_none());
+        kept.unwrap_or_else(|| if late.looks_for(id) { Found::Nothing } else { Found::Cold(place) })
     }
 
     /// Whole batches from the ring: from the one that holds `offset`, as many as fit, at least one if `first`, none that
@@ -416,12 +434,8 @@ impl Broker {
     }
 
     pub(super) fn fetch_read_done(&mut self, now: Now, done: ReadDone) {
-        if let Some(id) = self.fetches.late.remove(&done.job) {
-            if let Err(ReadError::Corrupt(why) | ReadError::Io(why)) = &done.result {
-                ::log::error!("cannot read what only the object store has: {why}");
-            }
-            // What was brought is at hand now, for whoever waits or asks again.
-            return self.start_moved(now, id);
+        if self.fetches.late.has(done.job) {
+            return self.late_read_done(now, done.job, done.result);
         }
         let Some((id, index)) = self.fetches.reads.remove(&done.job) else { return };
         let Some(fetch) = self.fetches.by_id.get_mut(&id) else { return };
@@ -449,6 +463,7 @@ impl Broker {
     /// A partition was compacted: what was read of it before, and waits for what other partitions have, is read again. By the next
     /// compaction nobody would know which transactions in it were aborted.
     pub(super) fn forget_reads_of(&mut self, id: PartitionId) {
+        self.fetches.late.forget(id);
         for part in self.fetches.by_id.values_mut().flat_map(|fetch| &mut fetch.parts) {
             if part.id() == Some(id) {
                 part.read = None;
@@ -536,12 +551,15 @@ impl Broker {
     /// A fetch waits no longer for what only the object store has.
     fn go_on_without_readers(&mut self, id: u64, fetch: &mut Fetch) {
         fetch.reading = 0;
+        fetch.waits_for_late = true;
         let reads = self.fetches.reads.iter().filter(|(_, (of, _))| *of == id);
         let reads: Vec<(u64, usize)> = reads.map(|(job, (_, index))| (*job, *index)).collect();
+        let is_as_stored = convert_for(fetch.to.version).is_none();
         for (job, index) in reads {
             self.fetches.reads.remove(&job);
-            if let Some(id) = fetch.parts.get(index).and_then(Part::id) {
-                self.fetches.late.insert(job, id);
+            let Some(part) = fetch.parts.get(index) else { continue };
+            if let Some(id) = part.id() {
+                self.fetches.late.insert(job, id, is_as_stored.then_some(part.want.offset));
             }
         }
     }

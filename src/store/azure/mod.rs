@@ -14,7 +14,7 @@ use super::http::{Body, Http, Request, Response};
 use super::retry::Retry;
 use super::sigv4::hmac_sha256;
 use super::text::{base64, from_base64, from_http_date, http_date, percent};
-use super::transfer::{digests, Checksum, Digests, Fetched, Which};
+use super::transfer::{each_part, Checksum, Digests, Fetched, Which};
 use super::{xml, ETag, Kind, Listed, ObjectInfo, Page, StoreError, Surroundings, Tuning};
 use crate::config::storage::{AzureConfig, Secret};
 use crate::limits::STORE_LIST_PAGE;
@@ -245,19 +245,19 @@ impl Protocol for Azure {
     }
 
     fn upload_in_parts(&self, upload: &Upload<'_>) -> Result<ETag> {
-        let (key, source, size) = (upload.key, upload.source, upload.source.size());
-        let block_size = self.bucket.retry.tuning.part_size(size, BLOCK_UNIT);
+        let (key, source) = (upload.key, upload.source);
+        let block_bytes = self.bucket.retry.tuning.part_size(source.size(), BLOCK_UNIT);
         let mut list = String::new();
-        for (number, from) in (0u64..).zip((0..size).step_by(usize::try_from(block_size).unwrap_or(usize::MAX))) {
-            let to = size.min(from + block_size);
+        each_part(source, block_bytes, WHICH, |part| {
             // The mark keeps the blocks of two uploads at a time apart. All ids of a blob are of one length.
-            let id = base64(format!("{}-{number:06}", upload.nonce).as_bytes());
-            let sums = digests(source, from, to, WHICH)?;
+            let id = base64(format!("{}-{:06}", upload.nonce, part.number).as_bytes());
             let query = vec![("comp", "block".to_owned()), ("blockid", id.clone())];
-            let extra = Extra { query, headers: vec![("content-md5", base64(&sums.md5))], ..Extra::default() };
-            self.bucket.retry.run(|| self.send("PUT", Some(key), &extra, Body::Piece(source, from, to)).map(|_| ()))?;
+            let extra = Extra { query, headers: vec![("content-md5", base64(&part.sums.md5))], ..Extra::default() };
+            let body = Body::Piece(source, part.from, part.to);
+            self.bucket.retry.run(|| self.send("PUT", Some(key), &extra, body).map(|_| ()))?;
             list.push_str(&format!("<Uncommitted>{id}</Uncommitted>"));
-        }
+            Ok(())
+        })?;
         let body = format!("<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>{list}</BlockList>");
         let mut headers = marked(upload);
         headers.push(("content-type", "application/xml".to_owned()));

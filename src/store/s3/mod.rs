@@ -1,7 +1,7 @@
 //! Owns the store that is a bucket of Amazon S3, or of what speaks its protocol.
 //!
-//! Source: Amazon S3 API Reference. Requests are signed by [`super::sigv4`], bodies included, so that a damaged or
-//! forged one is refused; uploads also carry a CRC-32C, which S3 keeps and gives back.
+//! Source: Amazon S3 API Reference. Requests are signed by [`super::sigv4`]; uploads carry a CRC-32C, which S3 checks, keeps and gives
+//! back. Over plain HTTP bodies are signed too, so that a forged one is refused; over HTTPS TLS sees to that.
 
 mod credentials;
 mod error;
@@ -37,6 +37,8 @@ struct S3 {
     /// What stands before a key: the endpoint's path, and the bucket if it isn't in the host.
     path: String,
     region: String,
+    /// The connection is not encrypted.
+    signs_bodies: bool,
 }
 
 /// What is sent besides the method and the key.
@@ -44,7 +46,7 @@ struct S3 {
 struct Extra<'a> {
     query: Vec<(&'a str, String)>,
     headers: Vec<(&'a str, String)>,
-    /// SHA-256 of the body; `None` if there is none.
+    /// SHA-256 of the body, or what stands in its place; `None` if there is none.
     payload: Option<String>,
     /// Bytes that the answer may have.
     expected: u64,
@@ -58,6 +60,12 @@ impl CloudStore {
         tuning: Tuning,
         around: Arc<dyn Surroundings>,
     ) -> Result<CloudStore> {
+        S3::new(config, ca_file, tuning, around).map(CloudStore::over)
+    }
+}
+
+impl S3 {
+    fn new(config: &S3Config, ca_file: Option<&Path>, tuning: Tuning, around: Arc<dyn Surroundings>) -> Result<S3> {
         let wrong = |what: &str| StoreError::new(Kind::Other, what);
         let bucket = config.bucket.clone().ok_or_else(|| wrong("Storage in S3 needs a bucket: set S3_BUCKET."))?;
         let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
@@ -81,11 +89,10 @@ impl CloudStore {
         let credentials = Credentials::new(config, &tuning, Arc::clone(&around))?;
         let (retry, folder) = (Retry { tuning, around }, cloud::folder(config.prefix.as_deref())?);
         let bucket = Bucket { http, retry, scheme: "s3", name: bucket, folder };
-        Ok(CloudStore::over(S3 { bucket, credentials, origin, path, region }))
+        let signs_bodies = !origin.starts_with("https://");
+        Ok(S3 { bucket, credentials, origin, path, region, signs_bodies })
     }
-}
 
-impl S3 {
     /// Makes a request once; twice if the keys had expired and others could be had.
     fn send(&self, method: &'static str, key: Option<&str>, extra: &Extra<'_>, body: Body<'_>) -> Result<Response> {
         let mut renewed = false;
@@ -187,7 +194,7 @@ impl Protocol for S3 {
     }
 
     fn digests(&self) -> Which {
-        upload::WHICH
+        Which { sha256: self.signs_bodies, crc32c: true, md5: false }
     }
 
     fn look(&self, key: &str) -> Result<(ObjectInfo, String)> {

@@ -2,10 +2,10 @@
 
 use sha2::{Digest, Sha256};
 
-use super::super::cloud::{self, etag, Upload};
+use super::super::cloud::{self, etag, Protocol, Upload};
 use super::super::http::Body;
 use super::super::text::{base64, hex};
-use super::super::transfer::{digests, Digests, Which};
+use super::super::transfer::{each_part, Digests};
 use super::super::{xml, ETag, Kind, StoreError};
 use super::error::Fault;
 use super::{Extra, Result, S3};
@@ -14,11 +14,12 @@ use super::{Extra, Result, S3};
 pub(super) const NONCE_HEADER: &str = "x-amz-meta-chronik-nonce";
 /// Parts are whole numbers of this many bytes.
 const PART_UNIT: u64 = 1 << 20;
-pub(super) const WHICH: Which = Which { sha256: true, crc32c: true, md5: false };
+/// What stands in the place of a body's SHA-256 that is not signed.
+const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 
 impl S3 {
     pub(super) fn put_whole(&self, upload: &Upload<'_>, sums: &Digests) -> Result<ETag> {
-        let mut extra = with_sums(sums);
+        let mut extra = self.with_sums(sums);
         extra.headers.extend(cloud::condition(upload.mode));
         extra.headers.push((NONCE_HEADER, upload.nonce.clone()));
         extra.headers.push(("content-type", "application/octet-stream".to_owned()));
@@ -54,13 +55,12 @@ impl S3 {
 
     /// Sends the parts one after the other, and returns what the end of the upload has to say about them.
     fn send_parts(&self, upload: &Upload<'_>, id: &str) -> Result<String> {
-        let (source, size) = (upload.source, upload.source.size());
-        let part_size = self.bucket.retry.tuning.part_size(size, PART_UNIT);
+        let source = upload.source;
+        let part_bytes = self.bucket.retry.tuning.part_size(source.size(), PART_UNIT);
         let mut parts = String::new();
-        for (number, from) in (1..).zip((0..size).step_by(usize::try_from(part_size).unwrap_or(usize::MAX))) {
-            let to = size.min(from + part_size);
-            let sums = digests(source, from, to, WHICH)?;
-            let mut extra = with_sums(&sums);
+        each_part(source, part_bytes, self.digests(), |part| {
+            let (number, from, to, sums) = (part.number + 1, part.from, part.to, part.sums);
+            let mut extra = self.with_sums(&sums);
             extra.query = vec![("partNumber", number.to_string()), ("uploadId", id.to_owned())];
             let etag = self.bucket.retry.run(|| {
                 let response = self.send("PUT", Some(upload.key), &extra, Body::Piece(source, from, to))?;
@@ -70,7 +70,8 @@ impl S3 {
             parts.push_str(&format!(
                 "<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag><ChecksumCRC32C>{crc}</ChecksumCRC32C></Part>"
             ));
-        }
+            Ok(())
+        })?;
         Ok(parts)
     }
 
@@ -90,12 +91,42 @@ impl S3 {
             }
         })
     }
+
+    /// The checksums that a body is sent with. The CRC-32C is a signed header either way, so that damage is found out. Where anybody on
+    /// the way could write another body and its CRC, the body is signed too; TLS lets nobody do that.
+    fn with_sums(&self, sums: &Digests) -> Extra<'static> {
+        let payload = if self.signs_bodies { hex(&sums.sha256) } else { UNSIGNED.to_owned() };
+        Extra {
+            headers: vec![("x-amz-checksum-crc32c", base64(&sums.crc32c.to_be_bytes()))],
+            payload: Some(payload),
+            ..Extra::default()
+        }
+    }
 }
 
-fn with_sums(sums: &Digests) -> Extra<'static> {
-    Extra {
-        headers: vec![("x-amz-checksum-crc32c", base64(&sums.crc32c.to_be_bytes()))],
-        payload: Some(hex(&sums.sha256)),
-        ..Extra::default()
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::storage::S3Config;
+    use crate::store::{Machine, Tuning};
+
+    #[test]
+    fn bodies_are_signed_where_the_connection_is_not_encrypted_and_always_carry_a_crc() {
+        for (endpoint, is_signed) in [(None, false), (Some("https://h"), false), (Some("http://h"), true)] {
+            let config = S3Config {
+                bucket: Some("bucket".into()),
+                endpoint: endpoint.map(str::to_owned),
+                ..S3Config::default()
+            };
+            let s3 = S3::new(&config, None, Tuning::default(), Arc::new(Machine::start())).unwrap();
+            let sums = Digests { sha256: [0xab; 32], crc32c: 1, ..Digests::default() };
+            let extra = s3.with_sums(&sums);
+            let expected = if is_signed { "ab".repeat(32) } else { "UNSIGNED-PAYLOAD".to_owned() };
+            assert_eq!(extra.payload.as_deref(), Some(expected.as_str()), "{endpoint:?}");
+            assert_eq!(s3.digests().sha256, is_signed);
+            assert!(extra.headers.iter().any(|(name, crc)| *name == "x-amz-checksum-crc32c" && crc == "AAAAAQ=="));
+        }
     }
 }
