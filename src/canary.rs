@@ -34,10 +34,36 @@ pub enum Fault {
     RotServed,
     /// Recovery takes a group that was torn for whole.
     TornTail,
+    /// An fsync that failed is tried again, and the second one is believed.
+    SyncErrorIgnored,
+    /// A write that failed half-way counts as done.
+    WriteErrorIgnored,
+    /// A read that failed is answered as if there were nothing to read.
+    ReadErrorHidden,
+    /// Recovery reads what the cache shows, not what the medium holds.
+    CacheTrusted,
+    /// What a removed segment left in the space of a new one is taken for the new one's.
+    StaleAccepted,
+    /// Records are acknowledged for which there is no room.
+    FullAcknowledged,
+    /// After a start a committed offset is the one that the checkpoint knows.
+    OffsetBack,
+    /// A transaction ends in one of its partitions only.
+    TxnTorn,
+    /// After a start nobody knows which batches idempotent producers have sent.
+    SequenceForgotten,
+    /// A request is begun while the one before it on its connection is with a worker.
+    Overtaken,
+    /// The replies of a connection leave as they are ready.
+    RepliesShuffled,
+    /// Records are visible before they are durable.
+    VisibleEarly,
+    /// Time-outs are measured by the wall clock, which somebody may set.
+    WallClock,
 }
 
 /// Every fault with the name by which `CHRONIK_CANARY` chooses it.
-pub const FAULTS: [(&str, Fault); 14] = [
+pub const FAULTS: [(&str, Fault); 27] = [
     ("early-ack", Fault::EarlyAck),
     ("unsynced-group", Fault::UnsyncedGroup),
     ("unsynced-name", Fault::UnsyncedName),
@@ -52,6 +78,19 @@ pub const FAULTS: [(&str, Fault); 14] = [
     ("tombstone-dropped", Fault::TombstoneDropped),
     ("rot-served", Fault::RotServed),
     ("torn-tail", Fault::TornTail),
+    ("sync-error-ignored", Fault::SyncErrorIgnored),
+    ("write-error-ignored", Fault::WriteErrorIgnored),
+    ("read-error-hidden", Fault::ReadErrorHidden),
+    ("cache-trusted", Fault::CacheTrusted),
+    ("stale-accepted", Fault::StaleAccepted),
+    ("full-acknowledged", Fault::FullAcknowledged),
+    ("offset-back", Fault::OffsetBack),
+    ("txn-torn", Fault::TxnTorn),
+    ("sequence-forgotten", Fault::SequenceForgotten),
+    ("overtaken", Fault::Overtaken),
+    ("replies-shuffled", Fault::RepliesShuffled),
+    ("visible-early", Fault::VisibleEarly),
+    ("wall-clock", Fault::WallClock),
 ];
 
 /// Whether the server is to do this wrong.

@@ -140,6 +140,9 @@ pub struct Broker {
     /// The log says that acknowledgements may come before their fsync.
     lossy: bool,
     stopping: bool,
+    /// For the canary that believes the wall clock: what both clocks showed at first.
+    #[cfg(feature = "canary")]
+    set_clock: Option<Now>,
 }
 
 /// The calls of the shell, in the order in which a turn of the reactor makes them.
@@ -262,8 +265,21 @@ impl Broker {
         self.checkpoint_if_due(now);
     }
 
+    /// The time as one believes it who measures by the wall clock.
+    #[cfg(feature = "canary")]
+    fn believed(&mut self, now: Now) -> Now {
+        let first = *self.set_clock.get_or_insert(now);
+        let passed_us = now.wall_ms.saturating_sub(first.wall_ms).max(0) as u64 * 1000;
+        match crate::canary::has(crate::canary::Fault::WallClock) {
+            true => Now { mono_us: now.mono_us.max(first.mono_us + passed_us), ..now },
+            false => now,
+        }
+    }
+
     /// Carries out every timer that is due.
     pub fn expire(&mut self, now: Now) {
+        #[cfg(feature = "canary")]
+        let now = self.believed(now);
         while let Some((at, timer)) = self.timers.first().copied() {
             if at > now.mono_us {
                 break;

@@ -15,6 +15,7 @@ use super::reply::ReplyTo;
 use super::topics::{is_internal, Topic};
 use super::work::{WorkJob, WorkPart};
 use super::{Broker, Now};
+use crate::canary::{self, Fault};
 use crate::wal::{GroupSeq, PartitionId, PlannedBatch};
 use crate::wire::batch::{
     self, Batch, BatchHeader, ProduceChecks, RecordError, Rejected, RejectedKind, TimestampPolicy,
@@ -243,6 +244,10 @@ impl Broker {
         let overhead = batch::batches(bytes).count() * Gather::cost(0);
         if !self.has_space_for(bytes.len() + overhead) {
             self.met_full_disk(now);
+            if canary::has(Fault::FullAcknowledged) {
+                let base_offset = self.topics.partition(id).map_or(0, |partition| partition.log.next_offset);
+                return Ok(Appended { base_offset, log_append_time_ms: -1, log_start_offset: 0, seq: 0 });
+            }
             return Err(ErrorCode::KAFKA_STORAGE_ERROR.into());
         }
         let mut first: Option<Appended> = None;
@@ -300,6 +305,9 @@ impl Broker {
             max_timestamp: header.max_timestamp,
         };
         log.grown(&grown, &roll, now.wall_ms);
+        if canary::has(Fault::VisibleEarly) {
+            log.high_watermark = next_offset;
+        }
         let planned = PlannedBatch { bytes, base_offset, leader_epoch: log.leader_epoch };
         partition.last_seq = self.gather.batch(id, planned, next_offset - 1, header.max_timestamp);
         Ok(Appended {

@@ -20,6 +20,7 @@ use super::share::ShareGroups;
 use super::topics::{StableMap, TopicChange};
 use super::txn::Txns;
 use super::{tidying, topics, Broker, Now};
+use crate::canary::{self, Fault};
 use crate::config::Fsync;
 use crate::limits;
 use crate::wal::checkpoint::Floor;
@@ -102,6 +103,8 @@ impl Recovering {
             rng: Rng::new(seed),
             lossy: false,
             stopping: false,
+            #[cfg(feature = "canary")]
+            set_clock: None,
         };
         Recovering {
             broker,
@@ -366,6 +369,9 @@ fn take_stock(broker: &mut Broker, now: Now, raised: Option<i32>) -> Result<(), 
             }
         }
         log.producers.cap_last_append(now.wall_ms);
+        if canary::has(Fault::SequenceForgotten) {
+            log.producers.expire(i64::MAX);
+        }
         log.logical.cap_times(now.wall_ms);
         if let Some(at_least) = raised {
             log.raise_epoch(at_least);

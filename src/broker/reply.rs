@@ -61,7 +61,8 @@ impl Conns {
     /// replies that wait for the disk has room.
     pub fn ready(&self, conn: ConnId) -> bool {
         self.conns.get(&conn).is_some_and(|c| {
-            c.slots.len() < limits::PIPELINE_REQUESTS_MAX && !matches!(c.slots.back(), Some(Slot::Open))
+            let carried_out = !matches!(c.slots.back(), Some(Slot::Open)) || canary::has(Fault::Overtaken);
+            c.slots.len() < limits::PIPELINE_REQUESTS_MAX && carried_out
         })
     }
 
@@ -114,6 +115,12 @@ impl Conns {
     fn flush(&mut self, conn: ConnId, durable: GroupSeq, out: &mut VecDeque<Effect>) {
         let reached = if canary::has(Fault::EarlyAck) { GroupSeq::MAX } else { durable };
         let Some(c) = self.conns.get_mut(&conn) else { return };
+        if canary::has(Fault::RepliesShuffled) {
+            let is_ready = |slot: &Slot| matches!(slot, Slot::Filled { wait, .. } if *wait <= reached);
+            if let Some(at) = c.slots.iter().rposition(is_ready) {
+                c.slots.swap(0, at);
+            }
+        }
         while let Some(Slot::Filled { wait, .. }) = c.slots.front() {
             if *wait > reached {
                 let waiters = self.waiting.entry(*wait).or_default();

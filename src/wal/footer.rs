@@ -37,7 +37,7 @@ impl Trailer {
     fn to_bytes(self, identity: &Identity) -> [u8; TRAILER_BYTES] {
         let mut bytes = [0; TRAILER_BYTES];
         bytes[..8].copy_from_slice(TRAILER_MAGIC);
-        bytes[8..40].copy_from_slice(&identity.to_bytes());
+        bytes[8..40].copy_from_slice(&identity.mark());
         BigEndian::write_u64(&mut bytes[40..48], self.groups_end);
         BigEndian::write_u64(&mut bytes[48..56], self.first_seq);
         BigEndian::write_u64(&mut bytes[56..64], self.last_seq);
@@ -55,7 +55,7 @@ impl Trailer {
     /// segment.
     pub fn parse(bytes: &[u8], identity: &Identity, file_bytes: u64, block: u64) -> Option<Trailer> {
         let bytes = bytes.get(..TRAILER_BYTES)?;
-        if &bytes[..8] != TRAILER_MAGIC || bytes[8..40] != identity.to_bytes() {
+        if &bytes[..8] != TRAILER_MAGIC || bytes[8..40] != identity.mark() {
             return None;
         }
         if BigEndian::read_u32(&bytes[124..128]) != crc_from(identity.seed(), &bytes[..124]) {

@@ -86,9 +86,17 @@ impl Identity {
         }
     }
 
+    /// What stands in everything that belongs to this use of the file.
+    pub(super) fn mark(self) -> [u8; IDENTITY_BYTES] {
+        if canary::has(Fault::StaleAccepted) {
+            return [0; IDENTITY_BYTES];
+        }
+        self.to_bytes()
+    }
+
     /// What seeded CRCs start from.
     pub fn seed(self) -> u32 {
-        crc_from(0, &self.to_bytes())
+        crc_from(0, &self.mark())
     }
 }
 
@@ -167,7 +175,7 @@ impl GroupHeader {
     pub fn to_bytes(self, identity: &Identity, seed: u32) -> [u8; GROUP_HEADER_BYTES] {
         let mut bytes = [0; GROUP_HEADER_BYTES];
         bytes[..8].copy_from_slice(GROUP_MAGIC);
-        bytes[8..40].copy_from_slice(&identity.to_bytes());
+        bytes[8..40].copy_from_slice(&identity.mark());
         BigEndian::write_u64(&mut bytes[40..48], self.seq);
         BigEndian::write_u64(&mut bytes[48..56], self.previous_seq);
         BigEndian::write_u64(&mut bytes[56..64], self.durable_seq);
@@ -182,7 +190,7 @@ impl GroupHeader {
     /// The header of a group of exactly this use of the file; `None` for anything else.
     pub fn parse(bytes: &[u8], identity: &Identity, seed: u32) -> Option<GroupHeader> {
         let bytes = bytes.get(..GROUP_HEADER_BYTES)?;
-        if &bytes[..8] != GROUP_MAGIC || bytes[8..40] != identity.to_bytes() {
+        if &bytes[..8] != GROUP_MAGIC || bytes[8..40] != identity.mark() {
             return None;
         }
         if BigEndian::read_u32(&bytes[92..96]) != crc_from(seed, &bytes[..92]) {

@@ -16,6 +16,7 @@ use super::segment::{self, Segment};
 use super::settings::{LogOptions, MetadataStore};
 use super::writer::{segment_bytes, Seqs, Start, Writer};
 use super::{ballast, GroupSeq, LogPosition, MetaEntry, RecoverError, RunRef, SegmentHandle, SegmentId};
+use crate::canary::{self, Fault};
 use crate::limits;
 use crate::sys::aligned::AlignedBuf;
 use crate::sys::disk::{Disk, DiskFile, OpenMode, BLOCK_BYTES};
@@ -392,7 +393,11 @@ impl<'a> Walk<'a> {
             sealed: false,
             data_end: 0,
         };
-        let mut scan = Scan::new(&segment, begin, end);
+        let seen = match canary::has(Fault::CacheTrusted) {
+            true => segment::open(self.disk, id, OpenMode::Cached, Some(self.marker.directory))?,
+            false => segment.clone(),
+        };
+        let mut scan = Scan::new(&seen, begin, end);
         let bad = loop {
             match scan.next().map_err(reading())? {
                 Step::Group(group) => self.group(&group, is_start, &mut found)?,

@@ -322,9 +322,13 @@ impl Writer {
         let runs = encode::encode(group, &place, &mut buf);
         let started = Instant::now();
         let file = &active.segment.file;
-        file.write_at(&buf, active.position).map_err(|e| Fatal::io("writing to the log", &e))?;
+        let written = file.write_at(&buf, active.position);
+        if !canary::has(Fault::WriteErrorIgnored) {
+            written.map_err(|e| Fatal::io("writing to the log", &e))?;
+        }
         if self.options.fsync == FsyncMode::Always && !canary::has(Fault::UnsyncedGroup) {
-            file.sync_data().map_err(|e| Fatal::io("syncing the log", &e))?;
+            let again = |e| if canary::has(Fault::SyncErrorIgnored) { file.sync_data() } else { Err(e) };
+            file.sync_data().or_else(again).map_err(|e| Fatal::io("syncing the log", &e))?;
         }
         let sync_micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let (handle, position) = (active.segment.handle(), active.position);

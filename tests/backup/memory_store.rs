@@ -6,6 +6,7 @@ use std::io::Write;
 use std::ops::Range;
 use std::sync::Mutex;
 
+use bytes::Bytes;
 use chronik::store::{
     check_key, check_prefix, ETag, Kind, Listed, ObjectInfo, ObjectStore, Page, PutMode, Source, StoreError,
 };
@@ -24,7 +25,7 @@ pub type Hook = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
 struct State {
-    objects: BTreeMap<String, (Vec<u8>, u64, i64)>,
+    objects: BTreeMap<String, (Bytes, u64, i64)>,
     puts: u64,
     calls: u64,
     now_ms: i64,
@@ -95,19 +96,26 @@ impl MemStore {
         self.state.lock().unwrap().now_ms += ms;
     }
 
+    /// A store with the same objects, which does not fail.
+    pub fn copied(&self) -> MemStore {
+        let state = self.state.lock().unwrap();
+        let (objects, puts, now_ms) = (state.objects.clone(), state.puts, state.now_ms);
+        MemStore { state: Mutex::new(State { objects, puts, now_ms, ..State::default() }) }
+    }
+
     pub fn keys(&self) -> Vec<String> {
         self.state.lock().unwrap().objects.keys().cloned().collect()
     }
 
     pub fn bytes(&self, key: &str) -> Vec<u8> {
-        self.state.lock().unwrap().objects[key].0.clone()
+        self.state.lock().unwrap().objects[key].0.to_vec()
     }
 
     /// Puts something in behind everybody's back; `None` takes it away.
     pub fn tamper(&self, key: &str, bytes: Option<Vec<u8>>) {
         let mut state = self.state.lock().unwrap();
         match bytes {
-            Some(bytes) => state.objects.get_mut(key).expect("an object").0 = bytes,
+            Some(bytes) => state.objects.get_mut(key).expect("an object").0 = bytes.into(),
             None => drop(state.objects.remove(key).expect("an object")),
         }
     }
@@ -136,7 +144,7 @@ fn broken() -> StoreError {
     StoreError::new(Kind::Unavailable, "The store answers 503.")
 }
 
-fn info((bytes, etag, modified_ms): &(Vec<u8>, u64, i64)) -> ObjectInfo {
+fn info((bytes, etag, modified_ms): &(Bytes, u64, i64)) -> ObjectInfo {
     ObjectInfo { size: bytes.len() as u64, etag: ETag(etag.to_string()), modified_ms: *modified_ms }
 }
 
@@ -173,7 +181,7 @@ impl ObjectStore for MemStore {
         }
         state.puts += 1;
         let (etag, now_ms) = (state.puts, state.now_ms);
-        state.objects.insert(key.to_owned(), (bytes, etag, now_ms));
+        state.objects.insert(key.to_owned(), (bytes.into(), etag, now_ms));
         failing.map_or(Ok(ETag(etag.to_string())), |_| Err(broken()))
     }
 

@@ -3,6 +3,8 @@
 //! Each batch carries a *tag*, a number never used again, in the values of its records, or in a header of those that have a
 //! key, so that it can be followed from the request through the log and back to a consumer.
 
+use std::io::{Read, Write};
+
 use bytes::Bytes;
 
 /// Producer id, epoch and the first record's sequence number.
@@ -25,6 +27,15 @@ pub struct Marker {
 const LOG_APPEND_TIME: u8 = 8;
 const TRANSACTIONAL: u8 = 16;
 const CONTROL: u8 = 32;
+/// The attributes that name a codec, and Kafka's numbers of codecs: gzip, snappy, lz4, zstd.
+const CODEC: u8 = 7;
+pub const CODECS: [u8; 4] = [1, 2, 3, 4];
+
+/// Where a batch's records begin.
+const RECORDS: usize = 61;
+
+/// What Java's clients put in front of snappy's blocks (the format of snappy-java), with its two versions.
+const SNAPPY_JAVA: &[u8; 16] = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01";
 
 /// A record with a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,9 +179,74 @@ pub fn transactional(batch: &Bytes) -> Bytes {
     bytes.into()
 }
 
+/// The same batch with its records compressed.
+pub fn compressed(batch: &Bytes, codec: u8) -> Bytes {
+    let (head, plain) = batch.split_at(RECORDS);
+    let mut bytes = head.to_vec();
+    match codec {
+        1 => {
+            let mut gzip = flate2::write::GzEncoder::new(&mut bytes, flate2::Compression::fast());
+            gzip.write_all(plain).expect("memory takes everything");
+            gzip.finish().expect("memory takes everything");
+        }
+        2 => {
+            bytes.extend_from_slice(SNAPPY_JAVA);
+            for block in plain.chunks(1000) {
+                let packed = snap::raw::Encoder::new().compress_vec(block).expect("a small block");
+                bytes.extend_from_slice(&(packed.len() as u32).to_be_bytes());
+                bytes.extend_from_slice(&packed);
+            }
+        }
+        3 => {
+            let mut lz4 = lz4_flex::frame::FrameEncoder::new(&mut bytes);
+            lz4.write_all(plain).expect("memory takes everything");
+            lz4.finish().expect("memory takes everything");
+        }
+        _ => bytes.extend(zstd::encode_all(plain, 1).expect("memory takes everything")),
+    }
+    let len = (bytes.len() - 12) as u32;
+    bytes[8..12].copy_from_slice(&len.to_be_bytes());
+    bytes[22] |= codec;
+    let crc = crc32c::crc32c(&bytes[21..]);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    bytes.into()
+}
+
+/// The codec of a batch, 0 for none.
+pub fn codec(batch: &Bytes) -> u8 {
+    batch[22] & CODEC
+}
+
+/// Records out of their codec.
+fn unpacked(codec: u8, packed: &[u8]) -> Result<Vec<u8>, String> {
+    let mut plain = Vec::new();
+    let done = match codec {
+        1 => flate2::read::GzDecoder::new(packed).read_to_end(&mut plain).map(|_| ()),
+        2 => return unpacked_snappy(packed),
+        3 => lz4_flex::frame::FrameDecoder::new(packed).read_to_end(&mut plain).map(|_| ()),
+        4 => zstd::stream::copy_decode(packed, &mut plain),
+        other => return Err(format!("codec {other}")),
+    };
+    done.map_err(|error| format!("records that cannot be unpacked by codec {codec}: {error}"))?;
+    Ok(plain)
+}
+
+/// Snappy as Java's clients write it, and as all others do: one block without any frame.
+fn unpacked_snappy(packed: &[u8]) -> Result<Vec<u8>, String> {
+    let block = |bytes: &[u8]| snap::raw::Decoder::new().decompress_vec(bytes).map_err(|error| error.to_string());
+    let Some(mut rest) = packed.strip_prefix(&SNAPPY_JAVA[..]) else { return block(packed) };
+    let mut plain = Vec::new();
+    while !rest.is_empty() {
+        let len = i32_at(rest, 0)? as usize;
+        plain.extend(block(rest.get(4..4 + len).ok_or("a block that ends too early")?)?);
+        rest = &rest[4 + len..];
+    }
+    Ok(plain)
+}
+
 /// The end of a transaction that a control batch holds: its only record, with what Kafka puts into it.
 fn marker(bytes: &[u8], producer: i64, epoch: i16) -> Result<(Marker, i64), String> {
-    let mut at = 61;
+    let mut at = RECORDS;
     let len = varint(bytes, &mut at)?;
     let end = at + usize::try_from(len).map_err(|_| "negative length")?;
     at += 1;
@@ -226,25 +302,29 @@ fn parse_one(bytes: Bytes) -> Result<Batch, String> {
         let (marker, sequence, keyed, tag) = (found.map(|(marker, _)| marker), None, Vec::new(), 0);
         return Ok(Batch { base_offset, last_offset, sequence, transactional, marker, tag, timestamps, keyed, bytes });
     }
-    let mut at = 61;
+    let plain = match codec(&bytes) {
+        0 => bytes.clone(),
+        codec => [&bytes[..RECORDS], &unpacked(codec, &bytes[RECORDS..])?].concat().into(),
+    };
+    let mut at = RECORDS;
     let mut tag = 0;
     let mut timestamps = Vec::new();
     let mut keyed = Vec::new();
     let mut before = -1;
     for n in 0..count {
-        let len = varint(&bytes, &mut at)?;
+        let len = varint(&plain, &mut at)?;
         let end = at + usize::try_from(len).map_err(|_| "negative length")?;
         at += 1;
-        let timestamp = first_timestamp + varint(&bytes, &mut at)?;
+        let timestamp = first_timestamp + varint(&plain, &mut at)?;
         timestamps.push(timestamp);
-        let delta = varint(&bytes, &mut at)?;
-        let of_record = match varint(&bytes, &mut at)? {
+        let delta = varint(&plain, &mut at)?;
+        let of_record = match varint(&plain, &mut at)? {
             -1 if delta == i64::from(n) && count == last_delta + 1 => {
-                varint(&bytes, &mut at)?;
-                i64_at(&bytes, at)? as u64
+                varint(&plain, &mut at)?;
+                i64_at(&plain, at)? as u64
             }
             1 if delta > before && delta <= i64::from(last_delta) => {
-                let (key, value, tag) = keyed_record(&bytes, &mut at)?;
+                let (key, value, tag) = keyed_record(&plain, &mut at)?;
                 keyed.push(Keyed { offset: base_offset + delta, timestamp, key, value });
                 tag
             }
@@ -255,8 +335,8 @@ fn parse_one(bytes: Bytes) -> Result<Batch, String> {
         }
         (tag, at, before) = (of_record, end, delta);
     }
-    if at != bytes.len() {
-        return Err(format!("{} bytes after the last record", bytes.len() - at));
+    if at != plain.len() {
+        return Err(format!("{} bytes after the last record", plain.len() - at));
     }
     if bytes[22] & LOG_APPEND_TIME != 0 {
         let append_time = i64_at(&bytes, 35)?;
@@ -333,4 +413,17 @@ fn a_batch_reads_back_as_it_was_built() {
     let mut wrong = bytes.to_vec();
     wrong[70] ^= 1;
     assert!(parse(&wrong.into()).is_err());
+}
+
+#[test]
+fn a_compressed_batch_says_the_same_as_the_plain_one() {
+    let plain = build(0xABCD, None, &[1000, 900, 2000], 3000);
+    let said = |bytes: &Bytes| {
+        let batch = parse(bytes).expect("whole").pop().expect("one batch");
+        (batch.tag, batch.timestamps, batch.last_offset)
+    };
+    for number in CODECS {
+        let packed = compressed(&plain, number);
+        assert_eq!((said(&packed), codec(&packed)), (said(&plain), number));
+    }
 }

@@ -58,6 +58,11 @@ impl<E> Clock<E> {
         }
     }
 
+    /// A clock that shows the same time, and of which nothing is expected yet.
+    pub fn branch(&self) -> Clock<E> {
+        Clock { queue: BinaryHeap::new(), scheduled: 0, ..*self }
+    }
+
     pub fn now(&self) -> Now {
         let stalled = self.stalled.filter(|(_, until)| self.now_us < *until);
         let mono_us = stalled.map_or(self.now_us, |(shown, _)| shown);

@@ -3,6 +3,8 @@
 //! The disk outlives the process that uses it. `SimDisk::power_cut` draws what the medium holds after a crash of the
 //! machine; `SimDisk::process_died` is kill -9, after which the cache is still there. Either makes every handle of the
 //! dead process fail. A `Trouble` can be planned for the nth call of some kind, among them a crash in the middle of it.
+//! `SimDisk::watch` keeps copies of the disk as it was in the middle of things, so that crashes can be tried out on them
+//! while the run goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,8 +13,23 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use chronik::sys::disk::{Disk, DiskFile, OpenMode, BLOCK_BYTES};
 
-use super::image::{Image, Inode, TearRules};
+use super::image::{Image, Inode, TearRules, SECTOR_BYTES};
 use super::rng::Rng;
+
+/// Bits of a file that are not what they were.
+pub struct Damage {
+    pub path: String,
+    file: File,
+    position: u64,
+    mask: u8,
+}
+
+impl Damage {
+    /// They are again what they were, whatever has become of the file's name.
+    pub fn mend(&self) {
+        lock(&self.file).rot(self.position, self.mask);
+    }
+}
 
 /// The kinds of calls that trouble can be planned for and that are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,7 +56,7 @@ pub const CHANGES: &[Op] =
 pub enum Trouble {
     /// EIO; the call may have had part of its effect.
     Error,
-    /// ENOSPC without any effect.
+    /// ENOSPC; of a write a part may have been done.
     Full,
     /// The machine loses power in the middle of the call.
     Cut,
@@ -102,8 +119,33 @@ struct State {
     lies: Vec<Op>,
     counts: BTreeMap<Op, u64>,
     crashes: u64,
+    watch: Option<Watch>,
     trace: Option<Vec<String>>,
 }
+
+/// At which calls copies of the disk are kept, and those that nobody has asked for yet.
+struct Watch {
+    rng: Rng,
+    /// Of 100 calls that make something durable, and of 100 others that change the disk.
+    sync_percent: u64,
+    change_percent: u64,
+    moments: Vec<Moment>,
+}
+
+/// The disk as it was just before a call.
+pub struct Moment {
+    /// Which call, for the report.
+    pub call: String,
+    /// For draws that have to do with this moment only.
+    pub seed: u64,
+    pub disk: SimDisk,
+}
+
+/// Copies that are kept at once; those of later calls are left out.
+const MOMENTS_MAX: usize = 64;
+
+/// The calls that make something durable.
+const SYNCS: &[Op] = &[Op::Sync, Op::SyncDir, Op::Replace];
 
 struct Plan {
     ops: Vec<Op>,
@@ -136,6 +178,7 @@ impl SimDisk {
             lies: Vec::new(),
             counts: BTreeMap::new(),
             crashes: 0,
+            watch: None,
             trace: None,
         };
         SimDisk { shared: Arc::new(Mutex::new(state)), life: 0 }
@@ -154,6 +197,17 @@ impl SimDisk {
     /// From now on `op` (Sync, SyncDir or Replace) succeeds without making anything durable.
     pub fn lie(&self, op: Op) {
         self.state().lies.push(op);
+    }
+
+    /// From now on keeps a copy of the disk before so many of 100 calls that make something durable, and of 100 others
+    /// that change something.
+    pub fn watch(&self, seed: u64, sync_percent: u64, change_percent: u64) {
+        self.state().watch = Some(Watch { rng: Rng::new(seed), sync_percent, change_percent, moments: Vec::new() });
+    }
+
+    /// The copies since the last time.
+    pub fn take_moments(&self) -> Vec<Moment> {
+        self.state().watch.as_mut().map(|watch| std::mem::take(&mut watch.moments)).unwrap_or_default()
     }
 
     /// Forgets what was planned and did not happen.
@@ -183,8 +237,14 @@ impl SimDisk {
 
     /// Flips bits of one byte of a file on the medium.
     pub fn rot(&self, path: &str, position: u64, mask: u8) -> Result<()> {
-        self.state().file(path)?.lock().expect("no panic while locked").rot(position, mask);
-        Ok(())
+        self.damage(path, position, mask).map(|_| ())
+    }
+
+    /// The same, and it can be taken back.
+    pub fn damage(&self, path: &str, position: u64, mask: u8) -> Result<Damage> {
+        let file = self.state().file(path)?;
+        lock(&file).rot(position, mask);
+        Ok(Damage { path: path.to_string(), file, position, mask })
     }
 
     /// The trouble that a plan brought down on the process, if it has: its owner has to drop everything of it and call
@@ -231,6 +291,15 @@ impl SimDisk {
         self.state().trace.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
+    /// Paths of the files that are whole and are not written to any more: checkpoints, packs, and sealed segments.
+    pub fn settled(&self) -> Vec<String> {
+        let paths = self.paths();
+        let segments: Vec<&String> = paths.iter().filter(|path| path.ends_with(".log")).collect();
+        let sealed = segments.len().saturating_sub(2);
+        let others = paths.iter().filter(|path| path.ends_with(".ckpt") || path.ends_with(".seg"));
+        segments[..sealed].iter().copied().chain(others).cloned().collect()
+    }
+
     /// Paths of all files as the process sees them.
     pub fn paths(&self) -> Vec<String> {
         self.state().names.keys().cloned().collect()
@@ -249,12 +318,13 @@ impl SimDisk {
             return Err(Error::other("the process that held this handle is dead"));
         }
         *state.counts.entry(op).or_default() += 1;
+        state.keep_moment(op, path);
         let trouble = state.draw_trouble(op, path);
         state.note(|| format!("{op:?} {path} {}", trouble.map(|t| format!("{t:?}")).unwrap_or_default()));
         if let Some(Trouble::Cut | Trouble::Kill) = trouble {
             state.down = trouble;
         }
-        if trouble == Some(Trouble::Full) {
+        if trouble == Some(Trouble::Full) && op != Op::Write {
             return Err(full());
         }
         Ok((state, trouble))
@@ -271,6 +341,51 @@ impl State {
     fn note(&mut self, line: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             trace.push(line());
+        }
+    }
+
+    fn keep_moment(&mut self, op: Op, path: &str) {
+        let Some(watch) = self.watch.as_mut().filter(|_| CHANGES.contains(&op)) else { return };
+        let percent = if SYNCS.contains(&op) { watch.sync_percent } else { watch.change_percent };
+        if watch.moments.len() >= MOMENTS_MAX || !watch.rng.chance(percent) {
+            return;
+        }
+        let seed = watch.rng.next_u64();
+        let disk = SimDisk { shared: Arc::new(Mutex::new(self.copied(seed))), life: self.life };
+        if let Some(watch) = &mut self.watch {
+            watch.moments.push(Moment { call: format!("{op:?} {path}"), seed, disk });
+        }
+    }
+
+    /// The same disk without plans and with chances of its own.
+    fn copied(&self, seed: u64) -> State {
+        let mut copies: BTreeMap<*const Mutex<Inode>, File> = BTreeMap::new();
+        let mut copy = |file: &File| {
+            let copied = copies.entry(Arc::as_ptr(file));
+            copied.or_insert_with(|| Arc::new(Mutex::new(lock(file).clone()))).clone()
+        };
+        let names = self.names.iter().map(|(path, file)| (path.clone(), copy(file))).collect();
+        let names_durable = self.names_durable.iter().map(|(path, file)| (path.clone(), copy(file))).collect();
+        let names_pending = self.names_pending.iter().map(|change| NameChange {
+            sets: change.sets.iter().map(|(path, file)| (path.clone(), file.as_ref().map(&mut copy))).collect(),
+        });
+        State {
+            rng: Rng::new(seed),
+            faults: self.faults,
+            capacity_bytes: 1 << 40,
+            life: self.life,
+            down: None,
+            names,
+            names_durable,
+            names_pending: names_pending.collect(),
+            dirs: self.dirs.clone(),
+            graveyard: self.graveyard.clone(),
+            plans: Vec::new(),
+            lies: self.lies.clone(),
+            counts: BTreeMap::new(),
+            crashes: 0,
+            watch: None,
+            trace: self.trace.as_ref().map(|_| Vec::new()),
         }
     }
 
@@ -577,6 +692,11 @@ impl DiskFile for SimFile {
         if trouble.is_none() {
             inode.write(bytes, position);
             return Ok(());
+        }
+        if trouble == Some(Trouble::Full) || state.rng.chance(50) {
+            let sectors = state.rng.index(bytes.len() / SECTOR_BYTES);
+            inode.write_short(&bytes[..sectors * SECTOR_BYTES], position);
+            return Err(if trouble == Some(Trouble::Full) { full() } else { failed(Op::Write, &self.path) });
         }
         for (n, block) in bytes.chunks(BLOCK_BYTES).enumerate() {
             if state.rng.chance(50) {

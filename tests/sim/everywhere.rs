@@ -128,15 +128,6 @@ fn a_disk_that_lies_is_found_out() {
     }
 }
 
-/// Files that are whole and are not written to any more: checkpoints, packs, and sealed segments.
-fn settled_files(world: &World) -> Vec<String> {
-    let paths = world.disk.paths();
-    let segments: Vec<&String> = paths.iter().filter(|path| path.ends_with(".log")).collect();
-    let sealed = segments.len().saturating_sub(2);
-    let others = paths.iter().filter(|path| path.ends_with(".ckpt") || path.ends_with(".seg"));
-    segments[..sealed].iter().copied().chain(others).cloned().collect()
-}
-
 /// Either the server says which file is damaged and does not start, or it serves what is sound and refuses the rest.
 #[test]
 pub fn bit_rot_is_refused_or_answered_as_corrupt_but_never_served() {
@@ -146,7 +137,7 @@ pub fn bit_rot_is_refused_or_answered_as_corrupt_but_never_served() {
         let mut world = started(Scenario { excuses, roll_ms: 5, slow_us: 2000, ..calm(seed) });
         go_on(&mut world, 300);
         world.finish().expect("everybody is answered");
-        let files = settled_files(&world);
+        let files = world.disk.settled();
         let Some(path) = world.rng.pick(&files).cloned() else { continue };
         let len = world.disk.contents(&path).map_or(1, |bytes| bytes.len() as u64);
         let (position, mask) = (world.rng.below(len), 1 << world.rng.below(8));

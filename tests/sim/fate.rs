@@ -1,5 +1,6 @@
 //! Owns what goes wrong in a run, and how the server comes back: crashes, kills, stops, errors, full disks, clock jumps.
 
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Arc;
 
 use chronik::backup::{self, Manifest, Origin, Selection, Target, Unwatched};
@@ -22,12 +23,16 @@ use crate::backup::memory_store::{Failing, MemStore};
 const STARTS_MAX: usize = 50;
 
 /// Kinds of misfortune.
-const MISFORTUNES: u64 = 19;
+pub const MISFORTUNES: u64 = 21;
 
-/// Runs one seed from its beginning to its end.
+/// What the words of a failure begin with that is no verdict of the model's.
+pub const PANICKED: &str = "it panicked: ";
+
+/// Runs one seed from its beginning to its end. A panic, of the server or of a client, is a failure like any other.
 pub fn run(scenario: Scenario, trace: bool) -> (Result<(), String>, Stats, Vec<String>) {
     let mut world = World::new(scenario, trace);
-    let result = world.run();
+    let result = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let result = result.unwrap_or_else(|why| Err(format!("{PANICKED}{}", panic_text(&*why))));
     world.stats.answers = world.model.answers;
     world.stats.commits = world.model.txns.commits;
     world.stats.given = world.model.consumers.given;
@@ -38,16 +43,17 @@ pub fn run(scenario: Scenario, trace: bool) -> (Result<(), String>, Stats, Vec<S
     (result, world.stats, world.trace.unwrap_or_default())
 }
 
+/// What a panic says.
+pub fn panic_text(why: &(dyn std::any::Any + Send)) -> String {
+    let text = why.downcast_ref::<String>().cloned();
+    text.or_else(|| why.downcast_ref::<&str>().map(|text| (*text).to_string())).unwrap_or_default()
+}
+
 impl World {
     pub fn new(scenario: Scenario, trace: bool) -> World {
-        let mut rng = Rng::new(scenario.seed ^ 0x5EED);
-        let disk = SimDisk::new(rng.next_u64(), scenario.faults);
-        if trace {
-            disk.start_trace();
-        }
-        if let Some(op) = scenario.lie {
-            disk.lie(op);
-        }
+        let mut rng = Rng::new(scenario.seed ^ 0x5EED ^ scenario.salt.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let seed = rng.next_u64();
+        let disk = SimDisk::new(seed, scenario.faults);
         let clients = scenario.clients(&mut rng);
         let mut clock = Clock::new(&mut rng);
         for client in 1..clients.len() {
@@ -59,11 +65,12 @@ impl World {
         let mut model =
             Model::new(Excuses { reads_late: scenario.is_tiered(), ..scenario.excuses }, scenario.file_metadata);
         model.clock_jumps = scenario.clock_jumps;
+        model.blind = scenario.blind;
         model.consumers.session_us = session_us;
         model.shares.lock_us = scenario.lock_ms as u64 * 1000;
         model.shares.deliveries_max = scenario.deliveries_max as i16;
         let store = scenario.is_tiered().then(Arc::<MemStore>::default);
-        World {
+        let world = World {
             rng,
             clock,
             scenario,
@@ -84,8 +91,12 @@ impl World {
             keep_plans: false,
             errors_planned: false,
             excused_starts: Vec::new(),
+            tries: 0,
+            rotten: None,
             trace: trace.then(Vec::new),
-        }
+        };
+        world.prepare_disk(&world.disk, seed);
+        world
     }
 
     pub fn run(&mut self) -> Result<(), String> {
@@ -124,7 +135,7 @@ impl World {
     }
 
     /// The worst crash after which everything must be there: without fsync that is the death of the process.
-    fn worst(&self) -> Trouble {
+    pub fn worst(&self) -> Trouble {
         match self.scenario.fsync {
             Fsync::Always => Trouble::Cut,
             _ => Trouble::Kill,
@@ -175,8 +186,14 @@ impl World {
                 self.note(|| format!("nothing happens for {us} us"));
                 self.clock.leap(us);
             }
-            16 => self.move_house()?,
+            16 if self.rotten.is_none() => self.move_house()?,
             17 => self.store_fails(),
+            18 if self.scenario.full_disk => {
+                // One call meets a full disk, and the next one does not.
+                self.errors_planned = true;
+                self.disk.plan(&[Op::Create, Op::Write, Op::Replace], "", nth, Trouble::Full);
+            }
+            19 if self.scenario.rots => self.rot()?,
             _ => self.reset_all(),
         }
         Ok(())
@@ -230,7 +247,7 @@ impl World {
         if !verified.is_sound() {
             return Err(format!("a backup is not sound: {:?}", verified.faults));
         }
-        let disk = SimDisk::new(seed, self.scenario.faults);
+        let disk = self.blank_disk(seed);
         if let Some(tier) = &self.store {
             tier.heal();
             take_over(&disk, tier, &created.manifest, seed)?;
@@ -238,13 +255,36 @@ impl World {
         let target = Target::on(Arc::new(disk.clone()));
         backup::restore(&target, &store, &created.manifest, &Selection::default(), now_ms, &Unwatched)
             .map_err(|why| format!("a backup can't be restored: {why}"))?;
-        if self.trace.is_some() {
-            disk.start_trace();
-        }
         self.stats.moves += 1;
         self.node = None;
+        drop(disk.take_moments());
         self.disk = disk.power_cut();
         self.come_back()
+    }
+
+    /// While the server is down, a byte of a file changes that nobody writes to any more. At the next start after that the
+    /// damage is mended, as if the file had been brought back from a copy: then all has to be there again.
+    fn rot(&mut self) -> Result<(), String> {
+        let files = self.disk.settled();
+        let Some(path) = self.rng.pick(&files).cloned().filter(|_| self.rotten.is_none()) else { return Ok(()) };
+        let len = self.disk.contents(&path).map_or(1, |bytes| bytes.len() as u64);
+        let (position, mask) = (self.rng.below(len), 1 << self.rng.below(8));
+        self.note(|| format!("bit rot in {path} at {position}"));
+        self.node = None;
+        self.try_crashes()?;
+        self.stats.kills += 1;
+        self.disk = self.disk.process_died();
+        self.rotten = Some(self.disk.damage(&path, position, mask).map_err(|why| why.to_string())?);
+        self.model.excuses.reads_fail = true;
+        self.start_again()
+    }
+
+    /// Takes the damage back.
+    fn mend(&mut self) {
+        if let Some(damage) = self.rotten.take() {
+            damage.mend();
+            self.model.excuses.reads_fail = self.scenario.excuses.reads_fail;
+        }
     }
 
     /// The object store answers some calls with errors, some of which have done what was asked all the same.
@@ -262,6 +302,7 @@ impl World {
         let now = self.clock.now();
         let Some((store, node)) = self.store.clone().zip(self.node.as_mut()) else { return Ok(()) };
         let done = node.upload(now, false);
+        drop(self.disk.take_moments());
         self.note(|| format!("the last upload: {done:?}"));
         if done.is_none_or(|done| done.result.is_err()) {
             return self.bury_if_dead();
@@ -269,17 +310,15 @@ impl World {
         store.heal();
         let manifest = backup::find_upload(&*store, None).map_err(|why| format!("no upload is found: {why}"))?;
         let seed = self.rng.next_u64();
-        let disk = SimDisk::new(seed, self.scenario.faults);
+        let disk = self.blank_disk(seed);
         take_over(&disk, &store, &manifest, seed)?;
         let target = Target::on(Arc::new(disk.clone()));
         let store = store as Arc<dyn ObjectStore>;
         backup::restore_tiered(&target, &store, &manifest, now.wall_ms, &Unwatched)
             .map_err(|why| format!("an upload can't be restored: {why}"))?;
-        if self.trace.is_some() {
-            disk.start_trace();
-        }
         self.stats.moves += 1;
         self.node = None;
+        drop(disk.take_moments());
         self.disk = disk.power_cut();
         self.come_back()
     }
@@ -350,6 +389,12 @@ impl World {
     }
 
     fn come_back(&mut self) -> Result<(), String> {
+        self.try_crashes()?;
+        self.mend();
+        self.start_again()
+    }
+
+    fn start_again(&mut self) -> Result<(), String> {
         self.model.stopping = false;
         self.reset_all();
         self.disk = self.disk.restart();
@@ -374,6 +419,7 @@ impl World {
             let store = self.store.clone().map(|store| store as Arc<dyn ObjectStore>);
             let started = Node::start(&self.disk, settings, options, self.clock.now(), store);
             self.note(|| format!("== start: {}", started.as_ref().map_or_else(|why| why.as_str(), |_| "ok")));
+            self.try_crashes()?;
             match started {
                 Ok(node) => {
                     self.model.recovered(node.recovered)?;
@@ -384,6 +430,8 @@ impl World {
                     return self.bury_if_dead();
                 }
                 Err(why) if self.disk.is_down().is_some() => drop(why),
+                // It says which file is damaged, and starts when that one is whole again.
+                Err(why) if self.rotten.as_ref().is_some_and(|damage| why.contains(&damage.path)) => self.mend(),
                 // An error of the disk, or a disk without room: it passes.
                 Err(why)
                     if self.errors_planned || self.scenario.excuses.reads_fail || self.scenario.excuses.disk_full =>

@@ -1,7 +1,7 @@
 //! Owns the contents of one simulated file: what lies on the medium, what waits to get there, and what readers see.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use chronik::sys::disk::BLOCK_BYTES;
 
@@ -12,31 +12,51 @@ pub const SECTOR_BYTES: usize = 512;
 
 type Block = [u8; BLOCK_BYTES];
 
-/// A sparse file: blocks that are not there read as zeros.
+/// A sparse file: blocks that are not there read as zeros. Copies share what they have in common.
 #[derive(Clone, Debug, Default)]
 pub struct Image {
     pub len: u64,
-    blocks: BTreeMap<u64, Arc<Block>>,
+    blocks: Arc<BTreeMap<u64, Arc<Block>>>,
+}
+
+/// The block of zeros that all files share.
+fn zero_block() -> Arc<Block> {
+    static ZEROS: OnceLock<Arc<Block>> = OnceLock::new();
+    ZEROS.get_or_init(|| Arc::new([0; BLOCK_BYTES])).clone()
+}
+
+/// A block of these bytes, which are at most as many.
+fn block_of(bytes: &[u8]) -> Arc<Block> {
+    let zeros = zero_block();
+    if zeros[..bytes.len()] == *bytes {
+        return zeros;
+    }
+    let mut block = [0; BLOCK_BYTES];
+    block[..bytes.len()].copy_from_slice(bytes);
+    Arc::new(block)
 }
 
 impl Image {
     pub fn zeros(len: u64) -> Image {
-        Image { len, blocks: BTreeMap::new() }
+        Image { len, blocks: Arc::default() }
     }
 
     pub fn block(&self, index: u64) -> Arc<Block> {
-        self.blocks.get(&index).cloned().unwrap_or_else(|| Arc::new([0; BLOCK_BYTES]))
+        self.blocks.get(&index).cloned().unwrap_or_else(zero_block)
     }
 
     pub fn put(&mut self, index: u64, block: Arc<Block>) {
-        self.blocks.insert(index, block);
+        Arc::make_mut(&mut self.blocks).insert(index, block);
     }
 
     pub fn set_len(&mut self, len: u64) {
-        self.blocks.split_off(&len.div_ceil(BLOCK_BYTES as u64));
+        let end = len.div_ceil(BLOCK_BYTES as u64);
+        if self.blocks.last_key_value().is_some_and(|(index, _)| *index >= end) {
+            Arc::make_mut(&mut self.blocks).split_off(&end);
+        }
         let tail = (len % BLOCK_BYTES as u64) as usize;
         if len < self.len && tail > 0 {
-            if let Some(block) = self.blocks.get_mut(&(len / BLOCK_BYTES as u64)) {
+            if let Some(block) = Arc::make_mut(&mut self.blocks).get_mut(&(len / BLOCK_BYTES as u64)) {
                 Arc::make_mut(block)[tail..].fill(0);
             }
         }
@@ -69,22 +89,16 @@ impl Image {
 
     /// A whole file of any length.
     pub fn of_bytes(bytes: &[u8]) -> Image {
-        let mut image = Image { len: bytes.len() as u64, blocks: BTreeMap::new() };
-        for (index, chunk) in bytes.chunks(BLOCK_BYTES).enumerate() {
-            let mut block = [0; BLOCK_BYTES];
-            block[..chunk.len()].copy_from_slice(chunk);
-            image.put(index as u64, Arc::new(block));
-        }
-        image
+        let blocks = bytes.chunks(BLOCK_BYTES).enumerate().map(|(index, chunk)| (index as u64, block_of(chunk)));
+        Image { len: bytes.len() as u64, blocks: Arc::new(blocks.collect()) }
     }
 
     /// Lays `other`'s blocks, moved by `shift` blocks, into this file's range, as space of a removed file would.
     pub fn fill_stale(&mut self, other: &Image, shift: u64) {
         let end = self.len / BLOCK_BYTES as u64;
-        for (index, block) in &other.blocks {
-            if index + shift < end {
-                self.blocks.insert(index + shift, block.clone());
-            }
+        let blocks = Arc::make_mut(&mut self.blocks);
+        for (index, block) in other.blocks.iter().filter(|(index, _)| **index + shift < end) {
+            blocks.insert(index + shift, block.clone());
         }
     }
 
@@ -167,7 +181,7 @@ impl Inode {
     pub fn write(&mut self, bytes: &[u8], position: u64) {
         for (n, chunk) in bytes.chunks_exact(BLOCK_BYTES).enumerate() {
             let index = position / BLOCK_BYTES as u64 + n as u64;
-            let block: Arc<Block> = Arc::new(chunk.try_into().expect("chunks are whole blocks"));
+            let block = block_of(chunk);
             self.device.put(index, block.clone());
             self.cached.put(index, block.clone());
             self.pending.push(Change::Block(index, block));
@@ -177,6 +191,19 @@ impl Inode {
             self.device.len = end;
             self.cached.len = end;
             self.pending.push(Change::Len(end));
+        }
+    }
+
+    /// Whole sectors from a block's position on, of which the last block may be cut short.
+    pub fn write_short(&mut self, bytes: &[u8], position: u64) {
+        let whole = bytes.len() / BLOCK_BYTES * BLOCK_BYTES;
+        self.write(&bytes[..whole], position);
+        let rest = &bytes[whole..];
+        if !rest.is_empty() {
+            let at = position + whole as u64;
+            let mut block = self.cached.block(at / BLOCK_BYTES as u64).to_vec();
+            block[..rest.len()].copy_from_slice(rest);
+            self.write(&block, at);
         }
     }
 

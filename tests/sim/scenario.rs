@@ -20,6 +20,10 @@ use super::rng::Rng;
 #[derive(Clone, Debug)]
 pub struct Scenario {
     pub seed: u64,
+    /// The model believes only what clients see, so that a fault has to show there.
+    pub blind: bool,
+    /// Another run of the same scenario.
+    pub salt: u64,
     pub faults: Faults,
     pub excuses: Excuses,
     /// How long the disk and the workers may take, µs.
@@ -69,10 +73,27 @@ pub struct Scenario {
     pub store_fails: bool,
     /// What only the store has always comes later than a fetch waits for it.
     pub store_is_slow: bool,
+    /// Before how many of 100 calls that make something durable, and of 100 others that change the disk, a crash is tried
+    /// out beside the run (`crashes.rs`); and the only one of them that is, from 1, or 0 for all.
+    pub tries: (u64, u64),
+    pub only_try: u64,
+    /// Producers compress some of their batches.
+    pub codecs: bool,
+    /// Requests arrive in pieces, several at once, and connections break in the middle of them.
+    pub splits: bool,
+    /// Bytes of settled files change while the server is down.
+    pub rots: bool,
+    /// Bytes of the largest group that the log is told of.
+    pub group_bytes_max: u64,
 }
 
 /// The modes that may lose what they acknowledged in a power cut; not when the process dies.
 const LOSSY: [Fsync; 2] = [Fsync::IntervalMs(10), Fsync::Never];
+
+/// Groups whose offsets are committed: by anybody, by members, by transactions, by members of the consumer protocol.
+const GROUPS: [&str; 8] = ["offsets-0", "offsets-1", "members-0", "members-1", "txn-0", "txn-1", "next-0", "next-1"];
+
+const SHARE_GROUP: &str = "share-0";
 
 /// The client that checks everything after a restart.
 pub const CHECKER: usize = 0;
@@ -123,10 +144,37 @@ impl Scenario {
             tiered: rng.chance(50),
             store_fails: rng.chance(30),
             store_is_slow: rng.chance(15),
+            tries: *rng.pick(&[(0, 0), (0, 0), (0, 0), (3, 1)]).unwrap_or(&(0, 0)),
+            only_try: 0,
+            salt: 0,
+            blind: false,
+            group_bytes_max: 2 << 20,
+            codecs: rng.chance(40),
+            splits: rng.chance(50),
+            rots: rng.chance(15),
         };
         // What only the store has cannot be read while it is away.
         scenario.excuses.reads_fail |= scenario.is_tiered() && scenario.store_fails;
+        // Damage that was uploaded cannot be taken back.
+        scenario.rots &= !scenario.is_tiered();
         scenario
+    }
+
+    /// A seed for many crashes: one is tried at every call that makes something durable, in a history that is so small
+    /// that each of them costs little.
+    pub fn crashing(seed: u64) -> Scenario {
+        let drawn = Scenario::drawn(seed);
+        let rng = &mut Rng::new(seed ^ 0xC4A5);
+        Scenario {
+            tries: (100, 25),
+            events: rng.range(300, 1500),
+            value_bytes_max: drawn.value_bytes_max.min(2000),
+            segment_bytes: 1 << 20,
+            group_bytes_max: 128 << 10,
+            // What a cut may take away shows nothing; what a kill leaves is looked at by other seeds.
+            fsync: Fsync::Always,
+            ..drawn
+        }
     }
 
     /// What is in files cannot be uploaded with the log.
@@ -139,13 +187,17 @@ impl Scenario {
         why.contains("acks=0") || self.excuses.disk_full && why.starts_with("the disk is full")
     }
 
+    pub fn checker(&self) -> Checker {
+        let share_group = (self.sharers > 0).then(|| SHARE_GROUP.to_string());
+        Checker::new(GROUPS.map(String::from).to_vec(), share_group, if self.is_tiered() { 1000 } else { 0 })
+    }
+
     /// The checker first, then everybody else.
     pub fn clients(&self, rng: &mut Rng) -> Vec<Box<dyn Actor>> {
-        let groups = ["offsets-0", "offsets-1", "members-0", "members-1", "txn-0", "txn-1", "next-0", "next-1"]
-            .map(String::from);
+        let groups = GROUPS.map(String::from);
         let names = |prefix: &str, from: usize| (from..from + 2).map(|n| format!("{prefix}-{n}")).collect::<Vec<_>>();
         let mut clients: Vec<Box<dyn Actor>> = vec![
-            Box::new(Checker::new(groups.to_vec(), if self.is_tiered() { 1000 } else { 0 })),
+            Box::new(self.checker()),
             Box::new(Admin::new(names("steady", 0), names("passing", 0), self.delete_records)),
             Box::new(Admin::new(names("steady", 2), names("passing", 2), self.delete_records)),
             Box::new(Offsets::new(groups[0].clone())),
@@ -182,7 +234,7 @@ impl Scenario {
             clients.push(Box::new(GroupWatch::new(group.clone())));
         }
         for n in 0..self.sharers {
-            clients.push(Box::new(ShareMember::new("share-0".to_string(), n, self.manners.vanish)));
+            clients.push(Box::new(ShareMember::new(SHARE_GROUP.to_string(), n, self.manners.vanish)));
         }
         for n in 0..self.strays {
             clients.push(Box::new(Stray::new(groups[2 + n as usize % 2].clone())));
@@ -195,7 +247,7 @@ impl Scenario {
             clients.push(Box::new(Compactor::new(names("compact", 0))));
         }
         if self.sharers > 0 {
-            clients.push(Box::new(ShareWatch::new("share-0".to_string())));
+            clients.push(Box::new(ShareWatch::new(SHARE_GROUP.to_string())));
         }
         clients
     }
@@ -247,7 +299,7 @@ impl Scenario {
     pub fn options(&self, life: u32) -> LogOptions {
         LogOptions {
             segment_bytes: self.segment_bytes,
-            group_bytes_max: 2 << 20,
+            group_bytes_max: self.group_bytes_max,
             fsync: match self.fsync {
                 Fsync::Always => FsyncMode::Always,
                 Fsync::IntervalMs(ms) => FsyncMode::Interval(Duration::from_millis(u64::from(ms))),

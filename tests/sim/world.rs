@@ -13,7 +13,7 @@ use chronik::wal::{Group, ReadDone, ReadJob, SegmentId, Written};
 
 use super::actors::{Actor, Ids, Turn};
 use super::clock::Clock;
-use super::disk::SimDisk;
+use super::disk::{Damage, SimDisk};
 use super::model::Model;
 use super::net::{Net, Out, Sent};
 use super::node::Node;
@@ -83,6 +83,9 @@ pub struct Stats {
     pub relocated: u64,
     /// Partitions that were compacted although the object store only had some of them.
     pub from_store: u64,
+    /// Power cuts that were tried out beside the run, and how often the checker read everything after them.
+    pub tries: u64,
+    pub checks: u64,
 }
 
 impl Stats {
@@ -106,6 +109,8 @@ impl Stats {
         self.evicted += other.evicted;
         self.relocated += other.relocated;
         self.from_store += other.from_store;
+        self.tries += other.tries;
+        self.checks += other.checks;
     }
 }
 
@@ -140,6 +145,10 @@ pub struct World {
     pub errors_planned: bool,
     /// Why starts failed that were allowed to.
     pub excused_starts: Vec<String>,
+    /// Crashes that were tried out beside the run, so far.
+    pub tries: u64,
+    /// A damaged file, until the server has gone down once more.
+    pub rotten: Option<Damage>,
     pub trace: Option<Vec<String>>,
 }
 
@@ -165,17 +174,19 @@ impl World {
             Event::Act(client) => self.act(client),
             Event::Reset(conn) => self.reset(conn),
             Event::Leave(conn) => self.leave(conn)?,
-            Event::Arrive(conn) => {
-                if let Some(conn) = self.net.conns.get_mut(&conn) {
-                    conn.arrived.extend(conn.travelling.pop_front());
-                }
+            Event::Arrive(conn) => self.arrive(conn)?,
+            Event::Upload(..) => {
+                self.tier_event(event)?;
+                // The store is further by now than it was then.
+                drop(self.disk.take_moments());
             }
-            Event::Upload(..) | Event::Uploaded(..) | Event::Evict(..) => self.tier_event(event)?,
+            Event::Uploaded(..) | Event::Evict(..) => self.tier_event(event)?,
             event => self.thread_event(event)?,
         }
         if self.node.is_some() {
             self.turn()?;
         }
+        self.try_crashes()?;
         self.bury_if_dead()?;
         Ok(true)
     }
@@ -308,6 +319,17 @@ impl World {
         Ok(())
     }
 
+    /// A frame arrives in the broker's socket, or a piece of one.
+    fn arrive(&mut self, id: ConnId) -> Result<(), String> {
+        let waits = self.scenario.splits && self.rng.one_in(4);
+        let Some(conn) = self.net.conns.get_mut(&id) else { return Ok(()) };
+        if self.scenario.splits {
+            return conn.piece_arrives(&mut self.net.desk, waits);
+        }
+        conn.arrived.extend(conn.travelling.pop_front());
+        Ok(())
+    }
+
     /// Hands in frames that the broker will take, connection by connection. Whether there were any.
     fn hand_in(&mut self) -> Result<bool, String> {
         let waiting = self.net.conns.iter().filter(|(_, conn)| !conn.arrived.is_empty());
@@ -324,6 +346,7 @@ impl World {
             let Some(sent) = conn.arrived.pop_front() else { continue };
             let (answered, frame, correlation) = (sent.is_answered(), sent.frame.clone(), sent.correlation);
             self.model.turn_of(conn.client, now);
+            self.model.conn = id.0;
             let call = self.model.handed_in(sent.correlation, sent.version, sent.ask);
             let line = self.trace.is_some().then(|| format!("{id:?} asks {correlation}: {call:?}"));
             if answered {
@@ -463,6 +486,7 @@ impl World {
             out: Vec::new(),
             again_us: None,
             closing: self.closing,
+            codecs: self.scenario.codecs,
         };
         let result = what(self.clients[client].as_mut(), &mut turn);
         let (out, again_us) = (turn.out, turn.again_us);
@@ -489,17 +513,37 @@ impl World {
             }
             id
         });
-        let delay = self.delay(self.scenario.net_us);
-        let now_us = self.clock.real_us();
-        if let Some(conn) = self.net.conns.get_mut(&id) {
+        let mut pieces = 1;
+        if self.scenario.splits {
+            let len = sent.frame.len() + 4;
+            let cuts = if self.rng.chance(40) { self.rng.range(1, 3) } else { 0 };
+            let cuts: Vec<usize> = (0..cuts).map(|_| self.cut_place(len)).collect();
+            if let Some(conn) = self.net.conns.get_mut(&id) {
+                pieces = conn.send_in_pieces(&sent.frame, cuts);
+            }
+        }
+        for _ in 0..pieces {
+            let delay = self.delay(self.scenario.net_us);
+            let now_us = self.clock.real_us();
+            let Some(conn) = self.net.conns.get_mut(&id) else { continue };
             conn.last_arrival_us = conn.last_arrival_us.max(now_us + delay);
             let at = conn.last_arrival_us;
-            conn.travelling.push_back(sent);
             self.clock.at(at, Event::Arrive(id));
+        }
+        if let Some(conn) = self.net.conns.get_mut(&id) {
+            conn.travelling.push_back(sent);
         }
         if self.rng.chance(self.scenario.reset_percent) && client != CHECKER {
             let delay = self.delay(20_000);
             self.clock.after(delay, Event::Reset(id));
+        }
+    }
+
+    /// Where a frame of so many bytes is cut: anywhere, or in its head.
+    fn cut_place(&mut self, len: usize) -> usize {
+        match self.rng.chance(50) {
+            true => self.rng.index(len),
+            false => self.rng.index(len.min(16)),
         }
     }
 

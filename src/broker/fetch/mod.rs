@@ -23,6 +23,7 @@ use super::log::PartitionLog;
 use super::reply::ReplyTo;
 use super::topics::StableMap;
 use super::{Broker, ConnId, Now, Timer};
+use crate::canary::{self, Fault};
 use crate::limits;
 use crate::wal::{Convert, PartitionId, Place, ReadDone, ReadError, ReadFound, ReadJob, ReadKind, Splice};
 use crate::wire::batch;
@@ -663,6 +664,7 @@ fn convert_for(version: i16) -> Option<Convert> {
 pub(super) fn read_error_code(error: &ReadError) -> ErrorCode {
     match error {
         ReadError::Corrupt(_) => ErrorCode::CORRUPT_MESSAGE,
+        ReadError::Io(_) if canary::has(Fault::ReadErrorHidden) => ErrorCode::NONE,
         ReadError::Io(_) | ReadError::Away(_) => ErrorCode::KAFKA_STORAGE_ERROR,
         ReadError::Unsupported(_) => ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
     }

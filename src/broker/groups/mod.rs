@@ -29,6 +29,7 @@ use std::collections::BTreeMap;
 use super::effect::{ConnId, Now};
 use super::metalog;
 use super::reply::ReplyTo;
+use crate::canary::{self, Fault};
 use crate::limits;
 use crate::wal::MetaEntry;
 use crate::wire::{DecodeError, Uuid};
@@ -477,6 +478,7 @@ fn apply_group(group: &mut Group, entry: &MetaEntry) -> Result<(), String> {
 fn apply_offset(group: &mut Group, entry: &MetaEntry) -> Result<(), String> {
     let (topic, partition) = persist::read_offset_key(&entry.key)?;
     match &entry.value {
+        Some(_) if canary::has(Fault::OffsetBack) && group.offsets.get(topic, partition).is_some() => {}
         Some(value) => group.offsets.set(topic, partition, persist::read_offset(value)?),
         None => {
             group.offsets.remove(topic, partition);

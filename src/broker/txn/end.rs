@@ -7,6 +7,7 @@ use crate::broker::dispatch::Request;
 use crate::broker::gather::Gather;
 use crate::broker::logical::Growth;
 use crate::broker::{Broker, Now};
+use crate::canary::{self, Fault};
 use crate::limits;
 use crate::wal::{PartitionId, PlannedBatch};
 use crate::wire::control::{EndMarker, MARKER_BYTES_MAX};
@@ -121,7 +122,8 @@ impl Broker {
             coordinator_epoch: COORDINATOR_EPOCH,
             committed: ended.committed,
         };
-        for id in partitions {
+        let ends = if canary::has(Fault::TxnTorn) { 1 } else { usize::MAX };
+        for id in partitions.into_iter().take(ends) {
             // Where the topic is gone, its part of the transaction went with it.
             let _ = self.append_marker(now, id, &marker);
         }

@@ -10,6 +10,7 @@ use super::super::batch;
 use super::super::model::NONE;
 use super::super::proto::{topic_name, Answer, Ask};
 use super::offsets::look_up;
+use super::share_watch::share_state;
 use super::{Actor, Turn};
 
 /// What is left to read.
@@ -17,8 +18,18 @@ use super::{Actor, Turn};
 enum Task {
     Metadata,
     Offsets(String),
-    Start { topic: String, partition: i32 },
-    Partition { topic: String, partition: i32, offset: i64 },
+    Start {
+        topic: String,
+        partition: i32,
+    },
+    Partition {
+        topic: String,
+        partition: i32,
+        offset: i64,
+        committed: bool,
+    },
+    /// What a share group is done with.
+    Shares(String),
 }
 
 /// Reads everything once.
@@ -27,14 +38,15 @@ pub struct Checker {
     tasks: VecDeque<Task>,
     asked: Option<i32>,
     groups: Vec<String>,
+    share_group: Option<String>,
     /// How often records may be late that only the object store has, and how often they were.
     patience: u32,
     late: u32,
 }
 
 impl Checker {
-    pub fn new(groups: Vec<String>, patience: u32) -> Checker {
-        Checker { groups, patience, ..Checker::default() }
+    pub fn new(groups: Vec<String>, share_group: Option<String>, patience: u32) -> Checker {
+        Checker { groups, share_group, patience, ..Checker::default() }
     }
 
     fn ask(&mut self, turn: &mut Turn<'_>) {
@@ -45,6 +57,7 @@ impl Checker {
                 (12, Ask::Metadata(request))
             }
             Some(Task::Offsets(group)) => (7, Ask::OffsetFetch(look_up(turn, 7, group))),
+            Some(Task::Shares(group)) => (0, share_state(turn, group)),
             Some(Task::Start { topic, partition }) => {
                 let part = ListOffsetsPartition::default()
                     .with_partition_index(*partition)
@@ -58,7 +71,7 @@ impl Checker {
                     ),
                 )
             }
-            Some(Task::Partition { topic, partition, offset }) => {
+            Some(Task::Partition { topic, partition, offset, committed }) => {
                 let part = FetchPartition::default()
                     .with_partition(*partition)
                     .with_current_leader_epoch(-1)
@@ -71,6 +84,7 @@ impl Checker {
                     .with_replica_id(BrokerId(-1))
                     .with_max_bytes(1 << 20)
                     .with_session_epoch(-1)
+                    .with_isolation_level(i8::from(*committed))
                     .with_topics(vec![topic]);
                 (12, Ask::Fetch(request))
             }
@@ -107,26 +121,29 @@ impl Actor for Checker {
                 let part = response.topics.first().and_then(|topic| topic.partitions.first());
                 let offset = part.ok_or("offsets without their partition")?.offset;
                 if offset >= 0 {
-                    self.tasks.push_front(Task::Partition { topic, partition, offset });
+                    // Some are read by a reader of committed records, who is told what was aborted.
+                    let committed = turn.rng.one_in(3);
+                    self.tasks.push_front(Task::Partition { topic, partition, offset, committed });
                 }
             }
-            (Some(Task::Partition { topic, partition, offset }), Answer::Fetch(response)) => {
+            (Some(Task::Partition { topic, partition, offset, committed }), Answer::Fetch(response)) => {
                 let part = response.responses.first().and_then(|topic| topic.partitions.first());
                 let part = part.ok_or("a fetch without its partition")?;
+                let end = if committed { part.last_stable_offset } else { part.high_watermark };
                 let batches = batch::parse(&part.records.clone().unwrap_or_default())?;
                 let next = match (part.error_code, batches.last()) {
                     (NONE, Some(last)) => last.last_offset + 1,
-                    (NONE, None) if offset < part.high_watermark && self.late < self.patience => {
+                    (NONE, None) if offset < end && self.late < self.patience => {
                         self.late += 1;
                         offset
                     }
-                    (NONE, None) if offset < part.high_watermark => {
-                        return Err(format!("{topic}/{partition}: nothing at {offset} below {}", part.high_watermark));
+                    (NONE, None) if offset < end => {
+                        return Err(format!("{topic}/{partition}: nothing at {offset} below {end}"));
                     }
                     _ => -1,
                 };
-                if next >= 0 && next < part.high_watermark {
-                    self.tasks.push_front(Task::Partition { topic, partition, offset: next });
+                if next >= 0 && next < end {
+                    self.tasks.push_front(Task::Partition { topic, partition, offset: next, committed });
                 }
             }
             _ => {}
@@ -144,6 +161,7 @@ impl Actor for Checker {
         self.late = 0;
         self.tasks = VecDeque::from([Task::Metadata]);
         self.tasks.extend(self.groups.iter().cloned().map(Task::Offsets));
+        self.tasks.extend(self.share_group.iter().cloned().map(Task::Shares));
         self.asked = None;
     }
 

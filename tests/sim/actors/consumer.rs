@@ -66,7 +66,7 @@ impl Consumer {
             .with_max_bytes(*turn.rng.pick(&[1, 2000, 20_000, 1 << 20]).unwrap_or(&1))
             .with_session_epoch(-1)
             .with_topics(asked);
-        let version = if by_id { turn.rng.range(13, 16) } else { turn.rng.range(4, 12) } as i16;
+        let version = if by_id { turn.rng.range(13, 16) } else { turn.rng.range(turn.fetch_version_min(), 12) } as i16;
         self.asked = Some((turn.send(version, Ask::Fetch(request)), names));
     }
 

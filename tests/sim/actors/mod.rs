@@ -18,6 +18,7 @@ mod txn_reader;
 
 use chronik::broker::Now;
 
+use super::batch;
 use super::model::Model;
 use super::proto::{Answer, Ask};
 use super::rng::Rng;
@@ -52,6 +53,8 @@ pub struct Turn<'a> {
     pub again_us: Option<u64>,
     /// Nothing new is to be begun: the run is coming to its end.
     pub closing: bool,
+    /// Producers may compress.
+    pub codecs: bool,
 }
 
 /// Numbers that are never given twice in a run.
@@ -85,6 +88,23 @@ impl Turn<'_> {
     pub fn again(&mut self, low_us: u64, high_us: u64) {
         let at = self.rng.range(low_us, high_us);
         self.again_us = Some(self.again_us.map_or(at, |before| before.min(at)));
+    }
+
+    /// A batch as a client would send it: some compress, in runs in which that is done.
+    pub fn packed(&mut self, batch: bytes::Bytes) -> bytes::Bytes {
+        if !self.codecs || self.rng.chance(40) {
+            return batch;
+        }
+        batch::compressed(&batch, *self.rng.pick(&batch::CODECS).unwrap_or(&1))
+    }
+
+    /// The least version of Fetch that brings whatever is there: zstd came with version 10.
+    pub fn fetch_version_min(&self) -> u64 {
+        if self.codecs {
+            10
+        } else {
+            4
+        }
     }
 
     /// Names of topics that clients may use now, with their numbers of partitions; without those that are compacted.

@@ -88,6 +88,7 @@ impl Producer {
                 true => keyed::batch(turn.rng, tag, sequence, &timestamps, value_bytes),
                 false => batch::build(tag, sequence, &timestamps, value_bytes),
             };
+            let bytes = turn.packed(bytes);
             let parsed = batch::parse(&bytes).ok().and_then(|mut batches| batches.pop()).expect("what we built");
             turn.model.sends(&topic, partition, parsed);
             pieces.push(Piece { topic, partition, bytes });
@@ -108,7 +109,9 @@ impl Producer {
             }
         }
         let request = ProduceRequest::default().with_acks(self.acks).with_timeout_ms(30_000).with_topic_data(topics);
-        let version = turn.rng.range(3, 12) as i16;
+        // Only from version 7 on zstd is allowed.
+        let least = if load.pieces.iter().any(|piece| batch::codec(&piece.bytes) == 4) { 7 } else { 3 };
+        let version = turn.rng.range(least, 12) as i16;
         load.correlation = Some(turn.send(version, Ask::Produce(request)));
     }
 

@@ -93,7 +93,7 @@ impl ShareMember {
             .with_subscribed_topic_names(None);
         let completes = turn.closing && !self.complete;
         if joins || completes || turn.rng.one_in(15) {
-            let mut topics = turn.topics(true);
+            let mut topics = turn.readable(true);
             topics.retain(|_| turn.closing || turn.rng.chance(70));
             topics.extend([("passing-0".to_string(), 1)]);
             self.complete = turn.closing;

@@ -28,6 +28,17 @@ impl ShareWatch {
     }
 }
 
+/// Asks for a group's state in all topics that are there to stay.
+pub fn share_state(turn: &Turn<'_>, group: &str) -> Ask {
+    let topics = turn.readable(true).into_iter().filter_map(|(name, partitions)| {
+        let id = turn.model.topics.get(&name)?.id?;
+        let parts = (0..partitions).map(|p| PartitionData::default().with_partition(p).with_leader_epoch(-1)).collect();
+        Some(ReadStateData::default().with_topic_id(foreign_id(id)).with_partitions(parts))
+    });
+    let request = ReadShareGroupStateRequest::default().with_group_id(text(group)).with_topics(topics.collect());
+    Ask::ReadShareGroupState(request)
+}
+
 impl Actor for ShareWatch {
     fn act(&mut self, turn: &mut Turn<'_>) {
         turn.again(50_000, 400_000);
@@ -37,15 +48,8 @@ impl Actor for ShareWatch {
         if self.asked.is_some() || self.closing && self.content {
             return;
         }
-        let topics = turn.topics(true).into_iter().filter_map(|(name, partitions)| {
-            let id = turn.model.topics.get(&name)?.id?;
-            let parts =
-                (0..partitions).map(|p| PartitionData::default().with_partition(p).with_leader_epoch(-1)).collect();
-            Some(ReadStateData::default().with_topic_id(foreign_id(id)).with_partitions(parts))
-        });
-        let request =
-            ReadShareGroupStateRequest::default().with_group_id(text(&self.group)).with_topics(topics.collect());
-        self.asked = Some(turn.send(0, Ask::ReadShareGroupState(request)));
+        let ask = share_state(turn, &self.group);
+        self.asked = Some(turn.send(0, ask));
     }
 
     fn answered(&mut self, turn: &mut Turn<'_>, correlation: i32, answer: &Answer) -> Result<(), String> {

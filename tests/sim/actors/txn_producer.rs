@@ -132,7 +132,7 @@ impl TxnProducer {
                 true => keyed::batch(turn.rng, tag, Some(sequence), &timestamps, value_bytes),
                 false => batch::build(tag, Some(sequence), &timestamps, value_bytes),
             };
-            let bytes = batch::transactional(&plain);
+            let bytes = batch::transactional(&turn.packed(plain));
             let parsed = batch::parse(&bytes).ok().and_then(|mut batches| batches.pop()).expect("what we built");
             turn.model.sends(&topic, partition, parsed);
             pieces.push(Piece { topic, partition, bytes });
@@ -179,7 +179,8 @@ impl TxnProducer {
                     .with_acks(-1)
                     .with_timeout_ms(30_000)
                     .with_topic_data(data.collect());
-                let version = if new { 12 } else { turn.rng.range(3, 11) as i16 };
+                let least = if pieces.iter().any(|piece| batch::codec(&piece.bytes) == 4) { 7 } else { 3 };
+                let version = if new { 12 } else { turn.rng.range(least, 11) as i16 };
                 (version, Ask::Produce(request))
             }
             Step::AddOffsets => {

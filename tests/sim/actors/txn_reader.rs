@@ -59,7 +59,7 @@ impl TxnReader {
             .with_isolation_level(1)
             .with_session_epoch(-1)
             .with_topics(vec![topic]);
-        let version = turn.rng.range(4, 12) as i16;
+        let version = turn.rng.range(turn.fetch_version_min(), 12) as i16;
         self.asked = Some(turn.send(version, Ask::Fetch(request)));
     }
 

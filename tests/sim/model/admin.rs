@@ -21,7 +21,7 @@ use super::{
 const DAY_MS: i64 = 86_400_000;
 
 /// What is known of a topic's name. One client owns the name, so that its changes come one after the other.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct TopicState {
     pub may_exist: bool,
     pub may_be_absent: bool,

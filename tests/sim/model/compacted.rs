@@ -33,13 +33,9 @@ pub fn check(
         hold!(batch.last_offset >= next, "batch at {base} ends before {next}");
         hold!(base >= next || next == offset, "batch at {base}, in front of {next}");
         let placed = log.at(base).ok_or_else(|| format!("batch {} at {base}, where nothing is", batch.tag))?;
-        check_head(batch, placed)?;
         hold!(placed.seq <= durable, "visible before it was durable: batch at {base} of group {}", placed.seq);
-        for record in &batch.keyed {
-            let is_sent = placed.batch.keyed.iter().any(|sent| sent == record);
-            hold!(is_sent, "the record at {} was not sent like this", record.offset);
-            there.insert(record.offset);
-        }
+        check_batch(batch, placed)?;
+        there.extend(batch.keyed.iter().map(|record| record.offset));
         next = batch.last_offset + 1;
     }
     let mut gone = 0;
@@ -55,6 +51,23 @@ pub fn check(
         }
     }
     Ok(gone)
+}
+
+/// A batch that a reader was given: its head is as it was, and so is every record that is still in it.
+pub fn check_batch(batch: &Batch, placed: &Placed) -> Verdict {
+    check_head(batch, placed)?;
+    for record in &batch.keyed {
+        let is_sent = placed.batch.keyed.iter().any(|sent| sent == record);
+        hold!(is_sent, "the record at {} was not sent like this", record.offset);
+    }
+    Ok(())
+}
+
+/// Whether compaction may have taken out the record at an offset.
+pub fn may_be_gone(log: &Log, offset: i64, durable: GroupSeq, rule: Tombstones) -> bool {
+    let placed = log.at(offset);
+    let record = placed.and_then(|placed| placed.batch.keyed.iter().find(|record| record.offset == offset));
+    placed.zip(record).is_some_and(|(placed, record)| check_gone(log, placed, record, durable, rule).is_ok())
 }
 
 /// The head of a batch stays, but for what follows from having fewer records.

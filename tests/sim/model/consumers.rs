@@ -55,7 +55,7 @@ struct Hold {
     until_us: Option<u64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Member {
     instance: Option<String>,
     classic: bool,
@@ -98,7 +98,7 @@ impl Member {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Group {
     members: BTreeMap<String, Member>,
     /// Epochs that were told since the group was last empty, each with how many requests had been handed in by then.
@@ -165,7 +165,7 @@ impl Group {
 }
 
 /// All groups of the consumer protocol.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Consumers {
     groups: BTreeMap<String, Group>,
     /// `group.consumer.session.timeout.ms`, in µs.

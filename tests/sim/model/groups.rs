@@ -26,7 +26,7 @@ const FENCED: [i16; 3] = [FENCED_INSTANCE_ID, GROUP_ID_NOT_FOUND, STALE_MEMBER_E
 type Committed = Option<(i64, String)>;
 
 /// All groups.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Groups {
     offsets: BTreeMap<(String, String, i32), Register<Committed>>,
     /// In which group of the log each commit's text was seen.
@@ -39,7 +39,7 @@ pub struct Groups {
 }
 
 /// One group's members.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Membership {
     generation: i32,
     /// The start of the broker in which the generation was first heard of.
@@ -114,7 +114,7 @@ impl Groups {
         request: &OffsetCommitRequest,
         response: &OffsetCommitResponse,
         now: u64,
-        durable: GroupSeq,
+        durable: Option<GroupSeq>,
     ) -> Verdict {
         let mut codes = BTreeMap::new();
         for topic in &response.topics {
@@ -137,6 +137,7 @@ impl Groups {
                 continue;
             }
             register.acked(call, now);
+            let Some(durable) = durable else { continue };
             let text = value.map_or(String::new(), |(_, text)| text);
             let id = text.trim_start_matches("commit-").trim_end_matches(';').parse().unwrap_or(0);
             let seq = self.commit_seq.get(&id).copied();

@@ -16,7 +16,7 @@ pub struct Placed {
 }
 
 /// One partition's log.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Log {
     placed: Vec<Placed>,
     /// Log start offsets that were acknowledged, each with how many requests had been handed in by then.

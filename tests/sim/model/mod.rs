@@ -56,7 +56,7 @@ macro_rules! hold {
 pub(crate) use hold;
 
 /// A request with what was known when the broker took it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Call {
     pub correlation: i32,
     pub version: i16,
@@ -73,7 +73,7 @@ pub struct Call {
 }
 
 /// A batch that a client made.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Sent {
     topic: String,
     partition: i32,
@@ -82,6 +82,8 @@ struct Sent {
     attempts: u32,
     /// An answer told that it was refused, and it was not handed in again.
     refused: bool,
+    /// If it was handed in once: on which connection, and in which place of the order of all requests.
+    once: Option<(u64, u64)>,
 }
 
 /// Which promises the faults of this run suspend.
@@ -96,7 +98,7 @@ pub struct Excuses {
 }
 
 /// The oracle.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Model {
     pub excuses: Excuses,
     /// The server is on its way to an orderly stop.
@@ -109,6 +111,8 @@ pub struct Model {
     pub shares: shares::Shares,
     /// Who speaks now, and the time (monotonic µs).
     client: usize,
+    /// The connection that a request comes by.
+    pub conn: u64,
     pub now_us: u64,
     /// The wall clock, ms, and whether it may be set in this run.
     pub wall_ms: i64,
@@ -132,6 +136,12 @@ pub struct Model {
     producers: BTreeSet<i64>,
     orders: u64,
     empty: Log,
+    /// The request that brought the last batch of a partition, for each connection.
+    stored: BTreeMap<(PartitionId, u64), u64>,
+    /// Believes only what clients see: the groups of the log are not asked whether they hold what was acknowledged.
+    pub blind: bool,
+    /// The last group of which something was acknowledged.
+    acked: GroupSeq,
     life: u32,
     pub answers: u64,
 }
@@ -143,7 +153,7 @@ impl Model {
 
     /// A client is about to be told, or has just been told, of a batch's way; remembers what it consists of.
     pub fn sends(&mut self, topic: &str, partition: i32, batch: Batch) {
-        let sent = Sent { topic: topic.to_string(), partition, batch, attempts: 0, refused: false };
+        let sent = Sent { topic: topic.to_string(), partition, batch, attempts: 0, refused: false, once: None };
         self.sent.insert(sent.batch.tag, sent);
     }
 
@@ -164,6 +174,7 @@ impl Model {
                 for (_, _, batch) in batches_of(request) {
                     if let Some(sent) = self.sent.get_mut(&batch.tag) {
                         sent.attempts += 1;
+                        sent.once = (sent.attempts == 1).then_some((self.conn, order));
                         sent.refused = false;
                     }
                 }
@@ -212,6 +223,15 @@ impl Model {
         if let Some(name) = self.names.get(&id.topic) {
             hold!(*name == sent.topic, "batch {} was meant for {}, not {name}", batch.tag, sent.topic);
         }
+        // A batch that was sent once stands behind all that were sent before it on the same connection.
+        if let Some((conn, order)) = sent.once {
+            let before = self.stored.insert((id, conn), order).unwrap_or(0);
+            let (tag, name) = (batch.tag, &sent.topic);
+            hold!(
+                before < order,
+                "order: batch {tag} of request {order} stands in {name} behind one of request {before}"
+            );
+        }
         let log = self.logs.entry(id).or_default();
         let copies = log.copies(batch.tag) as u32;
         let copies_max = if batch.sequence.is_some() { 1 } else { sent.attempts };
@@ -238,12 +258,16 @@ impl Model {
     /// Recovery says that the log holds the groups up to `last`.
     pub fn recovered(&mut self, last: GroupSeq) -> Verdict {
         let (logged, planned) = (self.logged, self.planned);
+        let acked = self.acked;
+        hold!(last >= acked, "recovered up to group {last}, but something of group {acked} was acknowledged");
         hold!(last >= logged, "recovered up to group {last}, but {logged} was durable");
         hold!(last <= planned, "recovered up to group {last}, but only {planned} was planned");
         for log in self.logs.values_mut() {
             log.cut(last);
         }
         (self.durable, self.planned, self.logged) = (last, last, last);
+        self.acked = 0;
+        self.stored.clear();
         self.groups.cut(last);
         self.shares.restarted();
         self.txns.cut(last, self.logs.iter());
@@ -266,7 +290,7 @@ impl Model {
             }
             (Ask::OffsetCommit(request), Answer::OffsetCommit(response)) => {
                 self.check_member_commit(call, request, response)?;
-                let (now, durable) = (self.orders, self.durable);
+                let (now, durable) = (self.orders, (!self.blind).then_some(self.durable));
                 self.groups.check_commit(call, request, response, now, durable)
             }
             (Ask::OffsetFetch(request), Answer::OffsetFetch(response)) => {
@@ -334,15 +358,21 @@ impl Model {
         Ok(())
     }
 
-    fn check_ack(&self, topic: &str, partition: i32, tag: u64, base_offset: i64) -> Verdict {
+    fn check_ack(&mut self, topic: &str, partition: i32, tag: u64, base_offset: i64) -> Verdict {
         let mut places = self.candidates(topic, partition).flat_map(|log| log.places(tag));
-        let place = places.find(|place| place.batch.base_offset == base_offset);
-        let place = place.ok_or_else(|| format!("batch {tag} acknowledged at {base_offset}, where it is not"))?;
+        let seq = places.find(|place| place.batch.base_offset == base_offset).map(|place| place.seq);
+        drop(places);
+        let seq = seq.ok_or_else(|| format!("batch {tag} acknowledged at {base_offset}, where it is not"))?;
+        self.acknowledged(seq).map_err(|why| format!("{why}: batch {tag}"))
+    }
+
+    /// A client is told of something that stands in a group of the log: it has to be durable, or may at least never be lost.
+    fn acknowledged(&mut self, seq: GroupSeq) -> Verdict {
+        self.acked = self.acked.max(seq);
+        let durable = self.durable;
         hold!(
-            place.seq <= self.durable,
-            "acknowledged before it was durable: batch {tag} is in group {}, only {} is written",
-            place.seq,
-            self.durable
+            self.blind || seq <= durable,
+            "acknowledged before it was durable: group {seq}, only {durable} is written"
         );
         Ok(())
     }

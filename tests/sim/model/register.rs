@@ -2,7 +2,7 @@
 
 use super::{hold, Call, Verdict};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry<V> {
     value: V,
     order: u64,
@@ -13,7 +13,7 @@ struct Entry<V> {
 
 /// One value over time. An acknowledged value holds until a later one; one without an answer may have been set or not;
 /// what was seen once may not be gone afterwards.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Register<V> {
     entries: Vec<Entry<V>>,
 }

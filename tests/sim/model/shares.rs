@@ -12,7 +12,7 @@ use kafka_protocol::messages::{ReadShareGroupStateResponse, ShareFetchRequest, S
 use super::super::batch;
 use super::super::proto::{Answer, Ask};
 use super::{
-    hold, Call, Log, Model, Verdict, COORDINATOR_NOT_AVAILABLE, CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR, NONE,
+    compacted, hold, Call, Log, Model, Verdict, COORDINATOR_NOT_AVAILABLE, CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR, NONE,
     NOT_COORDINATOR, UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION,
 };
 
@@ -45,7 +45,7 @@ struct Held {
 }
 
 /// A record as far as a group goes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Record {
     deliveries: u32,
     /// The delivery count that was told last, how many requests had been handed in by then, and when it was, in µs.
@@ -59,7 +59,7 @@ struct Record {
     done_at: Option<u64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Part {
     records: BTreeMap<i64, Record>,
     /// The group starts here or before.
@@ -68,7 +68,7 @@ struct Part {
     start: (u64, i64),
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Group {
     parts: BTreeMap<PartitionId, Part>,
     /// Fetches whose answer nobody got: each may have handed anything out.
@@ -90,7 +90,7 @@ struct Said {
 }
 
 /// All share groups.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Shares {
     groups: BTreeMap<String, Group>,
     /// Acknowledgements by the order of their request.
@@ -336,12 +336,13 @@ impl Model {
             KAFKA_STORAGE_ERROR | CORRUPT_MESSAGE if self.excuses.reads_fail => return Ok(()),
             code => return Err(format!("error {code}")),
         }
+        let is_compacted = self.names.get(&id.topic).is_some_and(|name| self.compacted(name).is_some());
         let log = self.logs.get(&id).unwrap_or(&self.empty);
         let group = self.shares.groups.entry(who.0.to_string()).or_default();
         let (lost, open) = (group.lost, group.open.len() as u32);
         let state = group.parts.entry(id).or_default();
         state.base.get_or_insert(log.end_at(durable));
-        let batches = check_batches(log, part.records.clone().unwrap_or_default(), durable)?;
+        let batches = check_batches(log, part.records.clone().unwrap_or_default(), durable, is_compacted)?;
         for range in &part.acquired_records {
             hold!(range.first_offset <= range.last_offset, "acquired {range:?}");
             hold!((1..=deliveries_max).contains(&range.delivery_count), "delivered {} times", range.delivery_count);
@@ -386,6 +387,7 @@ impl Model {
                 let topic_name = self.names.get(&id.topic).cloned().unwrap_or_default();
                 let log = self.logs.get(&id).unwrap_or(&self.empty);
                 let low = log.start_max(self.expires(&topic_name));
+                let (compacted, durable) = (self.compacted(&topic_name), self.durable);
                 let Some(group) = self.shares.groups.get_mut(name) else { continue };
                 let spare = group.lost + group.open.len() as u32;
                 let Some(part) = group.parts.get_mut(&id) else { continue };
@@ -403,7 +405,8 @@ impl Model {
                     let deliveries = record.map_or(0, |record| record.deliveries) + spare;
                     let may_be_final = record.is_some_and(|record| record.may_be_done)
                         || deliveries >= deliveries_max as u32
-                        || log.at(offset).is_none_or(|placed| placed.batch.marker.is_some());
+                        || log.at(offset).is_none_or(|placed| placed.batch.marker.is_some())
+                        || compacted.is_some_and(|rule| compacted::may_be_gone(log, offset, durable, rule));
                     hold!(!is_final || may_be_final, "{name}: {id:?}: {offset} is passed over: {record:?}, {told:?}");
                     let done = record.is_some_and(|record| record.done_at.is_some_and(|done| done < call.order));
                     hold!(is_final || !done, "{name}: {id:?}: {offset} was done with, and is available again");
@@ -415,12 +418,17 @@ impl Model {
 }
 
 /// First and last offset of each batch of records; each has to be as it stands in the log.
-fn check_batches(log: &Log, records: Bytes, durable: u64) -> Result<Vec<(i64, i64)>, String> {
+fn check_batches(log: &Log, records: Bytes, durable: u64, is_compacted: bool) -> Result<Vec<(i64, i64)>, String> {
     let mut spans = Vec::new();
     for batch in batch::parse(&records)? {
         let base = batch.base_offset;
         let placed = log.at(base).ok_or_else(|| format!("batch {} at {base}, where nothing is", batch.tag))?;
-        hold!(placed.batch.bytes == batch.bytes, "the bytes of batch {} at {base} have changed", batch.tag);
+        match is_compacted {
+            true => compacted::check_batch(&batch, placed)?,
+            false => {
+                hold!(placed.batch.bytes == batch.bytes, "the bytes of batch {} at {base} have changed", batch.tag)
+            }
+        }
         hold!(placed.seq <= durable, "batch {} is visible before it was durable", batch.tag);
         if batch.marker.is_none() {
             spans.push((base, batch.last_offset));

@@ -35,7 +35,7 @@ pub const LOST: [i16; 6] = [
 pub const FULL: [i16; 3] = [COORDINATOR_NOT_AVAILABLE, KAFKA_STORAGE_ERROR, NOT_ENOUGH_REPLICAS];
 
 /// A request to end a transaction.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Asked {
     producer: i64,
     epoch: i16,
@@ -44,7 +44,7 @@ struct Asked {
 }
 
 /// The end of a transaction, as its markers tell it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct End {
     producer: i64,
     /// Of the transaction's batches.
@@ -65,7 +65,7 @@ type Value = (i64, String);
 type Pending = (Place, Value, bool);
 
 /// All transactions.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Txns {
     /// For each producer, the partitions with an open transaction and its epoch: as far as groups were planned.
     open: BTreeMap<i64, BTreeMap<PartitionId, i16>>,
@@ -248,7 +248,7 @@ impl Model {
     }
 
     fn check_end(&mut self, call: &Call, request: &EndTxnRequest, response: &EndTxnResponse) -> Verdict {
-        let (now, durable) = (self.orders, self.durable);
+        let now = self.orders;
         let producer = request.producer_id.0;
         let key = (producer, request.producer_epoch);
         if response.error_code != NONE {
@@ -264,7 +264,7 @@ impl Model {
                 "producer {producer} was told that it {}, but it did not",
                 if request.committed { "committed" } else { "aborted" }
             );
-            hold!(seq <= durable, "an end in group {seq} was acknowledged before it was durable ({durable} is)");
+            self.acknowledged(seq)?;
         }
         if request.committed {
             self.txns.commits += 1;
