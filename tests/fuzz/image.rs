@@ -9,7 +9,7 @@ use chronik::wire::batch::BatchBuilder;
 use chronik::wire::msg::*;
 use chronik::wire::{RecordSet, Uuid};
 
-use super::life::{message, Fetched, Life, BEGIN_MS};
+use super::life::{message, Fetched, Life, BEGIN_MS, ROLL_MS};
 use crate::sim::disk::{Faults, SimDisk};
 
 /// Batches by base offset: last offset, and the bytes behind the leader epoch.
@@ -52,14 +52,14 @@ fn make() -> Image {
             commit(&mut life);
             trim(&mut life, "short", 20);
         }
-        if turn % 30 == 0 {
-            life.pass_ms(20_000);
+        if turn % 15 == 14 && turn < TURNS - 20 {
+            life.pass_ms(ROLL_MS + 1000);
         }
     }
     drop(life);
     // Taken before the look at what readers get, which seals the end.
     let disk = disk.restart();
-    let contents = |path: String| (path.clone(), disk.contents(&path).unwrap());
+    let contents = |path: String| (path.clone(), without_room(disk.contents(&path).unwrap()));
     let files = disk.paths().into_iter().map(contents).collect();
     let topics: Vec<(&'static str, Uuid, i32)> = topics
         .iter()
@@ -74,6 +74,15 @@ fn make() -> Image {
     });
     let whole = whole.collect();
     Image { files, topics, whole }
+}
+
+/// Most of the room that an unsealed segment has left is of no interest.
+fn without_room(mut bytes: Vec<u8>) -> Vec<u8> {
+    const ROOM: usize = 32 << 10;
+    while bytes.len() > ROOM && bytes[bytes.len() - ROOM..].iter().all(|byte| *byte == 0) {
+        bytes.truncate(bytes.len() - ROOM / 2);
+    }
+    bytes
 }
 
 /// What a reader gets of all partitions.

@@ -18,6 +18,9 @@ use crate::sim::node::Node;
 /// Where the clocks stand when a life begins.
 pub const BEGIN_MS: i64 = 1_700_000_000_000;
 
+/// How old a segment gets.
+pub const ROLL_MS: u64 = 5_000;
+
 /// Effects and groups that one turn may bring; more would be a loop without an end.
 const TURNS_MAX: usize = 200_000;
 
@@ -32,10 +35,12 @@ pub struct Life {
     pub closed: Vec<(ConnId, String)>,
 }
 
-/// Small segments, so that few records make several.
+/// Small segments, as small as a broker can work with.
+const SEGMENT_BYTES: u64 = 512 << 10;
+
 pub fn options(seed: u64) -> LogOptions {
     LogOptions {
-        segment_bytes: 64 << 10,
+        segment_bytes: SEGMENT_BYTES,
         group_bytes_max: 32 << 10,
         fsync: FsyncMode::Always,
         metadata: MetadataStore::Log,
@@ -46,7 +51,12 @@ pub fn options(seed: u64) -> LogOptions {
 
 /// What a broker is told.
 pub fn settings() -> Settings {
-    let config = Config { group_initial_rebalance_delay_ms: 0, log_segment_bytes: 64 << 10, ..Config::default() };
+    let config = Config {
+        group_initial_rebalance_delay_ms: 0,
+        log_segment_bytes: SEGMENT_BYTES,
+        log_roll_ms: ROLL_MS as i64,
+        ..Config::default()
+    };
     Settings {
         config,
         cluster_id: "life".into(),
@@ -182,6 +192,9 @@ pub fn message<'a, M: Message<'a>>(body: &'a Bytes, version: i16) -> M {
     decode(body, version).unwrap_or_else(|error| panic!("{}: {error}", M::API.name))
 }
 
+/// How far a log start is looked for.
+const START_MAX: i64 = 300;
+
 /// Everything that a reader without isolation gets of a partition: the bytes of each batch behind the leader epoch, by base
 /// offset; and the error that ended it, if one did.
 pub type Fetched = (BTreeMap<i64, (i64, Vec<u8>)>, i16);
@@ -209,8 +222,9 @@ impl Life {
             let answer = self.call(16, &request);
             let answer: FetchResponse<'_> = message(&answer, 16);
             let part = &answer.responses[0].partitions[0];
-            if part.error_code == ErrorCode::OFFSET_OUT_OF_RANGE && offset < part.log_start_offset {
-                offset = part.log_start_offset;
+            if part.error_code == ErrorCode::OFFSET_OUT_OF_RANGE && found.is_empty() && offset < START_MAX {
+                // What was deleted before the start is no error of the log.
+                offset += 1;
                 continue;
             }
             if !part.error_code.is_none() {

@@ -161,7 +161,7 @@ fn message_set(set: &[u8], checks: &ProduceChecks) {
 /// Makes checksums right, and lengths that pass the end.
 fn make_right(data: &mut [u8]) {
     let mut at = 0;
-    while data.len() - at > MAGIC_AT {
+    while data.len() - at > HEADER_BYTES / 2 {
         let rest = &mut data[at..];
         let claimed = i32::from_be_bytes(rest[8..12].try_into().unwrap());
         let len = usize::try_from(claimed).unwrap_or(0).clamp(10, rest.len() - LOG_OVERHEAD);

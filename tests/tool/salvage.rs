@@ -148,6 +148,8 @@ fn is_named(files: &Files, found: &[Found]) {
     let named: BTreeSet<&str> = found.iter().map(|found| found.file.as_str()).collect();
     for (path, sound) in &image().files {
         let needs_name = match path.split('/').next() {
+            // Of what was made into a pack nothing is missed.
+            Some("wal" | "packs") if !files.contains_key(path) => has_only(path),
             Some("wal" | "packs") => groups_of(path).any(|group| group.is_touched(files)),
             // Without the newer one the older one does; without any, all of the log.
             Some("checkpoints") => files.get(path).is_some_and(|bytes| bytes != sound),
@@ -163,6 +165,14 @@ fn groups_of(path: &str) -> impl Iterator<Item = &'static Group> + '_ {
     let places = places();
     let in_packs = places.batches.values().flatten();
     places.log.iter().chain(in_packs).filter(move |group| group.file == path)
+}
+
+/// Whether some batch is nowhere but in this file.
+fn has_only(path: &str) -> bool {
+    let partitions = image().whole.iter();
+    let mut batches =
+        partitions.flat_map(|((id, partition), batches)| batches.keys().map(|base| (*id, *partition, *base)));
+    batches.any(|key| places().batches[&key].iter().all(|group| group.file == path))
 }
 
 /// Whether all that is touched in this file reaches to the end of the log, where nothing tells that there was more.
