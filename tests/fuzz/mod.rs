@@ -112,7 +112,7 @@ pub static TARGETS: [Target; 8] = [
         input_max: 8 << 10,
         per_byte: 200,
         fixed: 16 * MIB,
-        inputs: 6000,
+        inputs: 3000,
     },
 ];
 
