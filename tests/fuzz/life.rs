@@ -35,9 +35,10 @@ pub struct Life {
     pub closed: Vec<(ConnId, String)>,
 }
 
-/// Small segments, as small as a broker can work with.
+/// As small as a broker can work with.
 const SEGMENT_BYTES: u64 = 512 << 10;
 
+/// Small segments, so that few records make several.
 pub fn options(seed: u64) -> LogOptions {
     LogOptions {
         segment_bytes: SEGMENT_BYTES,

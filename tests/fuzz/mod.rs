@@ -66,7 +66,7 @@ pub static TARGETS: [Target; 8] = [
         input_max: 32 << 10,
         per_byte: 1000,
         fixed: 256 * MIB,
-        inputs: 150,
+        inputs: 100,
     },
     Target {
         name: "records",
