@@ -102,8 +102,9 @@ pub static TARGETS: [Target; 8] = [
         seeds: state::seeds,
         input_max: 32 << 10,
         per_byte: 1000,
-        fixed: 64 * MIB,
-        inputs: 3000,
+        // Two brokers with as many partitions as there may be.
+        fixed: 768 * MIB,
+        inputs: 2000,
     },
     Target {
         name: "texts",
