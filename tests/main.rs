@@ -9,6 +9,7 @@ mod codec;
 mod compact;
 mod differential;
 mod fetch;
+mod fuzz;
 mod groups;
 mod harness;
 mod like_kafka;
@@ -24,3 +25,7 @@ mod tier;
 mod tool;
 mod txn;
 mod wal;
+
+/// Counted, so that the fuzz targets can bound what an input makes the program take.
+#[global_allocator]
+static MEMORY: fuzz::memory::Counting = fuzz::memory::Counting;

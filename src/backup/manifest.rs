@@ -81,9 +81,9 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Bytes of all objects, those that are shared with other backups included.
+    /// Bytes of all objects, those that are shared with other backups included; the largest number for nonsense.
     pub fn bytes(&self) -> u64 {
-        self.objects.iter().map(|object| object.bytes).sum()
+        self.objects.iter().fold(0, |sum, object| sum.saturating_add(object.bytes))
     }
 
     /// The name of its data directory's folder in the store.
@@ -288,6 +288,13 @@ mod tests {
             }
             assert!(Manifest::parse(&text.as_bytes()[..at], &manifest.directory(), &manifest.backup).is_err());
         }
+    }
+
+    #[test]
+    fn lengths_that_cannot_be_are_added_up_without_harm() {
+        let mut manifest = manifest();
+        manifest.objects.iter_mut().for_each(|object| object.bytes = u64::MAX - 1);
+        assert_eq!(manifest.bytes(), u64::MAX);
     }
 
     #[test]

@@ -150,7 +150,7 @@ impl Recovering {
     /// A change of metadata.
     pub fn meta(&mut self, entry: &MetaEntry) -> Result<(), String> {
         match entry.table {
-            metalog::TOPIC | metalog::LOG_START => self.topic_change(topics::read_entry(entry)?),
+            metalog::TOPIC | metalog::LOG_START => self.topic_change(topics::read_entry(entry)?)?,
             metalog::SHARE_GROUP | metalog::SHARE_STATE => self.broker.share.apply(entry)?,
             metalog::GROUP | metalog::OFFSET | metalog::CONSUMER_GROUP | metalog::TXN_OFFSET => {
                 self.broker.groups.apply(entry)?
@@ -169,9 +169,15 @@ impl Recovering {
         Ok(())
     }
 
-    fn topic_change(&mut self, change: TopicChange) {
+    fn topic_change(&mut self, change: TopicChange) -> Result<(), String> {
         match change {
             TopicChange::Put { id, name, partitions, configs } => {
+                // What was written keeps this bound, so more is not what was written; it must not cost memory.
+                let others = self.broker.topics.partition_count();
+                let own = self.broker.topics.by_id(id).map_or(0, |topic| topic.partitions.len());
+                if others - own + partitions > limits::PARTITIONS_MAX {
+                    return Err(format!("topic {id} has {partitions} partitions, which are too many"));
+                }
                 let settings = TopicSettings::resolve(&self.broker.settings.config, &configs);
                 self.broker.topics.put(id, &name, partitions, configs, settings);
                 for partition in self.broker.topics.by_id_mut(id).into_iter().flat_map(|topic| &mut topic.partitions) {
@@ -189,6 +195,7 @@ impl Recovering {
             }
             TopicChange::None => {}
         }
+        Ok(())
     }
 
     /// A run of batches. Runs of deleted topics are passed over.
@@ -445,9 +452,8 @@ mod tests {
     use crate::wire::batch::BatchBuilder;
     use crate::wire::Uuid;
 
-    /// A broker that found one record of one topic in segment 1, whose file has `file_bytes` bytes (`None`: no file).
-    fn found(file_bytes: Option<u64>) -> Result<Broker, String> {
-        let mut recovering = Recovering::new(Settings {
+    fn begun() -> Recovering {
+        Recovering::new(Settings {
             config: Config::default(),
             cluster_id: "cluster".to_owned(),
             advertised_host: None,
@@ -455,7 +461,23 @@ mod tests {
             seed: 1,
             metadata_in_log: true,
             metrics: Arc::new(Metrics::new()),
-        });
+        })
+    }
+
+    #[test]
+    fn a_topic_of_more_partitions_than_there_can_be_is_refused_before_it_costs_memory() {
+        let mut recovering = begun();
+        let mut entry = |id: u8, partitions: usize| {
+            recovering.meta(&topics::topic_entry(Uuid([id; 16]), &format!("t{id}"), partitions, &BTreeMap::new()))
+        };
+        assert!(entry(1, i32::MAX as usize).is_err());
+        assert!(entry(1, 10).is_ok() && entry(1, 12).is_ok());
+        assert!(entry(2, limits::PARTITIONS_MAX - 11).is_err());
+    }
+
+    /// A broker that found one record of one topic in segment 1, whose file has `file_bytes` bytes (`None`: no file).
+    fn found(file_bytes: Option<u64>) -> Result<Broker, String> {
+        let mut recovering = begun();
         let id = PartitionId { topic: Uuid([7; 16]), partition: 0 };
         recovering.meta(&topics::topic_entry(id.topic, "orders", 1, &BTreeMap::new())).unwrap();
         let mut builder = BatchBuilder::new();

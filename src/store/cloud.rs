@@ -40,6 +40,9 @@ pub(super) trait Protocol: Send + Sync + std::fmt::Debug {
     /// A page of a listing.
     fn page(&self, prefix: &str, from: Option<&str>) -> Result<Page>;
 
+    /// What the answer to a listing says.
+    fn read_page(&self, text: &str) -> Result<Page>;
+
     /// Removes an object; [`Kind::NotFound`] is no failure.
     fn remove(&self, key: &str) -> Result<()>;
 
@@ -114,6 +117,14 @@ impl CloudStore {
     /// Requests to the bucket so far, the failed ones too.
     pub fn requests(&self) -> u64 {
         self.protocol.bucket().http.requests()
+    }
+
+    /// Reads a page of a listing as the cloud answers it; asks nothing.
+    ///
+    /// # Errors
+    /// [`Kind::Other`] when it makes no sense.
+    pub fn read_page(&self, text: &str) -> Result<Page> {
+        self.protocol.read_page(text)
     }
 
     fn retry(&self) -> &Retry {

@@ -1,5 +1,8 @@
 //! Owns what is read of the clouds' XML: the text of elements by name. Their documents need no more.
 
+/// Bytes of the longest character reference.
+const REFERENCE_BYTES_MAX: usize = 11;
+
 /// The first element of that name: what is between its tags.
 pub(super) fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
     elements(xml, name).next()
@@ -38,7 +41,8 @@ fn unescaped(text: &str) -> String {
     while let Some(at) = rest.find('&') {
         out.push_str(&rest[..at]);
         rest = &rest[at..];
-        let Some(end) = rest.find(';').filter(|end| *end <= 10) else {
+        // Only as far as a name can reach, or text of many of these would be looked through once for each.
+        let Some(end) = rest.bytes().take(REFERENCE_BYTES_MAX).position(|byte| byte == b';') else {
             out.push('&');
             rest = &rest[1..];
             continue;
@@ -89,5 +93,12 @@ mod tests {
             assert_eq!(element(broken, "Key"), None, "{broken}");
         }
         assert_eq!(text(&format!("<a>{}</a>", escaped("<&\">")), "a").as_deref(), Some("<&\">"));
+    }
+
+    #[test]
+    fn a_text_of_ampersands_is_not_looked_through_once_for_each() {
+        let many = "&".repeat(4 << 20);
+        assert_eq!(text(&format!("<a>{many};</a>"), "a").map(|text| text.len()), Some(many.len() + 1));
+        assert_eq!(text("<a>&#x10ffff;&#x0010ffff;</a>", "a").as_deref(), Some("\u{10ffff}&#x0010ffff;"));
     }
 }

@@ -239,7 +239,9 @@ fn refuse_unmarked(disk: &dyn Disk) -> Result<(), RecoverError> {
     let mut first = AlignedBuf::with_capacity(BLOCK_BYTES);
     first.resize(BLOCK_BYTES);
     let read = segment.file.read_at(&mut first, segment.block()).map_err(RecoverError::io("reading a segment"))?;
-    if first[..read].starts_with(GROUP_MAGIC) {
+    // A first group that is damaged must not make the others worthless.
+    let beyond = search_on(&segment, segment.block(), 0).map_err(RecoverError::io("reading a segment"))?;
+    if first[..read].starts_with(GROUP_MAGIC) || beyond.proof.is_some() {
         return Err(refused());
     }
     segment::remove(disk, SegmentId::FIRST).map_err(RecoverError::io("removing an unused segment"))

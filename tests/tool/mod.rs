@@ -3,6 +3,7 @@
 mod damage;
 mod online;
 mod repair;
+mod salvage;
 mod table;
 
 use std::process::{Command, Output, Stdio};

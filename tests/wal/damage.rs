@@ -222,6 +222,20 @@ fn data_of_an_earlier_use_of_the_space_never_counts() {
 }
 
 #[test]
+fn a_first_segment_whose_first_group_is_damaged_is_not_taken_for_an_interrupted_start_when_the_marker_is_gone() {
+    let disk = SimDisk::new(1, Faults::NONE);
+    let groups = written(&disk, options(1), 3);
+    let disk = disk.restart();
+    let mut bytes = disk.contents(FIRST).unwrap();
+    bytes[groups[0].position as usize..][..4096].fill(0);
+    put(&disk, FIRST, &bytes);
+    disk.remove("chronik.dir").unwrap();
+    let (file, _, what) = refused(&disk);
+    assert_eq!(file, "chronik.dir", "{what}");
+    assert!(disk.contents(FIRST) == Some(bytes), "what is left of the log was removed");
+}
+
+#[test]
 fn random_bytes_anywhere_in_a_segment_never_panic() {
     for seed in 0..150 {
         let disk = SimDisk::new(seed, Faults::NONE);

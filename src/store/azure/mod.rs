@@ -133,26 +133,6 @@ impl Azure {
         }
         Err(Fault::read(response)?.into_error(key, &self.bucket.describe(), &self.bucket.name, now_ms))
     }
-
-    fn read_page(&self, text: &str) -> Result<Page> {
-        let strange = || self.bucket.strange();
-        xml::element(text, "EnumerationResults").ok_or_else(strange)?;
-        let mut page = Page::default();
-        for blob in xml::elements(text, "Blob") {
-            let name = xml::text(blob, "Name").ok_or_else(strange)?;
-            let Some(key) = self.bucket.key(&name) else {
-                continue;
-            };
-            let info = ObjectInfo {
-                size: xml::text(blob, "Content-Length").and_then(|s| s.parse().ok()).ok_or_else(strange)?,
-                etag: etag(&xml::text(blob, "Etag").unwrap_or_default()),
-                modified_ms: xml::text(blob, "Last-Modified").and_then(|t| from_http_date(&t)).unwrap_or(0),
-            };
-            page.objects.push(Listed { key: key.to_owned(), info });
-        }
-        page.next = xml::text(text, "NextMarker").filter(|marker| !marker.is_empty());
-        Ok(page)
-    }
 }
 
 /// What is sent with an upload: its mark and its condition.
@@ -214,6 +194,26 @@ impl Protocol for Azure {
             md5 => Checksum::Md5(md5.to_owned()),
         };
         Ok(Fetched { info: self.bucket.info_of(&response, etag(response.header("etag")))?, checksum, response })
+    }
+
+    fn read_page(&self, text: &str) -> Result<Page> {
+        let strange = || self.bucket.strange();
+        xml::element(text, "EnumerationResults").ok_or_else(strange)?;
+        let mut page = Page::default();
+        for blob in xml::elements(text, "Blob") {
+            let name = xml::text(blob, "Name").ok_or_else(strange)?;
+            let Some(key) = self.bucket.key(&name) else {
+                continue;
+            };
+            let info = ObjectInfo {
+                size: xml::text(blob, "Content-Length").and_then(|s| s.parse().ok()).ok_or_else(strange)?,
+                etag: etag(&xml::text(blob, "Etag").unwrap_or_default()),
+                modified_ms: xml::text(blob, "Last-Modified").and_then(|t| from_http_date(&t)).unwrap_or(0),
+            };
+            page.objects.push(Listed { key: key.to_owned(), info });
+        }
+        page.next = xml::text(text, "NextMarker").filter(|marker| !marker.is_empty());
+        Ok(page)
     }
 
     fn page(&self, prefix: &str, from: Option<&str>) -> Result<Page> {

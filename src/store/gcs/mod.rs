@@ -225,9 +225,12 @@ impl Protocol for Gcs {
         let token = from.map_or(String::new(), |token| format!("&pageToken={}", percent(token, "")));
         let (name, whole) = (&self.bucket.name, percent(&self.bucket.path(prefix), ""));
         let url = format!("{}/storage/v1/b/{name}/o?maxResults={STORE_LIST_PAGE}&prefix={whole}{token}", self.base);
-        let text = self.send_to_bucket(None, &Request::new("GET", url, Body::None))?.text()?;
+        self.read_page(&self.send_to_bucket(None, &Request::new("GET", url, Body::None))?.text()?)
+    }
+
+    fn read_page(&self, text: &str) -> Result<Page> {
         let strange = || self.bucket.strange();
-        let json = Json::read(&text).ok_or_else(strange)?;
+        let json = Json::read(text).ok_or_else(strange)?;
         let mut page = Page::default();
         for item in json.list("items") {
             let name = item.text("name").ok_or_else(strange)?;

@@ -163,29 +163,6 @@ impl S3 {
         let response = self.send("GET", None, &Extra { query, ..Extra::default() }, Body::None)?;
         self.read_page(&response.text()?)
     }
-
-    fn read_page(&self, text: &str) -> Result<Page> {
-        let strange = || self.bucket.strange();
-        xml::element(text, "ListBucketResult").ok_or_else(strange)?;
-        let mut page = Page::default();
-        for object in xml::elements(text, "Contents") {
-            let key = xml::text(object, "Key").ok_or_else(strange)?;
-            let Some(key) = self.bucket.key(&key) else {
-                continue;
-            };
-            let info = ObjectInfo {
-                size: xml::text(object, "Size").and_then(|s| s.parse().ok()).ok_or_else(strange)?,
-                etag: etag(&xml::text(object, "ETag").unwrap_or_default()),
-                modified_ms: xml::text(object, "LastModified").and_then(|t| from_iso_date(&t)).unwrap_or(0),
-            };
-            page.objects.push(Listed { key: key.to_owned(), info });
-        }
-        page.next = match xml::text(text, "IsTruncated").as_deref() {
-            Some("true") => Some(xml::text(text, "NextContinuationToken").ok_or_else(strange)?),
-            _ => None,
-        };
-        Ok(page)
-    }
 }
 
 impl Protocol for S3 {
@@ -230,6 +207,29 @@ impl Protocol for S3 {
             false => Checksum::Crc32c(crc.to_owned()),
         };
         Ok(Fetched { info: self.bucket.info_of(&response, etag(response.header("etag")))?, checksum, response })
+    }
+
+    fn read_page(&self, text: &str) -> Result<Page> {
+        let strange = || self.bucket.strange();
+        xml::element(text, "ListBucketResult").ok_or_else(strange)?;
+        let mut page = Page::default();
+        for object in xml::elements(text, "Contents") {
+            let key = xml::text(object, "Key").ok_or_else(strange)?;
+            let Some(key) = self.bucket.key(&key) else {
+                continue;
+            };
+            let info = ObjectInfo {
+                size: xml::text(object, "Size").and_then(|s| s.parse().ok()).ok_or_else(strange)?,
+                etag: etag(&xml::text(object, "ETag").unwrap_or_default()),
+                modified_ms: xml::text(object, "LastModified").and_then(|t| from_iso_date(&t)).unwrap_or(0),
+            };
+            page.objects.push(Listed { key: key.to_owned(), info });
+        }
+        page.next = match xml::text(text, "IsTruncated").as_deref() {
+            Some("true") => Some(xml::text(text, "NextContinuationToken").ok_or_else(strange)?),
+            _ => None,
+        };
+        Ok(page)
     }
 
     fn page(&self, prefix: &str, from: Option<&str>) -> Result<Page> {

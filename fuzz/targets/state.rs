@@ -1,0 +1,5 @@
+//! Owns the program that hands the target `state` to libFuzzer.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| chronik_fuzz::check("state", input));
