@@ -139,7 +139,7 @@ impl Life {
                 node.broker.tidy_done(now, done);
             }
             Effect::Remove(segment) => node.remove(segment).expect("a segment can be removed"),
-            Effect::Upload | Effect::Evict(..) => panic!("there is no store"),
+            Effect::Upload { .. } | Effect::Evict(..) => panic!("there is no store"),
             Effect::LogLevel(_) => {}
         }
     }

@@ -78,6 +78,7 @@ impl World {
             model,
             ids: Default::default(),
             stats: Stats::default(),
+            metrics: Arc::default(),
             life: self.life + 1000,
             checking: false,
             next_misfortune: u64::MAX,

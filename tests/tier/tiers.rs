@@ -195,7 +195,7 @@ fn a_little_that_must_stay_is_written_elsewhere_once_and_the_rest_goes() {
     assert_eq!(rewritten(&house, "table") + rewritten(&house, "old"), 0, "{:?}", house.jobs);
     // What the store holds is the same.
     let shared: Arc<dyn ObjectStore> = store.clone();
-    let (other, manifest) = (empty_disk(), find_upload(&*shared).unwrap());
+    let (other, manifest) = (empty_disk(), find_upload(&*shared, None).unwrap());
     restore_tiered(&Target::on(Arc::new(other.clone())), &shared, &manifest, NOW_MS, &Unwatched).unwrap();
     let mut house = tiered(&other, 3, &store);
     assert_eq!((house.records("old", 0), house.records("table", 0)), before);
@@ -350,7 +350,7 @@ fn topics_that_are_compacted_by_the_brokers_changed_default_come_to_the_disk_in_
     let before = house.records("table", 0);
     drop(house);
     let shared: Arc<dyn ObjectStore> = store.clone();
-    let (disk, manifest) = (empty_disk(), find_upload(&*shared).unwrap());
+    let (disk, manifest) = (empty_disk(), find_upload(&*shared, None).unwrap());
     restore_tiered(&Target::on(Arc::new(disk.clone())), &shared, &manifest, NOW_MS, &Unwatched).unwrap();
     let mut house = tiered(&disk, 3, &store);
     assert_eq!(house.node.broker.remote_segments().count(), 0, "{:?}", files(&disk));
