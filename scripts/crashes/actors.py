@@ -61,9 +61,9 @@ class Actor(threading.Thread):
     def finish(self):
         """What is left to do when it is time to stop."""
 
-    def insist(self, call, *arguments):
+    def insist(self, call, *arguments, seconds=FINISH_SECONDS_MAX):
         """Calls until somebody is there to answer; what else goes wrong is raised."""
-        until = time.monotonic() + FINISH_SECONDS_MAX
+        until = time.monotonic() + seconds
         while True:
             try:
                 return call(*arguments)
@@ -134,57 +134,72 @@ class Trimmer(Appender):
 
 
 class Transactions(Actor):
-    """One transaction after the other: a number into two topics, and as a group's offset; each fourth is aborted.
+    """One transaction after the other: a number into two topics, and every third as a group's offset; each fourth is aborted.
 
     Journal: "began N", then "committed N", "aborted N" or "unknown N ERROR".
     """
+
+    SECONDS_MAX = 6
 
     def __init__(self, options, name, topics):
         super().__init__(options, f"transactions-{name}")
         self.id, self.topics, self.producer = name, topics, None
         self.numbers = itertools.count()
         self.reader = Consumer({**self.client, "group.id": f"group-{name}"})
+        # librdkafka may wait for ever when it has lost its coordinator in the middle of send_offsets_to_transaction, with no
+        # request under way. Another instance then takes its place; it is kept, because its end would wait as well.
+        self.lost = []
 
     def open(self):
-        self.producer = Producer({**self.client, "transactional.id": self.id, "linger.ms": 0, "retry.backoff.ms": 20,
-                                  "message.timeout.ms": 15000, "transaction.timeout.ms": 15000})
-        self.insist(self.producer.init_transactions, 10)
+        producer = Producer({**self.client, "transactional.id": self.id, "linger.ms": 0, "retry.backoff.ms": 20,
+                             "message.timeout.ms": 6000, "transaction.timeout.ms": 6000})
+        self.insist(producer.init_transactions, 1)
+        self.producer = producer
 
     def act(self):
         if self.producer is None:
             self.open()
-        number = next(self.numbers)
+        number, outcome = next(self.numbers), []
         self.journal.note("began", number)
-        try:
-            self.transaction(number)
-        except KafkaException as error:
-            self.journal.note("unknown", number, str(error.args[0]).replace(" ", "_"))
-            if error.args[0].txn_requires_abort():
-                self.give_up()
-            else:
-                self.producer = None
-
-    def give_up(self):
-        try:
-            self.insist(self.producer.abort_transaction, 10)
-        except KafkaException:
+        attempt = threading.Thread(target=self.attempt, args=(self.producer, number, outcome), daemon=True)
+        attempt.start()
+        attempt.join(self.SECONDS_MAX)
+        what, error, goes_on = outcome[0] if outcome else ("unknown", "it does not come to an end", False)
+        self.journal.note(what, number, *([error.replace(" ", "_")] if error else ()))
+        if not goes_on:
+            self.lost.append(self.producer)
             self.producer = None
-
-    def transaction(self, number):
-        self.producer.begin_transaction()
-        for topic in self.topics:
-            self.producer.produce(topic, b"%s-%d" % (self.id.encode(), number), key=self.id)
-        offsets = [TopicPartition(self.topics[0], 0, number)]
-        group = self.reader.consumer_group_metadata()
-        self.insist(self.producer.send_offsets_to_transaction, offsets, group, 10)
-        if number % 4 == 3:
-            self.insist(self.producer.flush, 10)
-            self.insist(self.producer.abort_transaction, 10)
-            self.journal.note("aborted", number)
-        else:
-            self.insist(self.producer.commit_transaction, 10)
-            self.journal.note("committed", number)
         time.sleep(0.01)
+
+    def attempt(self, producer, number, outcome):
+        """Tells how a transaction ended, with which error, and whether its producer can go on."""
+        try:
+            outcome.append((self.transaction(producer, number), None, True))
+        except KafkaException as error:
+            goes_on = error.args[0].txn_requires_abort() and self.gave_up(producer)
+            outcome.append(("unknown", str(error.args[0]), goes_on))
+
+    def gave_up(self, producer):
+        try:
+            self.insist(producer.abort_transaction, 1, seconds=2)
+            return True
+        except KafkaException:
+            return False
+
+    def transaction(self, producer, number):
+        producer.begin_transaction()
+        for topic in self.topics:
+            producer.produce(topic, b"%s-%d" % (self.id.encode(), number), key=self.id)
+        if number % 3 == 0:
+            offsets = [TopicPartition(self.topics[0], 0, number)]
+            group = self.reader.consumer_group_metadata()
+            self.insist(producer.send_offsets_to_transaction, offsets, group, 1, seconds=2)
+        if number % 4 == 3:
+            producer.flush(1)
+            self.insist(producer.abort_transaction, 1, seconds=2)
+            return "aborted"
+        self.insist(producer.commit_transaction, 1, seconds=2)
+        return "committed"
 
 
 class Member(Actor):
