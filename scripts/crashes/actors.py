@@ -21,7 +21,8 @@ FINISH_SECONDS_MAX = 90
 IN_FLIGHT_MAX = 2000
 CLIENT = {"reconnect.backoff.ms": 10, "reconnect.backoff.max.ms": 100, "log_level": 0}
 AWAY = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError.REQUEST_TIMED_OUT,
-        KafkaError._RESOLVE, KafkaError._WAIT_COORD, KafkaError.COORDINATOR_NOT_AVAILABLE}
+        KafkaError._RESOLVE, -137,  # _DESTROY_BROKER, which the module has no name for
+        KafkaError._WAIT_COORD, KafkaError.COORDINATOR_NOT_AVAILABLE}
 
 
 def is_away(error):
@@ -153,12 +154,18 @@ class Transactions(Actor):
     def open(self):
         producer = Producer({**self.client, "transactional.id": self.id, "linger.ms": 0, "retry.backoff.ms": 20,
                              "message.timeout.ms": 6000, "transaction.timeout.ms": 6000})
-        self.insist(producer.init_transactions, 1)
-        self.producer = producer
+        try:
+            self.insist(producer.init_transactions, 1, seconds=5)
+            self.producer = producer
+        except KafkaException as error:
+            self.lost.append(producer)
+            check(is_away(error.args[0]), f"refused to begin: {error}")
 
     def act(self):
         if self.producer is None:
             self.open()
+        if self.producer is None:
+            return
         number, outcome = next(self.numbers), []
         self.journal.note("began", number)
         attempt = threading.Thread(target=self.attempt, args=(self.producer, number, outcome), daemon=True)

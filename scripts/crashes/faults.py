@@ -20,9 +20,11 @@ from collections import namedtuple
 from pathlib import Path
 
 from acks_load import PRODUCE, Connection, error_of, produce
+from actors import AWAY
 from common import check, equal, eventually, fresh, main_guard
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from power_cut import PowerCut
 
 KAFKA_STORAGE_ERROR = 56
 EX_IOERR, EX_DATAERR, EX_UNAVAILABLE = 74, 65, 69
@@ -157,7 +159,11 @@ class Server:
             check(time.monotonic() < until, f"{left} are not read to their ends")
             for message in reader.consume(1000, timeout=0.5):
                 if message.error():
-                    left.discard((message.topic(), message.partition()))
+                    error = message.error()
+                    check(error.code() == KafkaError._PARTITION_EOF or error.retriable() or error.code() in AWAY,
+                          f"{message.topic()}-{message.partition()} can't be read: {error}")
+                    if error.code() == KafkaError._PARTITION_EOF:
+                        left.discard((message.topic(), message.partition()))
                     continue
                 place = message.topic(), message.partition(), message.offset()
                 expected = wanted.pop(place, None)
@@ -215,9 +221,9 @@ CASES = [
     Case("a pack does not get its name", [f"rename /packs/ {EIO} 0 2"], SERVES, "cannot tidy"),
     Case("a pack is written and read in parts", ["write /packs/ -1 0 50", "read /wal/ -1 0 200"], SERVES, "faulty_disk"),
     Case("dead segments can't be removed", [f"unlink /wal/0 {EIO} 0 4"], SERVES, "cannot remove"),
-    Case("files of metadata can't be written", [f"write /metadata/ {EIO} 4 1"], DIES, CANNOT, ("--file-metadata",)),
-    Case("files of metadata can't be synced", [f"fsync /metadata/ {EIO} 4 1"], DIES, CANNOT, ("--file-metadata",)),
-    Case("files of metadata don't get their names", [f"rename /metadata/ {EIO} 4 1"], DIES, CANNOT, ("--file-metadata",)),
+    Case("files of metadata can't be written", [f"write /metadata/ {EIO} 0 1"], DIES, CANNOT, ("--file-metadata",)),
+    Case("files of metadata can't be synced", [f"fsync /metadata/ {EIO} 0 1"], DIES, CANNOT, ("--file-metadata",)),
+    Case("files of metadata don't get their names", [f"rename /metadata/ {EIO} 0 1"], DIES, CANNOT, ("--file-metadata",)),
     Case("the tier can't be written", [f"write /store/ {EIO} 0 3"], SERVES, "was not uploaded", TIER),
     Case("the tier is full", [f"write /store/ {ENOSPC} 0 3"], SERVES, "was not uploaded", TIER),
     Case("objects of the tier can't be synced", [f"fsync /store/ {EIO} 0 3"], SERVES, "was not uploaded", TIER),
@@ -275,7 +281,8 @@ def run_start(options, folder, case):
     server.make_topic()
     server.make_topic("gone")
     server.load(3000, "gone", size=2000)
-    AdminClient({"bootstrap.servers": server.bootstrap, "log_level": 0}).delete_topics(["gone"])["gone"].result(10)
+    admin = AdminClient({"bootstrap.servers": server.bootstrap, "log_level": 0})
+    admin.delete_topics(["gone"])["gone"].result(10)
 
     def is_settled():
         server.load(100)
@@ -541,6 +548,37 @@ def cgroup(options, folder):
     return None
 
 
+def first_power_cut(options, folder):
+    """A power cut soon after the first start: the folder of the data must not be gone with what was acknowledged in it."""
+    os.makedirs(folder)
+    cut = PowerCut(options.faulty_disk, folder)
+    server = Server(options, folder, library=False)
+    server.environment |= cut.environment()
+    server.serve()
+    server.make_topic()
+    server.load(200)
+    server.kill()
+    cut.undo(Strict())
+    server.serve()
+    server.nothing_lost()
+    server.stop()
+    server.environment = dict(os.environ)
+    no_fault_left(server)
+
+
+class Strict:
+    """A chance that lets nothing survive which was not synced."""
+
+    def choice(self, options):
+        return options[0]
+
+    def random(self):
+        return 1.0
+
+    def randint(self, low, _):
+        return low
+
+
 ON_SMALL_DISK = {"full-disk": full_disk, "filled-by-others": filled_by_others, "full-from-the-start": full_from_the_start}
 LIMITS = {"file-size": file_size, "descriptors": descriptors, "no-descriptors": no_descriptors, "memory": memory,
           "cgroup": cgroup}
@@ -554,6 +592,7 @@ def chosen(options):
     for name, run in LIMITS.items():
         yield name, f"{options.work}/{name}", run
     if options.faulty_disk:
+        yield "a power cut soon after the first start", f"{options.work}/first-power-cut", first_power_cut
         for number, case in enumerate(CASES):
             yield case.title, f"{options.work}/case-{number}", lambda o, f, case=case: run_case(o, f, case)
         for number, case in enumerate(STARTS):

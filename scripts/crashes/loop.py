@@ -29,7 +29,6 @@ AIM_SECONDS_MAX = 1.2
 TIERED = ["--upload-interval", "1s", "--storage-free-bytes", "1000000GiB"]
 SMALL = ["--log-segment-bytes", "16MiB", "--log-roll-ms", "1000", "--log-cleaner-backoff-ms", "100",
          "--log-retention-check-interval-ms", "500", "--auto-create-topics-enable", "false"]
-AIMS = ["segment", "checkpoint", "tidying", "upload", "object", "backup", "backup object", "sweep", "eviction", "metadata"]
 
 
 class World:
@@ -64,6 +63,13 @@ class World:
             chosen += ["--enable-backup", "--backup-url", f"file://{self.places.backups}", "--backup-interval", "1s",
                        "--backup-keep", "3"]
         return chosen
+
+    def aims(self):
+        """What can be under way here."""
+        found = ["segment", "checkpoint", "tidying"]
+        found += ["metadata"] if self.files else []
+        found += ["copy", "object", "eviction", "sweep"] if self.tier == "folder" else []
+        return found + (["backup", "backup object", "sweep"] if self.backups else [])
 
     def __str__(self):
         metadata = "metadata in files" if self.files else f"tier {self.tier}, backups {'yes' if self.backups else 'no'}"
@@ -144,6 +150,8 @@ class Loop:
             print(f"world {number}: {world}", flush=True)
             self.live(world)
             shutil.rmtree(world.folder)
+            if world.cut:
+                shutil.rmtree(world.cut.journal)
             number += 1
             self.tell()
         return 0
@@ -177,7 +185,7 @@ class Loop:
         chance = world.chance
         # All is drawn at once, so that one decision does not depend on how another one went.
         mode = chance.choices(["starting", "any moment", "aimed"], [4, 3, 3])[0]
-        when, aim, slip = chance.random(), chance.choice(AIMS), chance.random() * 0.004
+        when, aim, slip = chance.random(), chance.choice(world.aims()), chance.random() * 0.004
         goes_on = chance.random() < 0.25
         # The first starts are killed on an empty directory.
         mode = "starting" if turn < 3 else mode

@@ -62,7 +62,7 @@ class Places:
 
     def making(self):
         """What would be interrupted now, by kind: names that are only there while something is made."""
-        uploads, sweep = self.words(self.tier)
+        _, sweep = self.words(self.tier)
         backups, other_sweep = self.words(self.backups)
         return {
             "segment": with_end(f"{self.data}/wal", ".tmp"),
@@ -70,7 +70,6 @@ class Places:
             "metadata": with_end(f"{self.data}/metadata", ".tmp"),
             "tidying": with_end(f"{self.data}/packs", ".tmp"),
             "copy": set(names(f"{self.data}/frozen")) - {"lock"},
-            "upload": uploads,
             "object": self.sending(self.tier),
             "backup": backups,
             "backup object": self.sending(self.backups),
@@ -151,6 +150,8 @@ class Server:
         new = {kind for kind, found in self.places.making().items() if found - self.before.get(kind, set())}
         if " ready after " not in said:
             new.add("start")
+        if "copy" in new and "backup" not in new:
+            new.add("upload")
         if "tidying" in new:
             jobs = re.findall(r"(tidying|compacting) .* into packs/", said)
             if jobs and jobs[-1] == "compacting":
