@@ -41,8 +41,8 @@ class World:
         self.places = Places(self.folder)
         os.makedirs(f"{self.folder}/journals")
         self.chance = chance
-        # The default is met most often. Without fsync a kill loses nothing either, but a power cut does.
-        always = options.power_cuts or chance.random() < 0.6
+        # Every third does without the default: a kill loses nothing then either, but a power cut does.
+        always = options.power_cuts or number % 3 != 2
         self.fsync = "always" if always else chance.choice(["interval=50", "never"])
         # Metadata in files can't be copied while a server runs, so there is no store then.
         self.files = chance.random() < 0.2
