@@ -21,7 +21,7 @@ use crate::store::{self, get_bytes, ObjectStore, StoreError};
 use crate::sys::aligned::AlignedBuf;
 use crate::sys::disk::{Disk, DiskFile, OpenMode, BLOCK_BYTES};
 use crate::sys::lock::{DirLock, LOCK_FILE};
-use crate::sys::real_disk::{RealDisk, Writing};
+use crate::sys::real_disk::{RealDisk, Writing, PROBE};
 use crate::tier::owner::{FILE as OWNER_FILE, TEMPORARY as OWNER_TEMPORARY};
 use crate::wal::marker::{self, RESTORING};
 use crate::wal::recovery::Looked;
@@ -52,6 +52,7 @@ impl Target {
                 // Who the server is was written before the restore began.
                 Some(LOCK_FILE | OWNER_FILE | OWNER_TEMPORARY) => {}
                 Some(RESTORING) => is_ours = true,
+                Some(name) if is_begun(name) => {}
                 _ => other = Some(name),
             }
         }
@@ -71,6 +72,11 @@ impl Target {
     pub fn on(disk: Arc<dyn Disk>) -> Target {
         Target { disk, _lock: None }
     }
+}
+
+/// Whether a restore leaves such a file when it is killed before it has said what it does. It is written anew.
+fn is_begun(name: &str) -> bool {
+    name == PROBE || name.strip_suffix(".tmp").is_some_and(|name| matches!(name, RESTORING | OWNER_FILE))
 }
 
 /// What is to be restored.
@@ -513,6 +519,20 @@ mod tests {
             topics: topics.iter().map(|t| t.to_string()).collect(),
             renames: renames.iter().map(|(old, new)| (old.to_string(), new.to_string())).collect(),
         }
+    }
+
+    #[test]
+    fn a_restore_that_was_killed_as_it_began_can_be_run_again() {
+        let root = std::env::temp_dir().join(format!("chronik-restore-{}", std::process::id()));
+        for name in ["chronik.probe", "chronik.restoring.tmp", "chronik.owner.tmp"] {
+            let _ = std::fs::remove_dir_all(&root);
+            std::fs::create_dir_all(&root).unwrap();
+            std::fs::write(root.join(name), b"half of").unwrap();
+            Target::open(&root).unwrap();
+        }
+        std::fs::write(root.join("chronik.dir.tmp"), b"of something else").unwrap();
+        assert_eq!(Target::open(&root).unwrap_err().kind, Kind::Refused);
+        std::fs::remove_dir_all(&root).unwrap();
     }
 
     #[test]

@@ -269,7 +269,8 @@ impl Broker {
         // What is written meanwhile must find its space, unless there is none anyway.
         let spare_bytes = if self.out_of_space { 0 } else { self.settings.config.log_segment_bytes };
         let job = TidyJob { pack: self.tidying.newest, parts, spare_bytes };
-        ::log::debug!("tidying {} segments into {}", sources.len(), SegmentId::Pack(job.pack));
+        let what = if self.tidying.cleaning.is_some() { "compacting" } else { "tidying" };
+        ::log::debug!("{what} {} segments into {}", sources.len(), SegmentId::Pack(job.pack));
         self.tidying.running = Some(sources);
         self.effects.push_back(Effect::Tidy(job));
     }

@@ -31,7 +31,8 @@ pub struct RealDisk {
     block_bytes: usize,
 }
 
-const PROBE: &str = "chronik.probe";
+/// A file that is made for a moment when the folder is opened.
+pub const PROBE: &str = "chronik.probe";
 
 impl RealDisk {
     /// Opens a folder as data directory, making it (and its parents) if it is absent.
@@ -296,10 +297,10 @@ fn parent(path: &str) -> &str {
 }
 
 fn is_full(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) || error.kind() == io::ErrorKind::StorageFull
+    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG)) || error.kind() == io::ErrorKind::StorageFull
 }
 
-/// The same error with the path in its text. A quota is a full disk to those who ask.
+/// The same error with the path in its text. A quota, or a limit on the length of files, is a full disk to those who ask.
 fn at(path: &Path, error: io::Error) -> io::Error {
     let kind = if is_full(&error) { io::ErrorKind::StorageFull } else { error.kind() };
     io::Error::new(kind, format!("{}: {error}", path.display()))

@@ -34,8 +34,8 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Installs the handlers. Call it once, before other threads are started. SIGPIPE is ignored
-    /// from then on: a peer that has gone away is an error of one write.
+    /// Installs the handlers. Call it once, before other threads are started. SIGPIPE and SIGXFSZ are ignored
+    /// from then on: a peer that has gone away, and a limit on the length of files, is an error of one write.
     ///
     /// # Errors
     /// If no socket pair can be made or a handler cannot be installed.
@@ -59,7 +59,7 @@ impl Signals {
         }
         flag::register(SIGHUP, reload.clone())?;
         low_level::pipe::register(SIGHUP, ring)?;
-        ignore_sigpipe();
+        ignore_failed_writes();
         Ok(Signals { bell, stop, reload })
     }
 
@@ -120,11 +120,13 @@ fn say_if(stopping: &AtomicBool) {
     }
 }
 
-fn ignore_sigpipe() {
-    // SAFETY: SIG_IGN is a valid disposition for SIGPIPE and no handler of ours is replaced; the
-    // call touches no memory.
-    unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+fn ignore_failed_writes() {
+    for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
+        // SAFETY: SIG_IGN is a valid disposition for both, and no handler of ours is replaced; the
+        // call touches no memory.
+        unsafe {
+            libc::signal(signal, libc::SIG_IGN);
+        }
     }
 }
 
@@ -167,6 +169,18 @@ mod tests {
         assert_eq!(signals.bell.read(&mut byte).unwrap(), 1, "the bell rings");
         assert!(signals.take().stop);
         assert!(signals.take().stop, "stopping is not taken back");
+    }
+
+    #[test]
+    fn a_limit_on_the_length_of_files_does_not_end_the_process() {
+        assert_eq!(in_a_process("too_long_a_file").0, Some(0));
+    }
+
+    #[test]
+    #[ignore = "runs in a process of its own"]
+    fn too_long_a_file() {
+        let _signals = Signals::start().unwrap();
+        low_level::raise(libc::SIGXFSZ).unwrap();
     }
 
     #[test]

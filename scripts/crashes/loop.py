@@ -1,0 +1,413 @@
+"""Kills a server again and again under load and holds it against what it had promised; scripts/crash says more.
+
+Everything that is decided (which options a server has, how and when it is killed) comes from --seed; when exactly a kill
+strikes depends on the machine. A *world* is one data directory with its stores, its clients and some dozens of kills.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from common import check, eventually, main_guard
+from power_cut import PowerCut
+from promises import Judge, Promises
+from server import STRUCK, Places, Server, names
+
+KILLS_PER_WORLD = 40
+# A full reading every so many kills, and at the end of a world.
+FULL_EVERY = 20
+LIFE_SECONDS_MAX = 1.2
+AIM_SECONDS_MAX = 1.2
+TIERED = ["--upload-interval", "1s", "--storage-free-bytes", "1000000GiB"]
+SMALL = ["--log-segment-bytes", "16MiB", "--log-roll-ms", "1000", "--log-cleaner-backoff-ms", "100",
+         "--log-retention-check-interval-ms", "500", "--auto-create-topics-enable", "false"]
+
+
+class World:
+    """What is decided about a server before it is started."""
+
+    def __init__(self, options, number):
+        chance = random.Random(f"{options.seed}-{number}")
+        self.number, self.options = number, options
+        self.folder = f"{options.work}/world-{number}"
+        self.places = Places(self.folder)
+        os.makedirs(f"{self.folder}/journals")
+        self.chance = chance
+        # Every third does without the default: a kill loses nothing then either, but a power cut does.
+        always = options.power_cuts or number % 3 != 2
+        self.fsync = "always" if always else chance.choice(["interval=50", "never"])
+        # Metadata in files can't be copied while a server runs, so there is no store then.
+        self.files = chance.random() < 0.2
+        self.tier = chance.choice(["folder", "folder", "s3" if options.s3 else "folder", "none"]) if not self.files else "none"
+        self.backups = not self.files and chance.random() < 0.7
+        self.consumer_protocol = chance.random() < 0.7
+        self.cut = PowerCut(options.faulty_disk, self.folder) if options.power_cuts else None
+
+    def arguments(self):
+        chosen = [*SMALL, "--fsync", self.fsync]
+        chosen += ["--file-metadata"] if self.files else []
+        if self.tier == "folder":
+            chosen += [*TIERED, "--local-storage-path", self.places.tier]
+        elif self.tier == "s3":
+            chosen += [*TIERED, "--storage", "s3", "--s3-bucket", "crashes", "--s3-prefix", f"world-{self.number}",
+                       "--s3-endpoint", self.options.s3]
+        if self.backups:
+            chosen += ["--enable-backup", "--backup-url", f"file://{self.places.backups}", "--backup-interval", "1s",
+                       "--backup-keep", "3"]
+        return chosen
+
+    def aims(self):
+        """What can be under way here."""
+        found = ["segment", "checkpoint", "tidying"]
+        found += ["metadata"] if self.files else []
+        found += ["copy", "object", "eviction", "sweep"] if self.tier == "folder" else []
+        return found + (["backup", "backup object", "sweep"] if self.backups else [])
+
+    def __str__(self):
+        metadata = "metadata in files" if self.files else f"tier {self.tier}, backups {'yes' if self.backups else 'no'}"
+        return f"fsync {self.fsync}, {metadata}{', power cuts' if self.cut else ''}"
+
+
+class Clients:
+    """The processes that load a server, and their promises."""
+
+    def __init__(self, world, bootstrap):
+        self.world, self.bootstrap, self.processes = world, bootstrap, {}
+        self.journals = f"{world.folder}/journals"
+        self.promises = Promises(self.journals)
+
+    def start(self):
+        told = json.dumps({"consumer_protocol": self.world.consumer_protocol})
+        actors = str(Path(__file__).with_name("actors.py"))
+        self.spawn("actors", [sys.executable, actors, "--bootstrap", self.bootstrap, "--journals", self.journals, "--with", told])
+        if self.world.options.loadgen:
+            for name, more in (("wide", ["--partitions", "50"]), ("packed", ["--partitions", "6", "--compression", "zstd"])):
+                self.spawn(name, [self.world.options.loadgen, "verify-acked", "--brokers", self.bootstrap, "--topic", name,
+                                  "--file", self.acked(name), "--rate", "300", "--seconds", "100000", *more])
+
+    def acked(self, name):
+        return f"{self.world.folder}/{name}.acked"
+
+    def spawn(self, name, command):
+        with open(f"{self.world.folder}/{name}.out", "wb") as out:
+            self.processes[name] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+
+    def said(self, name):
+        return Path(f"{self.world.folder}/{name}.out").read_text(errors="replace")[-3000:]
+
+    def are_there(self):
+        for name, process in self.processes.items():
+            check(process.poll() is None, f"{name} ended by itself: {self.said(name)}")
+        begun = [f"{self.journals}/ready", *(self.acked(name) for name in self.processes if name != "actors")]
+        return all(os.path.exists(path) for path in begun)
+
+    def finish(self):
+        """Lets everybody finish while the server serves."""
+        self.are_there()
+        for process in self.processes.values():
+            process.send_signal(signal.SIGTERM)
+        for name, process in self.processes.items():
+            status = process.wait(200)
+            check(status == 0, f"{name} ended with status {status}: {self.said(name)}")
+        self.processes = {}
+
+    def full_check(self, bootstrap, final):
+        self.promises.read()
+        Judge(bootstrap, self.promises).full(final)
+        for name in ("wide", "packed") if self.world.options.loadgen else ():
+            if not os.path.exists(self.acked(name)):
+                continue
+            done = subprocess.run([self.world.options.loadgen, "check-acked", self.acked(name), "--brokers", bootstrap,
+                                   "--idle-timeout", "60s"], capture_output=True, text=True, timeout=300)
+            check(done.returncode == 0, f"check-acked of {name}: {done.stdout[-1500:]} {done.stderr[-1500:]}")
+
+    def kill(self):
+        for process in self.processes.values():
+            process.kill()
+
+
+class Loop:
+    """All worlds, one after the other, and the figures."""
+
+    def __init__(self, options):
+        self.options = options
+        self.kills, self.struck, self.modes = 0, Counter(), Counter()
+        self.full_checks, self.quick_checks, self.acknowledged = 0, 0, 0
+        self.starts, self.began = [], time.monotonic()
+
+    def run(self):
+        number = self.options.first_world
+        while self.kills < self.options.kills:
+            world = World(self.options, number)
+            print(f"world {number}: {world}", flush=True)
+            self.live(world)
+            shutil.rmtree(world.folder)
+            if world.cut:
+                shutil.rmtree(world.cut.journal)
+            number += 1
+            self.tell()
+        return 0
+
+    def tell(self):
+        struck = ", ".join(f"{kind} {self.struck[kind]}" for kind in STRUCK if self.struck[kind])
+        modes = ", ".join(f"{mode} {count}" for mode, count in sorted(self.modes.items()))
+        starts = sorted(self.starts) or [0]
+        print(f"{self.kills} kills ({modes}) in {time.monotonic() - self.began:.0f} s; struck: {struck}; "
+              f"{self.acknowledged} events acknowledged, {self.full_checks} full checks, {self.quick_checks} quick ones; "
+              f"starts: median {1000 * starts[len(starts) // 2]:.0f} ms, longest {1000 * starts[-1]:.0f} ms", flush=True)
+
+    def live(self, world):
+        server = Server(self.options.server, self.options.port, world.places, world.arguments(),
+                        world.cut and world.cut.environment())
+        clients = Clients(world, server.bootstrap)
+        try:
+            budget = min(KILLS_PER_WORLD, self.options.kills - self.kills)
+            for turn in range(budget):
+                self.round(world, server, clients, turn)
+            self.close(world, server, clients)
+        except BaseException:
+            print(f"the world is kept: {world.folder}; the server's log is {server.log}", flush=True)
+            raise
+        finally:
+            clients.kill()
+            if server.process and server.process.poll() is None:
+                server.process.kill()
+
+    def round(self, world, server, clients, turn):
+        chance = world.chance
+        # All is drawn at once, so that one decision does not depend on how another one went.
+        mode = chance.choices(["starting", "any moment", "aimed"], [4, 3, 3])[0]
+        when, aim, slip = chance.random(), chance.choice(world.aims()), chance.random() * 0.004
+        goes_on = chance.random() < 0.25
+        # The first starts are killed on an empty directory.
+        mode = "starting" if turn < 3 else mode
+        server.start()
+        if mode == "starting":
+            time.sleep(when * server.start_seconds * 1.3)
+        else:
+            self.serve(world, server, clients, turn)
+            if mode == "any moment":
+                time.sleep(LIFE_SECONDS_MAX * when)
+            else:
+                self.aim(server, aim, slip)
+        self.count(server.kill(), mode, clients)
+        if world.cut and goes_on:
+            world.cut.go_on()
+        elif world.cut:
+            world.cut.undo(chance)
+        if turn % FULL_EVERY == FULL_EVERY - 1:
+            self.verify(world)
+
+    def serve(self, world, server, clients, turn):
+        """Waits until the server serves, and looks whether everything is there."""
+        server.wait_until_ready()
+        self.starts.append(server.start_seconds)
+        if not clients.processes:
+            clients.start()
+            eventually(30, "the clients are under way", clients.are_there)
+        clients.are_there()
+        if turn % FULL_EVERY == FULL_EVERY - 1:
+            clients.full_check(server.bootstrap, final=False)
+            self.full_checks += 1
+        else:
+            self.acknowledged += clients.promises.read()
+            Judge(server.bootstrap, clients.promises).quick()
+            self.quick_checks += 1
+
+    def aim(self, server, kind, slip):
+        """Waits until something of this kind is under way, but not for ever."""
+        until = time.monotonic() + AIM_SECONDS_MAX
+        seen = len(server.said())
+        while time.monotonic() < until:
+            if kind == "eviction":
+                if "is in the object store only" in server.said()[seen:]:
+                    return
+            elif server.places.making()[kind] - server.before[kind]:
+                time.sleep(slip)
+                return
+            time.sleep(0.0005)
+
+    def count(self, struck, mode, clients):
+        self.kills += 1
+        self.modes[mode] += 1
+        self.acknowledged += clients.promises.read()
+        under_way = any(began not in clients.promises.ended[name] and began >= 0
+                        for name, began in clients.promises.began.items())
+        self.struck.update(struck | ({"transaction"} if under_way else set()))
+
+    def tool(self, *arguments, check_status=True, environment=None):
+        done = subprocess.run([self.options.tool, *arguments], capture_output=True, text=True, timeout=120,
+                              env={**os.environ, **(environment or {})})
+        check(not check_status or done.returncode == 0,
+              f"chronik {' '.join(arguments)} ended with {done.returncode}: {done.stdout[-2000:]} {done.stderr[-2000:]}")
+        return done
+
+    def verify(self, world):
+        """What a kill leaves is sound: a torn tail at most."""
+        self.tool("wal", "verify", "--data-dir", world.places.data)
+
+    def close(self, world, server, clients):
+        """The end of a world: everybody finishes; then all must be there as it runs, after a kill and after a clean stop."""
+        server.start()
+        self.serve(world, server, clients, 0)
+        clients.finish()
+        clients.promises.read()
+        clients.promises.all_took_part()
+        for how in ("as it runs", "after a kill", "after a clean stop"):
+            clients.full_check(server.bootstrap, final=True)
+            self.full_checks += 1
+            if how == "as it runs":
+                self.count(server.kill(), "any moment", clients)
+                if world.cut:
+                    world.cut.undo(world.chance)
+                server.start()
+                server.wait_until_ready()
+            elif how == "after a kill":
+                server.stop()
+                self.verify(world)
+                server.start()
+                server.wait_until_ready()
+        self.leftovers(world, server)
+        self.restores(world, server, clients)
+
+    def leftovers(self, world, server):
+        """Temporary files and second names are gone once a server has started and is at rest, and the stores hold no orphans."""
+        _, sweeping = world.places.words(world.places.tier)
+        if sweeping:
+            # The word of a sweep that was killed counts for an hour.
+            print(f"  {len(self.orphans(world.places))} orphans in the store, until a killed sweep counts no more", flush=True)
+        elif world.tier == "folder":
+            eventually(150, "what interrupted uploads left is swept", lambda: not self.orphans(world.places))
+        server.stop()
+        left = {kind: found for kind, found in world.places.making().items()
+                if found and kind not in ("backup", "sweep")}
+        check(not left, f"kills have left behind: {left}")
+        frozen = set(names(f"{world.places.data}/frozen")) - {"lock"}
+        check(not frozen, f"a backup's second names are left: {sorted(frozen)[:5]}")
+
+    def orphans(self, places):
+        """Objects of the tier that no manifest names."""
+        base = f"{places.tier}/tier"
+        named, there = set(), set()
+        for directory in names(base):
+            for manifest in names(f"{base}/{directory}/manifests"):
+                for line in Path(f"{base}/{directory}/manifests/{manifest}").read_text().splitlines():
+                    words = line.split(" ")
+                    if words[0] == "segment":
+                        named.add(f"{words[4]}-{words[3]}-{words[1]}")
+            for kind in ("wal", "packs"):
+                there |= {f"{kind}/{name}" for name in names(f"{base}/{directory}/segments/{kind}")}
+        return there - named
+
+    def restores(self, world, server, clients):
+        """Restores that are killed: the same command, run again, comes to its end, and what it made is whole."""
+        ways = []
+        if self.options.restores == 0:
+            return
+        if world.backups and names(world.places.backups):
+            ways.append(("a backup", self.restore_by_tool))
+        if world.tier == "folder":
+            ways.append(("the tier", self.restore_by_server))
+        for what, way in ways:
+            shutil.rmtree(f"{world.folder}/restored", ignore_errors=True)
+            way(world, server, clients)
+            print(f"  restored from {what}: whole", flush=True)
+
+    def killed(self, command, folder, seconds, environment=None):
+        """Runs a command that makes a data directory, for so long; None if it was killed, else its status."""
+        with open(f"{folder}.out", "ab") as out:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                                       env={**os.environ, **(environment or {})})
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            self.kills += 1
+            self.modes["restore"] += 1
+            if os.path.exists(f"{folder}/chronik.restoring"):
+                self.struck["restore"] += 1
+            return None
+
+    def restore_by_tool(self, world, server, clients):
+        into = f"{world.folder}/restored"
+        command = [self.options.tool, "backup", "restore", "--url", f"file://{world.places.backups}", "--into", into]
+        begun = time.monotonic()
+        self.tool(*command[1:])
+        took = time.monotonic() - begun
+        for _ in range(self.options.restores):
+            shutil.rmtree(into)
+            # Killed twice, then run to its end.
+            status = [self.killed(command, into, took * world.chance.random()) for _ in range(2)]
+            done = self.tool(*command[1:], check_status=False)
+            whole = 0 in status
+            if not whole or done.returncode == 0:
+                check(done.returncode == 0, f"a restore does not go on after kills: {done.stderr}")
+            else:
+                check("not empty" in done.stderr, f"a restore into a restored directory says: {done.stderr}")
+        self.serve_restored(world, server, clients, into, [])
+
+    def restore_by_server(self, world, server, clients):
+        into = f"{world.folder}/restored"
+        more = [*TIERED, "--local-storage-path", world.places.tier, "--restore-from", f"file://{world.places.tier}"]
+        command = [self.options.server, "--bind-addr", "127.0.0.1", "--kafka-port", str(self.options.port), "--admin-port", "off",
+                   "--metrics-port", "off", "--data-dir", into, *SMALL, *more]
+        for _ in range(self.options.restores):
+            shutil.rmtree(into, ignore_errors=True)
+            for _ in range(2):
+                status = self.killed(command, into, 2 * server.start_seconds * world.chance.random())
+                check(status is None, f"--restore-from ended with {status}: {Path(into + '.out').read_text()[-2000:]}")
+            self.serve_restored(world, server, None, into, more)
+        self.serve_restored(world, server, clients, into, more)
+
+    def serve_restored(self, world, server, clients, folder, more):
+        """A server on a restored directory starts, and serves one moment of what `clients` were promised."""
+        places = Places(world.folder)
+        places.data = folder
+        restored = Server(self.options.server, self.options.port, places, [*SMALL, *more])
+        restored.run = server.run
+        restored.start()
+        try:
+            restored.wait_until_ready()
+            if clients:
+                Judge(restored.bootstrap, clients.promises, cut=True).full(final=True)
+            restored.stop()
+            self.tool("wal", "verify", "--data-dir", folder)
+        finally:
+            server.run = restored.run
+            if restored.process.poll() is None:
+                restored.process.kill()
+
+
+def leave(*_):
+    sys.exit("stopped")
+
+
+def main():
+    signal.signal(signal.SIGTERM, leave)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--first-world", type=int, default=1, help="begin with this world of the seed")
+    parser.add_argument("--server", required=True, metavar="PROGRAM")
+    parser.add_argument("--tool", required=True, metavar="PROGRAM")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--work", required=True, metavar="FOLDER")
+    parser.add_argument("--loadgen", metavar="PROGRAM", help="a load generator with verify-acked and check-acked")
+    parser.add_argument("--s3", metavar="URL", help="a store with a bucket `crashes`")
+    parser.add_argument("--restores", type=int, default=4, help="of each kind per world, each killed twice")
+    parser.add_argument("--power-cuts", action="store_true", help="each kill undoes what was not synced")
+    parser.add_argument("--faulty-disk", metavar="LIBRARY")
+    return Loop(parser.parse_args()).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main_guard(main))
