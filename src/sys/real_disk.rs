@@ -297,7 +297,8 @@ fn parent(path: &str) -> &str {
 }
 
 fn is_full(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG)) || error.kind() == io::ErrorKind::StorageFull
+    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG))
+        || error.kind() == io::ErrorKind::StorageFull
 }
 
 /// The same error with the path in its text. A quota, or a limit on the length of files, is a full disk to those who ask.
