@@ -83,8 +83,7 @@ fn no_seed_finds_a_broken_promise() {
             let some = stats.commits > 0 && stats.given > 0 && stats.accepted > 0 && stats.packs > 0 && stats.moves > 0;
             assert!(some, "nothing was committed, assigned, accepted, tidied or restored: {stats:?}");
             assert!(stats.uploads > 0 && stats.evicted > 0, "nothing was uploaded or evicted: {stats:?}");
-            let both = stats.relocated > 0 && stats.from_store > 0;
-            assert!(both, "nothing was in the way of an eviction, or compacted over the store: {stats:?}");
+            assert!(stats.relocated > 0, "nothing was in the way of an eviction: {stats:?}");
             assert!(stats.cleanings > 0 && stats.gone > 0, "nothing was compacted: {stats:?}");
         }
     }

@@ -50,7 +50,7 @@ impl Admin {
             .with_num_partitions(partitions)
             .with_replication_factor(1);
         for (name, value, percent) in
-            [(HARMLESS, "1000000", 30), ("message.timestamp.type", "LogAppendTime", 25), ("retention.ms", "300", 20)]
+            [(HARMLESS, "500000", 30), ("message.timestamp.type", "LogAppendTime", 25), ("retention.ms", "300", 20)]
         {
             if turn.rng.chance(percent) {
                 let config = CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)));
@@ -104,7 +104,7 @@ impl Admin {
     }
 
     fn configure(&mut self, turn: &mut Turn<'_>, name: &str) {
-        let value = turn.rng.range(900_000, 1_100_000).to_string();
+        let value = turn.rng.range(450_000, 520_000).to_string();
         let remove = turn.rng.chance(20);
         let config = AlterableConfig::default()
             .with_name(text(HARMLESS))
