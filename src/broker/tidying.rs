@@ -435,6 +435,10 @@ impl Broker {
     /// Removes segments that nobody needs any more.
     pub(super) fn remove_segments(&mut self) {
         for (id, is_remote) in self.segments.take_removable() {
+            if let SegmentId::Pack(number) = id {
+                // Its file goes later: no other pack may have that name.
+                self.tidying.newest = self.tidying.newest.max(number);
+            }
             let leaving = if is_remote { &mut self.tidying.leaving_store } else { &mut self.tidying.leaving };
             leaving.push_back((self.next_job, id));
         }
