@@ -196,6 +196,59 @@ fn a_damaged_segment_is_left_alone_and_the_others_are_tidied() {
 }
 
 #[test]
+fn tidying_comes_to_an_end_where_something_stays_between_what_one_job_would_merge() {
+    let mut h = Harness::new();
+    let topics = [("lives", 5_000), ("goes", 20_000), ("goes-too", 15_000)];
+    topics.iter().for_each(|(name, _)| create(&mut h, name, 1));
+    for number in 0..400 {
+        topics.iter().for_each(|(name, bytes)| produce(&mut h, name, number, *bytes));
+    }
+    h.holds_tidying = true;
+    let mut damaged = None;
+    for goes in ["goes", "goes-too"] {
+        delete(&mut h, goes);
+        let mut jobs = 0;
+        while let Some(job) = h.tidying.pop() {
+            jobs += 1;
+            assert!(jobs < 40, "{:?} are rewritten without end", job.parts);
+            // The third segment stays, with a part of the topic that lives on either side.
+            let third = SegmentId::Wal(SegmentId::FIRST.number() + 2);
+            let takes_it = job.parts.iter().flat_map(|part| &part.sources).any(|source| source.segment == third);
+            match takes_it {
+                true => {
+                    damaged = Some(third);
+                    let failed = Err(TidyError::Damaged(third, "a checksum is wrong".to_owned()));
+                    h.tidy_done(TidyDone { pack: job.pack, result: failed });
+                }
+                false => {
+                    let done = h.log.tidy(&job);
+                    h.tidy_done(done);
+                }
+            }
+        }
+    }
+    assert!(damaged.is_some(), "a segment is damaged");
+    assert_eq!(read(&mut h, "lives", 0), (0..400).collect::<Vec<i64>>());
+}
+
+#[test]
+fn a_pack_that_is_longer_than_expected_is_not_rewritten_without_end() {
+    let mut h = Harness::new();
+    shared(&mut h);
+    h.holds_tidying = true;
+    delete(&mut h, "goes");
+    let mut jobs = 0;
+    while let Some(job) = h.tidying.pop() {
+        jobs += 1;
+        assert!(jobs < 20, "{:?} are rewritten without end", job.parts);
+        let mut done = h.log.tidy(&job);
+        done.result.as_mut().unwrap().file_bytes += 100 << 20;
+        h.tidy_done(done);
+    }
+    assert!(jobs > 0);
+}
+
+#[test]
 fn a_full_disk_ends_a_job_which_comes_again_later_with_another_number() {
     let mut h = Harness::new();
     shared(&mut h);

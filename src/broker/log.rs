@@ -226,6 +226,21 @@ impl PartitionLog {
         ranges.take_while(|range| is_wanted(range.segment)).copied().collect()
     }
 
+    /// All such stretches.
+    pub fn stretches(&self, is_wanted: impl Fn(SegmentId) -> bool) -> Vec<Vec<SegmentRange>> {
+        let (mut stretches, mut goes_on) = (Vec::<Vec<SegmentRange>>::new(), false);
+        for range in &self.ranges {
+            let is_in = is_wanted(range.segment);
+            match stretches.last_mut().filter(|_| goes_on) {
+                Some(stretch) if is_in => stretch.push(*range),
+                None if is_in => stretches.push(vec![*range]),
+                _ => {}
+            }
+            goes_on = is_in;
+        }
+        stretches
+    }
+
     /// All ranges that begin below an offset.
     pub fn ranges_below(&self, offset: i64) -> Vec<SegmentRange> {
         self.ranges.iter().take_while(|range| range.base_offset < offset).copied().collect()

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use self::policy::Candidate;
 use super::configs::TopicSettings;
 use super::log::SegmentRange;
+use super::segments::Segment;
 use super::{metalog, Broker, Effect, Now, Timer};
 use crate::limits;
 use crate::wal::compact::Outcome;
@@ -40,6 +41,9 @@ pub struct Tidying {
     switched: BTreeSet<u64>,
     /// Segments that are damaged: they are left as they are.
     avoided: BTreeSet<SegmentId>,
+    /// Segments that a job would leave as they are, with the bytes that lived in them when that was found. They are not chosen
+    /// until that changes.
+    settled: BTreeMap<SegmentId, u64>,
     /// The last job failed for want of space, which was said.
     full: bool,
     /// Look-ups that readers work on, and those that wait for the object store alone.
@@ -171,15 +175,24 @@ impl Broker {
         if self.begin_relocation() {
             return;
         }
-        let is_left = |id: SegmentId| self.tidying.avoids(id) || self.tiering.lets_go(id);
-        let alive = self.segments.sealed_alive().filter(|(id, _)| !is_left(*id));
-        let candidates: Vec<Candidate> = alive.map(|(id, segment)| Candidate { id, segment: *segment }).collect();
-        let chosen = policy::choose(&candidates);
-        if chosen.is_empty() {
-            self.begin_cleaning(now);
-        } else {
-            self.begin_tidying(now, chosen);
+        loop {
+            let candidates = self.candidates();
+            let chosen = policy::choose(&candidates);
+            let Some(first) = chosen.first() else { break };
+            if self.begin_tidying(*first, &candidates, &chosen) {
+                return;
+            }
         }
+        self.begin_cleaning(now);
+    }
+
+    /// The segments that may be rewritten.
+    fn candidates(&self) -> Vec<Candidate> {
+        let tidying = &self.tidying;
+        let is_left = |id: SegmentId| tidying.avoids(id) || self.tiering.lets_go(id);
+        let alive = self.segments.sealed_alive().filter(|(id, _)| !is_left(*id));
+        let moves = alive.filter(|(id, segment)| tidying.settled.get(id) != Some(&segment.live_bytes));
+        moves.map(|(id, segment)| Candidate { id, segment: *segment }).collect()
     }
 
     /// The time after a failure is over.
@@ -217,15 +230,52 @@ impl Broker {
         true
     }
 
-    fn begin_tidying(&mut self, now: Now, chosen: Vec<SegmentId>) {
-        let wanted: BTreeSet<SegmentId> = chosen.iter().copied().collect();
-        let parts = self.parts_in(&wanted, |_| true);
+    /// Begins to rewrite some segments, this one in any case. False if that would not help; then it is not a candidate any more.
+    fn begin_tidying(&mut self, first: SegmentId, candidates: &[Candidate], chosen: &[SegmentId]) -> bool {
+        let mut wanted = self.emptied_together(first, chosen);
+        let mut parts = self.parts_in(&wanted, |_| true);
+        if parts.len() == limits::TIDY_PARTS_MAX && wanted.len() > 1 {
+            // One job may not take all that: the next one would begin with the same partitions.
+            wanted = BTreeSet::from([first]);
+            parts = self.parts_in(&wanted, |_| true);
+        }
         if parts.is_empty() {
             // What the figures say and what partitions have there differ: looking again would not help.
             self.tidying.avoided.extend(wanted);
-            return self.tidy_if_due(now);
+            return false;
         }
-        self.begin(chosen, parts);
+        let emptied = candidates.iter().filter(|candidate| wanted.contains(&candidate.id));
+        if !policy::is_progress(&emptied.copied().collect::<Vec<_>>()) {
+            self.tidying.settled.insert(first, self.segments.live_bytes_of(first));
+            return false;
+        }
+        self.begin(wanted.into_iter().collect(), parts);
+        true
+    }
+
+    /// Those of some segments that one job can empty, this one in any case. A pack holds one stretch of a partition: what lies
+    /// behind something of that partition that is not among them, like what only the store has, stays where it is. A job that
+    /// left a segment alive would be chosen again, with the pack in the place of what it took.
+    fn emptied_together(&self, first: SegmentId, chosen: &[SegmentId]) -> BTreeSet<SegmentId> {
+        let mut wanted: BTreeSet<SegmentId> = chosen.iter().copied().collect();
+        loop {
+            let before = wanted.len();
+            for log in self.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| &partition.log) {
+                let stretches = log.stretches(|id| wanted.contains(&id));
+                if stretches.len() < 2 {
+                    continue;
+                }
+                let holds_first = |stretch: &[SegmentRange]| stretch.iter().any(|range| range.segment == first);
+                let longest = stretches.iter().max_by_key(|stretch| (holds_first(stretch), stretch.len()));
+                let kept: BTreeSet<SegmentId> = longest.into_iter().flatten().map(|range| range.segment).collect();
+                let apart = stretches.iter().flatten().map(|range| range.segment);
+                let apart: BTreeSet<SegmentId> = apart.filter(|id| *id != first && !kept.contains(id)).collect();
+                wanted.retain(|id| !apart.contains(id));
+            }
+            if wanted.len() == before {
+                return wanted;
+            }
+        }
     }
 
     /// Begins to give what is to stay here, of segments that may go, a pack of its own. Each byte leaves such a segment once.
@@ -335,6 +385,13 @@ impl Broker {
         metrics.tidy_written_bytes.add(tidied.written_bytes);
         self.tidying.full = false;
         self.tidying.last_switched = number;
+        let kept = || tidied.coverage.iter().filter_map(|coverage| coverage.kept);
+        let (live, live_bytes) = (kept().count(), kept().map(|kept| kept.bytes).sum());
+        let segment = Segment { bytes: tidied.file_bytes, live, live_bytes, runs: tidied.runs, is_remote: false };
+        if policy::is_progress(&[Candidate { id, segment }]) {
+            // It is longer than the figures say, and so would be what takes its place.
+            self.tidying.settled.insert(id, live_bytes);
+        }
         self.tidying.switched.insert(number);
         let seq = self.append_meta(pack_entry(number, true));
         self.segments.present(id, tidied.file_bytes);
@@ -467,6 +524,7 @@ impl Broker {
             return;
         }
         self.tidying.avoided.remove(&id);
+        self.tidying.settled.remove(&id);
         if let SegmentId::Pack(number) = id {
             self.forget_pack(number);
         }

@@ -75,6 +75,12 @@ pub fn choose(sealed: &[Candidate]) -> Vec<SegmentId> {
     Vec::new()
 }
 
+/// Whether there is less to tidy when nothing is left in these segments and a pack holds what was: fewer segments of the log,
+/// fewer packs, or less of what is not needed. Otherwise the pack would only be rewritten next.
+pub fn is_progress(emptied: &[Candidate]) -> bool {
+    emptied.len() > 1 || emptied.iter().any(|candidate| !candidate.id.is_pack() || candidate.gain() > 0)
+}
+
 /// A segment to rewrite for its space, and those behind it which are worth rewriting as well.
 fn with_neighbours(sealed: &[Candidate], at: usize) -> Vec<SegmentId> {
     let is_alike = |other: &Candidate| {
