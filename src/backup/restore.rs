@@ -233,7 +233,8 @@ fn fetch(
     };
     let seq = looked.next_seq.saturating_sub(1);
     if seq > 0 {
-        checkpoint::write(disk, manifest.marker.directory, seq, looked.position, &state).map_err(failed)?;
+        checkpoint::write(disk, manifest.marker.directory, seq, looked.position, &state)
+            .map_err(|error| failed(error.into()))?;
     }
     // The proof that it opens, from what is on the disk now.
     let (broker, _) = broker_of(disk, &manifest.marker, now_ms, false)?;
