@@ -84,6 +84,8 @@ pub fn keep_tier(store: &dyn ObjectStore, directory: &str, made: &Manifest, alon
     for manifest in &gone {
         store.delete(&layout::manifest(directory, &manifest.backup))?;
     }
+    // Where an owner stands nobody else sweeps: this is the word of an earlier run that was killed while it did.
+    store.delete(&layout::sweeper(directory))?;
     sweep(store, directory)
 }
 

@@ -21,7 +21,7 @@ use crate::store::{self, get_bytes, ObjectStore, StoreError};
 use crate::sys::aligned::AlignedBuf;
 use crate::sys::disk::{Disk, DiskFile, OpenMode, BLOCK_BYTES};
 use crate::sys::lock::{DirLock, LOCK_FILE};
-use crate::sys::real_disk::{RealDisk, Writing, PROBE};
+use crate::sys::real_disk::{make_folder, RealDisk, Writing, PROBE};
 use crate::tier::owner::{FILE as OWNER_FILE, TEMPORARY as OWNER_TEMPORARY};
 use crate::wal::marker::{self, RESTORING};
 use crate::wal::recovery::Looked;
@@ -39,7 +39,7 @@ impl Target {
     /// A folder, which is made if it is absent. It must be empty, or hold an interrupted restore.
     pub fn open(root: &Path) -> Result<Target, Failure> {
         let failed = |error: io::Error| Failure::new(Kind::Disk, format!("{}: {error}", root.display()));
-        std::fs::create_dir_all(root).map_err(failed)?;
+        make_folder(root).map_err(failed)?;
         let lock = DirLock::acquire(root).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => Failure::new(Kind::Busy, error.to_string()),
             _ => failed(error),
@@ -233,7 +233,8 @@ fn fetch(
     };
     let seq = looked.next_seq.saturating_sub(1);
     if seq > 0 {
-        checkpoint::write(disk, manifest.marker.directory, seq, looked.position, &state).map_err(failed)?;
+        checkpoint::write(disk, manifest.marker.directory, seq, looked.position, &state)
+            .map_err(|error| failed(error.into()))?;
     }
     // The proof that it opens, from what is on the disk now.
     let (broker, _) = broker_of(disk, &manifest.marker, now_ms, false)?;

@@ -20,7 +20,7 @@ use crate::options::exit;
 use crate::sys::clock::Clock;
 use crate::sys::disk::Disk;
 use crate::sys::lock::DirLock;
-use crate::sys::real_disk::{RealDisk, Writing};
+use crate::sys::real_disk::{make_folder, RealDisk, Writing};
 use crate::wal::marker::Marker;
 use crate::wal::pack::Coverage;
 use crate::wal::recovery::{recover, Recovered, Replay, NEW_DIRECTORY};
@@ -33,7 +33,7 @@ pub fn open_directory(path: &Path) -> Result<(Arc<dyn Disk>, DirLock), Failure> 
         let why = unusable(path, &error);
         Failure::new(exit::IO, format!("cannot use the data directory {}: {why}", path.display()))
     };
-    std::fs::create_dir_all(path).map_err(cannot)?;
+    make_folder(path).map_err(cannot)?;
     let lock = DirLock::acquire(path).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => Failure::new(exit::IN_USE, error.to_string()),
         _ => cannot(error),

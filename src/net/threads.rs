@@ -18,7 +18,7 @@ use crate::sys::aligned::AlignedBuf;
 use crate::sys::disk::Disk;
 use crate::sys::mailbox::{mailbox, Receiver, TrySendError, Worker};
 use crate::sys::traffic::{Pieces, Rests, Traffic};
-use crate::wal::checkpoint::Floor;
+use crate::wal::checkpoint::{Floor, WriteError};
 use crate::wal::pool::BufferPool;
 use crate::wal::read_cache::{Elsewhere, ReadCache};
 use crate::wal::readers::{ReaderCounts, Readers};
@@ -239,14 +239,21 @@ struct House {
 }
 
 impl House {
-    /// Checkpoints and the removal of segments, in the order they were asked for.
+    /// Checkpoints and the removal of segments, in the order they were asked for. After a failed sync of the log nothing more
+    /// is done, as entries that free a segment may be lost.
     fn keep(mut self, chores: &Receiver<Chore>) {
         while let Some(chore) = chores.recv() {
             match chore {
-                Chore::Checkpoint(job) => {
-                    let result = self.checkpoint(&job).map_err(|error| error.to_string());
-                    self.inbox.push(Completion::Checkpoint(CheckpointDone { seq: job.seq, result }));
-                }
+                Chore::Checkpoint(job) => match self.checkpoint(&job) {
+                    Err(error @ WriteError::Log(_)) => {
+                        self.inbox.push(Completion::Fatal(error.to_string()));
+                        while chores.recv().is_some() {}
+                    }
+                    result => {
+                        let result = result.map_err(|error| error.to_string());
+                        self.inbox.push(Completion::Checkpoint(CheckpointDone { seq: job.seq, result }));
+                    }
+                },
                 Chore::Remove(segment) => self.remove(segment),
                 Chore::Forget(segment) => {
                     self.remove(segment);
@@ -256,7 +263,7 @@ impl House {
         }
     }
 
-    fn checkpoint(&self, job: &CheckpointJob) -> io::Result<Floor> {
+    fn checkpoint(&self, job: &CheckpointJob) -> Result<Floor, WriteError> {
         let begun = Instant::now();
         let floor = checkpoint::write(&*self.disk, self.directory_id, job.seq, job.position, &job.bytes)?;
         if begun.elapsed() > SLOW_CHECKPOINT {

@@ -37,7 +37,7 @@ pub const PROBE: &str = "chronik.probe";
 impl RealDisk {
     /// Opens a folder as data directory, making it (and its parents) if it is absent.
     pub fn open(root: &Path, writing: Writing) -> io::Result<RealDisk> {
-        fs::create_dir_all(root).map_err(|e| at(root, e))?;
+        make_folder(root).map_err(|e| at(root, e))?;
         let direct = writing == Writing::Auto && direct_works(&root.join(PROBE));
         let (filesystem_block, _) = fileops::filesystem(root).map_err(|e| at(root, e))?;
         let mut block = usize::try_from(filesystem_block).unwrap_or(BLOCK_BYTES_MAX);
@@ -290,6 +290,31 @@ fn direct_works(probe: &Path) -> bool {
     };
     let _ = fs::remove_file(probe);
     works
+}
+
+/// Makes a folder and its parents, durably: a power cut must not take away a folder that something durable is in.
+pub fn make_folder(path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> =
+        path.ancestors().take_while(|part| !part.as_os_str().is_empty() && !part.is_dir()).collect();
+    fs::create_dir_all(path)?;
+    // The last one is there perhaps because it was made by a run that was killed before it came here.
+    for made in missing.into_iter().chain([path]) {
+        let parent = made.parent().filter(|part| !part.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        match File::open(parent).and_then(|folder| folder.sync_all()) {
+            // Who may not read the parent did not make the folder either. And the data directory may be mounted on a folder
+            // of a filesystem that is read-only or knows no such sync; then that folder was there before.
+            Err(error) if !cannot_be_synced(&error) => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn cannot_be_synced(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EACCES | libc::EPERM | libc::EROFS | libc::EINVAL | libc::ENOTSUP | libc::ENOSYS)
+    )
 }
 
 fn parent(path: &str) -> &str {

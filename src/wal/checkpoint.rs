@@ -66,18 +66,19 @@ pub fn list(disk: &dyn Disk) -> io::Result<Vec<GroupSeq>> {
 /// group), and drops all but the last two. The answer is what these two still need.
 ///
 /// Blocks, so it belongs on a thread of its own. The log is synced up to there first, because a checkpoint must not
-/// know more than the log. An error leaves the older checkpoints valid. On a full disk the ballast is spent.
+/// know more than the log. An error leaves the older checkpoints valid, but the log must end when it could not be synced
+/// ([`WriteError::Log`]). On a full disk the ballast is spent.
 pub fn write(
     disk: &dyn Disk,
     directory: Uuid,
     seq: GroupSeq,
     position: LogPosition,
     bytes: &[u8],
-) -> io::Result<Floor> {
+) -> Result<Floor, WriteError> {
     if bytes.len() > limits::CHECKPOINT_BYTES_MAX - HEADER_BYTES {
-        return Err(io::Error::other(format!("a checkpoint of {} bytes is too long", bytes.len())));
+        return Err(io::Error::other(format!("a checkpoint of {} bytes is too long", bytes.len())).into());
     }
-    disk.open(&segment::path(position.segment), OpenMode::Cached)?.sync_data()?;
+    disk.open(&segment::path(position.segment), OpenMode::Cached)?.sync_data().map_err(WriteError::Log)?;
     let header = Header { directory, seq, position, len: bytes.len() as u64, content_crc: crc32c::crc32c(bytes) };
     let mut out = Vec::with_capacity(HEADER_BYTES + bytes.len());
     out.extend_from_slice(&header.to_bytes());
@@ -93,8 +94,42 @@ pub fn write(
         disk.remove(&path(*old))?;
     }
     disk.sync_dir(DIR)?;
-    floor(disk)
+    Ok(floor(disk)?)
 }
+
+/// Why a checkpoint was not written.
+#[derive(Debug)]
+pub enum WriteError {
+    /// The log could not be synced. What was written to it may be lost though a later sync succeeds, so the log must end.
+    Log(io::Error),
+    /// There is no new checkpoint, and nothing else has happened.
+    Checkpoint(io::Error),
+}
+
+impl From<io::Error> for WriteError {
+    fn from(error: io::Error) -> WriteError {
+        WriteError::Checkpoint(error)
+    }
+}
+
+impl From<WriteError> for io::Error {
+    fn from(error: WriteError) -> io::Error {
+        match error {
+            WriteError::Log(error) | WriteError::Checkpoint(error) => error,
+        }
+    }
+}
+
+impl std::fmt::Display for WriteError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            WriteError::Log(error) => write!(f, "syncing the log: {error}"),
+            WriteError::Checkpoint(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for WriteError {}
 
 /// What must never be done: the name is durable, and the bytes are not.
 fn replace_unsynced(disk: &dyn Disk, path: &str, bytes: &[u8]) -> io::Result<()> {

@@ -422,14 +422,17 @@ impl Writer {
             let header = &active.segment.header;
             active.position > header.file_bytes / 2 || active.runs.len() > limits::SEGMENT_RUNS_MAX / 2
         };
-        if self.prepared.is_some() || !(now || self.active.as_ref().is_none_or(half)) {
+        let bytes = self.segment_bytes();
+        // One that was opened short and holds no group is replaced: no group may find it too short when it is the next.
+        let short = self.active.as_ref().filter(|active| !active.is_used() && active.segment.header.file_bytes < bytes);
+        let replaced = short.map(|active| active.segment.header.identity.segment);
+        if self.prepared.is_some() || !(now || replaced.is_some() || self.active.as_ref().is_none_or(half)) {
             return;
         }
-        let bytes = self.segment_bytes();
         let free = self.disk.free_bytes().unwrap_or(0);
         // Half a reservation would take the room that checkpoints need, so it is not begun.
         let made = match free >= bytes {
-            true => self.create(self.next_segment, bytes),
+            true => self.create(replaced.unwrap_or(self.next_segment), bytes),
             false => Err(std::io::Error::new(std::io::ErrorKind::StorageFull, format!("{free} bytes are free"))),
         };
         match made {
@@ -437,10 +440,12 @@ impl Writer {
                 if std::mem::take(&mut self.starved) {
                     log::info!("the log has reserved space for {bytes} bytes again");
                 }
-                self.next_segment = self.next_segment.next();
+                if replaced.is_none() {
+                    self.next_segment = self.next_segment.next();
+                }
                 match self.active {
-                    Some(_) => self.prepared = Some(segment),
-                    None => self.active = Some(Active::new(segment)),
+                    Some(_) if replaced.is_none() => self.prepared = Some(segment),
+                    _ => self.active = Some(Active::new(segment)),
                 }
                 ballast::make(&*self.disk, self.options.ballast_bytes);
             }
@@ -448,6 +453,25 @@ impl Writer {
                 if !std::mem::replace(&mut self.starved, true) {
                     log::warn!("no space for the log's next segment of {bytes} bytes: {error}");
                 }
+                if self.active.is_none() {
+                    self.open_short_segment(bytes);
+                }
+            }
+        }
+    }
+
+    /// Opens a segment that is shorter than usual, if there is room for one. An unclean stop on a full disk seals the segment in
+    /// which room was kept for metadata; without another one no topic could be deleted any more, and no space ever come back.
+    /// It is too short for Produce, which leaves that room alone.
+    fn open_short_segment(&mut self, usual_bytes: u64) {
+        for bytes in [limits::META_RESERVE_BYTES as u64, limits::SEGMENT_BYTES_MIN] {
+            if bytes >= usual_bytes || self.disk.free_bytes().unwrap_or(0) < bytes {
+                continue;
+            }
+            if let Ok(segment) = self.create(self.next_segment, bytes) {
+                self.next_segment = self.next_segment.next();
+                self.active = Some(Active::new(segment));
+                return;
             }
         }
     }

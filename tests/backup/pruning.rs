@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use chronik::backup::{delete, keep, list, sweep, Manifest, Selection, State};
+use chronik::backup::{delete, keep, keep_tier, list, sweep, Manifest, Selection, State};
+use chronik::store::{ObjectStore, PutMode};
 
 use super::memory_store::{Failing, MemStore};
 use super::support::*;
@@ -38,6 +39,22 @@ fn only_what_no_backup_names_goes() {
         assert_eq!(verified(&store, manifest).faults, []);
     }
     assert_eq!(list(&*store).unwrap().len(), 2);
+}
+
+#[test]
+fn a_tier_is_swept_after_a_kill_in_the_middle_of_a_sweep() {
+    let disk = empty_disk();
+    let mut house = busy_house(&disk);
+    let store = Arc::new(MemStore::default());
+    let made = three_backups(&disk, &mut house, &store);
+    let directory = made[0].directory();
+    let sweeping = format!("{directory}/sweeping");
+    store.put(&sweeping, &&b"at work\n"[..], PutMode::IfAbsent).unwrap();
+    assert!(sweep(&*store, &directory).unwrap().is_put_off, "others respect that word");
+    let swept = keep_tier(&*store, &directory, &made[2], false).unwrap();
+    assert!(!swept.is_put_off && swept.objects > 0, "{swept:?}");
+    assert!(!store.keys().contains(&sweeping));
+    assert_eq!(verified(&store, &made[2]).faults, []);
 }
 
 #[test]

@@ -169,9 +169,12 @@ impl Node {
         self.writer.close().map_err(|fatal| fatal.to_string())
     }
 
-    pub fn checkpoint(&mut self, job: &CheckpointJob) -> CheckpointDone {
-        let result = checkpoint::write(&*self.disk, self.directory, job.seq, job.position, &job.bytes);
-        CheckpointDone { seq: job.seq, result: result.map_err(|e| e.to_string()) }
+    /// An error when the log could not be synced, which ends the server.
+    pub fn checkpoint(&mut self, job: &CheckpointJob) -> Result<CheckpointDone, String> {
+        match checkpoint::write(&*self.disk, self.directory, job.seq, job.position, &job.bytes) {
+            Err(error @ checkpoint::WriteError::Log(_)) => Err(error.to_string()),
+            result => Ok(CheckpointDone { seq: job.seq, result: result.map_err(|e| e.to_string()) }),
+        }
     }
 
     pub fn tidy(&mut self, job: &TidyJob) -> TidyDone {

@@ -225,10 +225,10 @@ impl World {
             }
             Event::ReadDone(of, done) if of == life => node.broker.read_done(now, *done),
             Event::Work(of, job) if of == life => node.broker.work_done(now, chronik::broker::work::run(*job)),
-            Event::Checkpoint(of, job) if of == life => {
-                let done = node.checkpoint(&job);
-                node.broker.checkpoint_done(now, done);
-            }
+            Event::Checkpoint(of, job) if of == life => match node.checkpoint(&job) {
+                Ok(done) => node.broker.checkpoint_done(now, done),
+                Err(why) => self.log_failed(&why)?,
+            },
             Event::Tidy(of, job) if of == life => {
                 let done = node.tidy(&job);
                 self.stats.packs += u64::from(done.result.is_ok());

@@ -109,6 +109,19 @@ fn a_crash_at_any_call_of_a_checkpoint_leaves_a_usable_one() {
 }
 
 #[test]
+fn a_log_that_can_not_be_synced_for_a_checkpoint_has_to_end() {
+    for (part, ends) in [("wal/", true), ("checkpoints", false)] {
+        let disk = SimDisk::new(1, Faults::NONE);
+        let (mut recovered, _) = open(Arc::new(disk.clone()), options(1)).unwrap();
+        let (id, mut planner) = (recovered.directory_id, Planner::default());
+        let (seq, at) = write_groups(&mut recovered, &mut planner, 3);
+        disk.plan(&[Op::Sync, Op::SyncDir], part, 1, Trouble::Error);
+        let error = checkpoint::write(&disk, id, seq, at, b"state").unwrap_err();
+        assert_eq!(matches!(error, checkpoint::WriteError::Log(_)), ends, "{part}: {error}");
+    }
+}
+
+#[test]
 fn a_checkpoint_is_written_on_a_full_disk() {
     let disk = SimDisk::new(1, Faults::NONE);
     disk.set_capacity(600 << 10);

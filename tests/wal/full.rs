@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chronik::limits;
 use chronik::wal::settings::LogOptions;
 use chronik::wal::{cost_bytes, remove_segment, Group, SegmentId};
 
@@ -85,6 +86,63 @@ fn a_segment_that_cannot_be_made_is_no_error_and_leaves_no_litter() {
         assert!(!disk.paths().iter().any(|path| path.ends_with(".tmp")), "{op:?}");
         let (_, seen) = open(Arc::new(disk.power_cut()), options(2)).unwrap_or_else(|e| panic!("{op:?}: {e}"));
         assert_eq!(seen.next[&partition(1, 0)], 59, "{op:?}");
+    }
+}
+
+#[test]
+fn after_a_kill_on_a_full_disk_there_is_room_for_metadata_and_not_for_records() {
+    let large = |seed| LogOptions { segment_bytes: 16 << 20, ..options(seed) };
+    let disk = SimDisk::new(1, Faults::NONE);
+    let (mut recovered, _) = open(Arc::new(disk.clone()), large(1)).unwrap();
+    let mut planner = Planner::default();
+    recovered.writer.step(group(1, vec![], vec![planner.run(partition(1, 0), 1, 1, 900)])).unwrap();
+    drop(recovered);
+    let disk = disk.restart();
+    // What the cut of the tail gives back is less than a whole segment.
+    disk.set_capacity(disk.used_bytes());
+    let (mut recovered, _) = open(Arc::new(disk.clone()), large(2)).unwrap();
+    let room = recovered.space_bytes as usize;
+    assert!((limits::GROUP_CHANGE_BYTES..limits::META_RESERVE_BYTES).contains(&room), "{room}");
+    let next = recovered.next_seq;
+    recovered.writer.step(group(next, vec![entry("topic", "gone", None)], vec![])).unwrap();
+    assert!(recovered.writer.step(Group::default()).unwrap().space_bytes < limits::META_RESERVE_BYTES as u64);
+    disk.set_capacity(1 << 30);
+    assert!(recovered.writer.step(Group::default()).unwrap().space_bytes > 8 << 20, "a whole segment");
+    recovered.writer.step(group(next + 1, vec![], vec![planner.run(partition(1, 0), 1, 1, 900)])).unwrap();
+    let (_, seen) = open(Arc::new(disk.power_cut()), large(3)).unwrap();
+    assert_eq!((seen.runs.len(), seen.meta.len()), (2, 1));
+}
+
+#[test]
+fn a_short_segment_that_holds_no_group_is_replaced_by_a_whole_one() {
+    let large = |seed| LogOptions { segment_bytes: 16 << 20, group_bytes_max: 6 << 20, ..options(seed) };
+    for is_started_again in [false, true] {
+        let disk = SimDisk::new(1, Faults::NONE);
+        let (mut recovered, _) = open(Arc::new(disk.clone()), large(1)).unwrap();
+        let mut planner = Planner::default();
+        recovered.writer.step(group(1, vec![], vec![planner.run(partition(1, 0), 1, 1, 900)])).unwrap();
+        drop(recovered);
+        let mut disk = disk.restart();
+        disk.set_capacity(disk.used_bytes());
+        let (mut recovered, _) = open(Arc::new(disk.clone()), large(2)).unwrap();
+        assert!((1..limits::META_RESERVE_BYTES as u64).contains(&recovered.space_bytes), "a short one");
+        if is_started_again {
+            drop(recovered);
+            disk = disk.restart();
+            recovered = open(Arc::new(disk.clone()), large(3)).unwrap().0;
+        }
+        disk.set_capacity(1 << 30);
+        recovered.writer.step(Group::default()).unwrap();
+        let first = recovered.next_seq;
+        for seq in first..first + 12 {
+            let runs = (0..6).map(|p| planner.run(partition(1, p), 1, 1, 900 << 10)).collect();
+            recovered.writer.step(group(seq, vec![], runs)).unwrap();
+            recovered.writer.tend();
+        }
+        let (_, seen) = open(Arc::new(disk.power_cut()), large(4)).unwrap();
+        for p in 0..6 {
+            assert_eq!(seen.next[&partition(1, p)], planner.next_offset(partition(1, p)), "partition {p}");
+        }
     }
 }
 
