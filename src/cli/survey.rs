@@ -170,15 +170,25 @@ impl Survey {
         self.findings.push(finding);
     }
 
-    /// Without a marker the first segment tells which directory this is.
+    /// The segments tell which directory this is, if there is no marker, or if it names one to which none of them belongs: their
+    /// headers have checksums, and the marker has none.
     fn find_directory(&mut self, disk: &dyn Disk, listed: &[(SegmentId, u64)]) {
-        let opened = |(id, _): &(SegmentId, u64)| inspect::open(disk, *id, None).ok();
-        let first = listed.iter().find_map(opened);
-        if let (None, Some(view)) = (self.directory, &first) {
-            self.directory = Some(view.header().identity.directory);
+        let mut counts: BTreeMap<Uuid, usize> = BTreeMap::new();
+        let mut block = None;
+        for view in listed.iter().filter_map(|(id, _)| inspect::open(disk, *id, None).ok()) {
+            *counts.entry(view.header().identity.directory).or_default() += 1;
+            block.get_or_insert(view.header().block_bytes);
         }
-        if let Some(view) = first {
-            self.block = view.header().block_bytes;
+        self.block = block.unwrap_or(self.block);
+        let most = counts.iter().max_by_key(|(_, count)| **count).map(|(directory, _)| *directory);
+        match (self.directory, most) {
+            (None, most) => self.directory = most,
+            (Some(own), Some(most)) if !counts.contains_key(&own) => {
+                let what = "it names a directory to which no segment belongs";
+                self.findings.push(Finding::new(Grade::Damage, marker::PATH, 0, what));
+                self.directory = Some(most);
+            }
+            _ => {}
         }
     }
 

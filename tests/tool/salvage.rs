@@ -258,3 +258,9 @@ fn each_file_may_be_missing() {
         salvage(&[(path.clone(), Harm::Gone)]);
     }
 }
+
+#[test]
+fn a_changed_id_in_the_marker_does_not_make_everything_worthless() {
+    // Found with seed 10: every segment was called another directory's, and nothing was salvaged.
+    salvage(&[("chronik.dir".to_owned(), Harm::Flip { position: 47, mask: 2 })]);
+}
