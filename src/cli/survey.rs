@@ -105,7 +105,8 @@ impl Survey {
         taker.begin(survey.base.as_ref(), &survey.file_entries);
         for (id, bytes) in &packs {
             survey.read.bytes += bytes;
-            survey.segment(disk, *id, Ahead::default(), taker)?;
+            // A pack gets its name once it is whole and durable, so none has an end that is torn.
+            survey.segment(disk, *id, Ahead { is_followed: true, previous_seq: None }, taker)?;
             survey.chain = None;
         }
         let ahead = look_ahead(disk, &listed, survey.directory);
@@ -130,7 +131,8 @@ impl Survey {
         for view in views {
             survey.chain = None;
             survey.read.bytes += view.bytes;
-            survey.view(view, Ahead::default(), &mut Nothing)?;
+            let ahead = Ahead { is_followed: view.id().is_pack(), previous_seq: None };
+            survey.view(view, ahead, &mut Nothing)?;
         }
         Ok(survey)
     }
@@ -698,8 +700,12 @@ impl Reading<'_> {
                 self.found(Grade::Index, end, "the footer is missing; the next start writes it again from the groups");
             } else if is_cut {
                 self.is_broken = true;
-                let what = "the file ends there, and later segments have groups";
-                self.found(Grade::Damage, end, what).metadata = true;
+                let is_pack = self.view.id().is_pack();
+                let what = match is_pack {
+                    true => "the file ends there, without its footer",
+                    false => "the file ends there, and later segments have groups",
+                };
+                self.found(Grade::Damage, end, what).metadata = !is_pack;
             }
             return;
         };
