@@ -52,6 +52,14 @@ pub fn run(session: &mut Session, args: &Args) -> Result<u8, Failure> {
                     print_group(out, &mut names, &choice, &view.file, &group)
                 }
                 Item::Group(_) => Ok(()),
+                Item::Stray(group) => {
+                    code = ERROR;
+                    let (file, from, seq) = (&view.file, group.position, group.header.seq);
+                    out.complain(&format!(
+                        "{file}: damaged at position {from}: group {seq} belongs elsewhere; chronik wal verify says more"
+                    ));
+                    Ok(())
+                }
                 Item::Bad(bad) => {
                     code = if bad.was_durable { ERROR } else { code };
                     tell_bad(out, &view.file, &bad);

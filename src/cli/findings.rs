@@ -50,12 +50,14 @@ pub struct Finding {
     pub lost: Vec<Extent>,
     /// Changes of metadata are lost, or may be.
     pub metadata: bool,
+    /// Nothing that is left tells all the records that stood there: more may be lost than is named.
+    pub unnamed: bool,
 }
 
 impl Finding {
     pub fn new(grade: Grade, file: impl Into<String>, position: u64, what: impl Into<String>) -> Finding {
         let (file, what) = (file.into(), what.into());
-        Finding { grade, file, position, bytes: 0, what, lost: Vec::new(), metadata: false }
+        Finding { grade, file, position, bytes: 0, what, lost: Vec::new(), metadata: false, unnamed: false }
     }
 
     pub fn json(&self, names: &Names) -> Value {
@@ -67,6 +69,7 @@ impl Finding {
             ("what", self.what.as_str().into()),
             ("lost", Value::List(self.lost.iter().map(|extent| extent.json(names)).collect())),
             ("metadata", self.metadata.into()),
+            ("more_may_be_lost", self.unnamed.into()),
         ])
     }
 
@@ -76,6 +79,9 @@ impl Finding {
         out.line(&safe(&format!("{grade}: {file} at position {position}{bytes}: {}", self.what)))?;
         for extent in &self.lost {
             out.line(&safe(&format!("    lost: {}", extent.shown(names))))?;
+        }
+        if self.unnamed {
+            out.line("    more records may be lost here that cannot be named")?;
         }
         if self.metadata {
             out.line("    changes of metadata (topics, settings, groups, committed offsets) may be lost with it")?;

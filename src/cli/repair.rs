@@ -324,6 +324,7 @@ fn tell(
 ) -> Result<u8, Failure> {
     let lost = losses(plan, survey);
     let metadata = survey.findings.iter().any(|finding| finding.metadata);
+    let unnamed = survey.findings.iter().any(|finding| finding.unnamed);
     let out = &mut session.out;
     let target = into.display().to_string();
     if out.is_json() {
@@ -339,6 +340,7 @@ fn tell(
             ("batches", copied.map(|copied| copied.batches).into()),
             ("bytes", copied.map(|copied| copied.bytes).into()),
             ("lost", Value::List(lost.iter().map(|extent| extent.json(&survey.names)).collect())),
+            ("more_may_be_lost", unnamed.into()),
             ("metadata_lost", metadata.into()),
             ("recovered_topics", Value::List(renamed.collect())),
             ("findings", Value::List(findings.collect())),
@@ -353,6 +355,9 @@ fn tell(
     }
     if lost.is_empty() {
         out.line("no record is known to be lost")?;
+    }
+    if unnamed {
+        out.line("more records may be lost that cannot be named, in the places that say so")?;
     }
     if metadata {
         out.line("changes of metadata may be lost: look at topics, settings and committed offsets")?;

@@ -105,7 +105,8 @@ impl Survey {
         taker.begin(survey.base.as_ref(), &survey.file_entries);
         for (id, bytes) in &packs {
             survey.read.bytes += bytes;
-            survey.segment(disk, *id, Ahead::default(), taker)?;
+            // A pack gets its name once it is whole and durable, so none has an end that is torn.
+            survey.segment(disk, *id, Ahead { is_followed: true, previous_seq: None }, taker)?;
             survey.chain = None;
         }
         let ahead = look_ahead(disk, &listed, survey.directory);
@@ -130,7 +131,8 @@ impl Survey {
         for view in views {
             survey.chain = None;
             survey.read.bytes += view.bytes;
-            survey.view(view, Ahead::default(), &mut Nothing)?;
+            let ahead = Ahead { is_followed: view.id().is_pack(), previous_seq: None };
+            survey.view(view, ahead, &mut Nothing)?;
         }
         Ok(survey)
     }
@@ -170,15 +172,25 @@ impl Survey {
         self.findings.push(finding);
     }
 
-    /// Without a marker the first segment tells which directory this is.
+    /// The segments tell which directory this is, if there is no marker, or if it names one to which none of them belongs: their
+    /// headers have checksums, and the marker has none.
     fn find_directory(&mut self, disk: &dyn Disk, listed: &[(SegmentId, u64)]) {
-        let opened = |(id, _): &(SegmentId, u64)| inspect::open(disk, *id, None).ok();
-        let first = listed.iter().find_map(opened);
-        if let (None, Some(view)) = (self.directory, &first) {
-            self.directory = Some(view.header().identity.directory);
+        let mut counts: BTreeMap<Uuid, usize> = BTreeMap::new();
+        let mut block = None;
+        for view in listed.iter().filter_map(|(id, _)| inspect::open(disk, *id, None).ok()) {
+            *counts.entry(view.header().identity.directory).or_default() += 1;
+            block.get_or_insert(view.header().block_bytes);
         }
-        if let Some(view) = first {
-            self.block = view.header().block_bytes;
+        self.block = block.unwrap_or(self.block);
+        let most = counts.iter().max_by_key(|(_, count)| **count).map(|(directory, _)| *directory);
+        match (self.directory, most) {
+            (None, most) => self.directory = most,
+            (Some(own), Some(most)) if !counts.contains_key(&own) => {
+                let what = "it names a directory to which no segment belongs";
+                self.findings.push(Finding::new(Grade::Damage, marker::PATH, 0, what));
+                self.directory = Some(most);
+            }
+            _ => {}
         }
     }
 
@@ -244,6 +256,7 @@ impl Survey {
             let mut finding = Finding::new(Grade::Damage, segment::path(id), 0, "the segment is missing");
             finding.lost = self.held_by(id);
             finding.metadata = id >= start;
+            finding.unnamed = !self.is_told_by_checkpoint(id);
             (id, finding)
         };
         held.chain(replayed).map(finding).collect()
@@ -267,7 +280,9 @@ impl Survey {
             let id = SegmentId::Pack(number);
             if !listed.iter().any(|(there, _)| *there == id) {
                 let what = "the pack is missing, and the log says that it replaces other segments";
-                self.findings.push(Finding::new(Grade::Damage, segment::path(id), 0, what));
+                let mut finding = Finding::new(Grade::Damage, segment::path(id), 0, what);
+                finding.unnamed = true;
+                self.findings.push(finding);
             }
         }
     }
@@ -302,6 +317,14 @@ impl Survey {
         joined(self.ranges().filter(|(segment, _)| *segment == id).map(|(_, extent)| extent).collect())
     }
 
+    /// Whether the checkpoint was made when all of a segment had been written, so that it knows all records there.
+    fn is_told_by_checkpoint(&self, id: SegmentId) -> bool {
+        self.base.as_ref().is_some_and(|base| match id {
+            SegmentId::Pack(number) => number <= base.snapshot.last_pack,
+            id => id < base.header.position.segment,
+        })
+    }
+
     /// What the checkpoint says lies in each segment.
     fn ranges(&self) -> impl Iterator<Item = (SegmentId, Extent)> + '_ {
         let logs = self.base.iter().flat_map(|base| &base.snapshot.logs);
@@ -322,10 +345,10 @@ impl Survey {
                 let directory = self.directory.unwrap_or_default();
                 let found = if is_newer { None } else { inspect::open_by_groups(disk, id, directory, self.block)? };
                 let Some(view) = found else {
-                    let lost = self.held_by(id);
+                    let (lost, unnamed) = (self.held_by(id), !self.is_told_by_checkpoint(id));
                     let is_replayed = self.base.as_ref().is_none_or(|base| id >= base.header.position.segment);
                     if let Some(finding) = self.findings.last_mut() {
-                        (finding.lost, finding.metadata) = (lost, is_replayed);
+                        (finding.lost, finding.metadata, finding.unnamed) = (lost, is_replayed, unnamed);
                     }
                     return Ok(());
                 };
@@ -339,6 +362,7 @@ impl Survey {
         self.read.segments += 1;
         let index = view.index()?;
         let first_finding = self.findings.len();
+        let before = self.chain.filter(|_| !view.id().is_pack());
         let mut reading = Reading {
             survey: self,
             taker,
@@ -350,15 +374,16 @@ impl Survey {
             last_seq: 0,
             end: u64::from(view.header().block_bytes),
             is_broken: false,
+            is_gap: false,
             is_torn: false,
         };
-        view.walk(ahead.is_followed, &mut |item| reading.item(item))?;
+        view.walk_after(before, ahead.is_followed, &mut |item| reading.item(item))?;
         reading.close();
-        let Reading { mut runs, salvaged, is_broken, is_torn, last_seq, .. } = reading;
+        let Reading { mut runs, salvaged, is_broken, is_gap, is_torn, last_seq, .. } = reading;
         runs.extend(salvaged);
         self.find_uncovered(view.id(), &runs, first_finding);
         if last_seq != 0 || is_broken {
-            self.chain = (!is_broken && !is_torn).then_some(last_seq);
+            self.chain = (!is_gap && !is_torn && last_seq != 0).then_some(last_seq);
             self.is_chain_sealed = view.trailer.is_some();
         }
         Ok(())
@@ -400,7 +425,9 @@ impl Survey {
                 finding.lost = joined(std::mem::take(&mut finding.lost).into_iter().chain(lost).collect());
             }
         }
-        self.partitions.insert(run.id, (next.max(run.last_offset + 1), findings));
+        if run.last_offset >= next || seen == findings {
+            self.partitions.insert(run.id, (next.max(run.last_offset.saturating_add(1)), findings));
+        }
     }
 }
 
@@ -446,6 +473,8 @@ struct Reading<'a> {
     end: u64,
     /// Groups are missing or damaged.
     is_broken: bool,
+    /// The same, since the last whole group.
+    is_gap: bool,
     is_torn: bool,
 }
 
@@ -453,6 +482,7 @@ impl Reading<'_> {
     fn item(&mut self, item: Item<'_>) -> Result<(), Failure> {
         match item {
             Item::Group(group) => self.group(&group),
+            Item::Stray(group) => self.stray(&group),
             Item::Bad(bad) => self.bad(&bad),
         }
     }
@@ -467,12 +497,45 @@ impl Reading<'_> {
         self.survey.read.groups += 1;
         self.check_chain(group);
         self.last_seq = group.header.seq;
+        self.is_gap = false;
         self.end = group.position + group.len;
         for run in &group.runs {
             let position = group.position + run.offset as u64;
             self.sound_run(group.header.seq, &run.header, position, run.content)?;
         }
         Ok(())
+    }
+
+    /// A group that belongs elsewhere: its batches are handed on, in case that its own place is damaged too; what the index says
+    /// stood here is lost.
+    fn stray(&mut self, group: &ScannedGroup<'_>) -> Result<(), Failure> {
+        let (seq, position, end) = (group.header.seq, group.position, group.position + group.len);
+        for run in group.runs.iter().filter(|run| run.header.kind != RUN_META) {
+            let place = group.run_ref(run);
+            if self.check_batches(&place, run.content).is_none() {
+                self.taker.run(seq, place, run.content)?;
+            }
+        }
+        (self.is_broken, self.is_gap, self.end) = (true, true, end);
+        let lost =
+            self.indexed(position, end).map(|run| Extent { id: run.id, first: run.base_offset, last: run.last_offset });
+        let (lost, unnamed) = (joined(lost.collect()), !self.is_all_told());
+        let metadata = !self.view.id().is_pack();
+        let what = format!("group {seq} stands there, which belongs elsewhere in the segment");
+        let finding = self.found(Grade::Damage, position, what);
+        (finding.bytes, finding.lost, finding.metadata, finding.unnamed) = (end - position, lost, metadata, unnamed);
+        Ok(())
+    }
+
+    /// Runs that stood in a stretch, by the index.
+    fn indexed(&self, position: u64, end: u64) -> impl Iterator<Item = &RunRef> {
+        self.index.runs.iter().filter(move |run| (position..end).contains(&run.position))
+    }
+
+    /// Whether all runs that stood in the segment are known from its index or from the checkpoint.
+    fn is_all_told(&self) -> bool {
+        let is_whole = |trailer: inspect::Trailer| self.index.runs.len() == trailer.run_count as usize;
+        self.view.trailer.is_some_and(is_whole) || self.survey.is_told_by_checkpoint(self.view.id())
     }
 
     /// Each group names the one before it.
@@ -486,14 +549,16 @@ impl Reading<'_> {
             }
             last => (Some(last), false),
         };
-        let Some(before) = before.filter(|_| !self.is_broken) else { return };
+        let Some(before) = before.filter(|_| !self.is_gap) else { return };
         if seq > before && (previous == before || (previous == 0 && may_start_anew)) {
             return;
         }
         self.is_broken = true;
         let what = format!("group {seq} follows group {before}: groups between them are missing");
         let metadata = !self.view.id().is_pack();
-        self.found(Grade::Damage, group.position, what).metadata = metadata;
+        let unnamed = !self.is_all_told();
+        let finding = self.found(Grade::Damage, group.position, what);
+        (finding.metadata, finding.unnamed) = (metadata, unnamed);
     }
 
     /// A change of metadata, or in a pack what it says of itself.
@@ -611,11 +676,10 @@ impl Reading<'_> {
             self.found(Grade::Torn, bad.position, what).bytes = bad.end - bad.position;
             return Ok(());
         }
-        self.is_broken = true;
+        (self.is_broken, self.is_gap) = (true, true);
         let seq = bad.header.map_or(self.last_seq + 1, |header| header.seq);
         // The index of a sealed segment has its own checksums, so it tells best what stood here.
-        let within = |run: &&RunRef| (bad.position..bad.end).contains(&run.position);
-        let indexed: Vec<RunRef> = self.index.runs.iter().filter(within).copied().collect();
+        let indexed: Vec<RunRef> = self.indexed(bad.position, bad.end).copied().collect();
         let (mut lost, mut known) = (Vec::new(), BTreeSet::new());
         // A pack has no changes of metadata: what it says of itself only says what it stands for.
         let is_pack = self.view.id().is_pack();
@@ -632,9 +696,12 @@ impl Reading<'_> {
         }
         let unseen = indexed.iter().filter(|run| !known.contains(&run.position));
         lost.extend(unseen.map(|run| Extent { id: run.id, first: run.base_offset, last: run.last_offset }));
+        // What the header of a damaged run says may be damaged itself.
+        let is_known = !bad.is_partial && bad.runs.iter().all(|run| run.is_sound);
+        let unnamed = !is_known && !self.is_all_told();
         let finding = self.found(Grade::Damage, bad.position, bad.what);
         finding.bytes = bad.end - bad.position;
-        (finding.lost, finding.metadata) = (joined(lost), metadata);
+        (finding.lost, finding.metadata, finding.unnamed) = (joined(lost), metadata, unnamed);
         self.end = bad.end;
         Ok(())
     }
@@ -682,23 +749,40 @@ impl Reading<'_> {
         }
         let end = self.end;
         let Some(trailer) = self.view.trailer else {
-            let is_cut = self.ahead.is_followed && !self.is_broken && end >= self.view.bytes && self.last_seq != 0;
-            let is_whole = self.ahead.previous_seq == Some(self.last_seq);
-            if is_cut && is_whole {
-                self.found(Grade::Index, end, "the footer is missing; the next start writes it again from the groups");
-            } else if is_cut {
-                self.is_broken = true;
-                let what = "the file ends there, and later segments have groups";
-                self.found(Grade::Damage, end, what).metadata = true;
+            let is_whole = match self.last_seq {
+                // It may never have had a group.
+                0 => self.survey.chain.is_some() && self.ahead.previous_seq == self.survey.chain,
+                last => self.ahead.previous_seq == Some(last),
+            };
+            let is_cut = self.ahead.is_followed && !self.is_torn && end >= self.view.bytes;
+            if is_cut && is_whole && !self.is_gap {
+                if self.last_seq != 0 {
+                    let what = "the footer is missing; the next start writes it again from the groups";
+                    self.found(Grade::Index, end, what);
+                }
+            } else if is_cut && (!self.is_gap || !is_whole) {
+                (self.is_broken, self.is_gap) = (true, true);
+                let unnamed = !self.is_all_told();
+                let is_pack = self.view.id().is_pack();
+                let what = match is_pack {
+                    true => "the file ends there, without its footer",
+                    false => "the file ends there, and later segments have groups",
+                };
+                let finding = self.found(Grade::Damage, end, what);
+                (finding.metadata, finding.unnamed) = (!is_pack, unnamed);
             }
             return;
         };
-        if self.is_broken {
+        if self.is_gap {
             return;
         }
         if self.last_seq != trailer.last_seq {
             let what = format!("group {} is the last, and the footer names group {}", self.last_seq, trailer.last_seq);
-            self.found(Grade::Damage, end, what);
+            let unnamed = !self.is_all_told();
+            self.found(Grade::Damage, end, what).unnamed = unnamed;
+            return;
+        }
+        if self.is_broken {
             return;
         }
         let of =

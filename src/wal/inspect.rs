@@ -1,6 +1,7 @@
 //! Owns looking at the log's files without opening the log: goes on behind damage, and says what is damaged and what stood
 //! there. Nothing here writes.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -41,6 +42,8 @@ pub struct View {
 pub enum Item<'a> {
     /// A whole group.
     Group(ScannedGroup<'a>),
+    /// A whole group that belongs elsewhere in the segment: what stood there is overwritten.
+    Stray(ScannedGroup<'a>),
     /// A stretch in which no whole group stands.
     Bad(Bad),
 }
@@ -214,14 +217,36 @@ impl View {
         is_followed: bool,
         take: &mut dyn FnMut(Item<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.walk_after(None, is_followed, take)
+    }
+
+    /// The same, with the group that the first one here should follow, if that is known.
+    pub fn walk_after<E: From<io::Error>>(
+        &self,
+        before: Option<GroupSeq>,
+        is_followed: bool,
+        take: &mut dyn FnMut(Item<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let end = self.groups_end();
         let mut position = self.segment.block();
         let mut last_seq = 0;
+        // Looked for once something is not in order: that costs one more reading of the file.
+        let mut strays: Option<BTreeSet<u64>> = None;
         loop {
             let mut scan = Scan::new(&self.segment, position, end);
             let what = loop {
                 match scan.next()? {
                     Step::Group(group) => {
+                        let previous = group.header.previous_seq;
+                        let is_next =
+                            if last_seq == 0 { before.is_none_or(|b| b == previous) } else { previous == last_seq };
+                        if strays.is_none() && !is_next {
+                            strays = Some(self.strays()?);
+                        }
+                        if strays.as_ref().is_some_and(|strays| strays.contains(&group.position)) {
+                            take(Item::Stray(group))?;
+                            continue;
+                        }
                         last_seq = group.header.seq;
                         take(Item::Group(group))?;
                     }
@@ -230,7 +255,8 @@ impl View {
                 }
             };
             position = scan.position();
-            match self.bad(position, end, what, last_seq, is_followed, take)? {
+            let place = Place { position, end, last_seq, is_followed };
+            match self.bad(place, what, &mut strays, take)? {
                 Some(next) => position = next,
                 None => return Ok(()),
             }
@@ -240,13 +266,12 @@ impl View {
     /// Reports the stretch from `position` on; where the walk goes on, if it does.
     fn bad<E: From<io::Error>>(
         &self,
-        position: u64,
-        end: u64,
+        place: Place,
         what: &'static str,
-        last_seq: GroupSeq,
-        is_followed: bool,
+        strays: &mut Option<BTreeSet<u64>>,
         take: &mut dyn FnMut(Item<'_>) -> Result<(), E>,
     ) -> Result<Option<u64>, E> {
+        let Place { position, end, last_seq, is_followed } = place;
         let beyond = search_on(&self.segment, position, last_seq)?;
         let was_durable = self.trailer.is_some() || is_followed || beyond.proof.is_some();
         if !was_durable && beyond.data_end <= position {
@@ -257,7 +282,13 @@ impl View {
         let identity = &self.segment.header.identity;
         let mut bytes = vec![0; block.min(end - position) as usize];
         let read = self.segment.file.read_at(&mut bytes, position)?;
+        let strays = match strays {
+            Some(strays) => strays,
+            None => strays.insert(self.strays()?),
+        };
+        // A stray header says nothing of what stood here.
         let header = GroupHeader::parse(&bytes[..read], identity, identity.seed());
+        let header = header.filter(|_| !strays.contains(&position));
         let own_end = header.map_or(position + block, |header| {
             let len = GROUP_HEADER_BYTES as u64 + u64::from(header.len);
             position + super::format::round_up(len, block).min(end - position)
@@ -303,6 +334,21 @@ impl View {
         Ok(runs)
     }
 
+    /// Positions of sound headers that are not in the order of the others, which always grows: pages that belong elsewhere.
+    fn strays(&self) -> io::Result<BTreeSet<u64>> {
+        let (mut headers, mut at) = (Vec::new(), self.segment.block());
+        let end = self.groups_end();
+        while let Some(position) = self.next_group(at, end)? {
+            let mut head = [0; GROUP_HEADER_BYTES];
+            let read = self.segment.file.read_at(&mut head, position)?;
+            let identity = &self.segment.header.identity;
+            headers.extend(GroupHeader::parse(&head[..read], identity, identity.seed()).map(|one| (position, one.seq)));
+            at = position + self.segment.block();
+        }
+        let in_order = longest_growing(&headers);
+        Ok(headers.into_iter().map(|(position, _)| position).filter(|position| !in_order.contains(position)).collect())
+    }
+
     /// The next group header of this segment on a block from `position` on.
     fn next_group(&self, position: u64, end: u64) -> io::Result<Option<u64>> {
         let identity = &self.segment.header.identity;
@@ -325,6 +371,31 @@ impl View {
         }
         Ok(None)
     }
+}
+
+/// Where a walk has come to no whole group.
+#[derive(Clone, Copy)]
+struct Place {
+    position: u64,
+    end: u64,
+    last_seq: GroupSeq,
+    is_followed: bool,
+}
+
+/// Positions of the longest row of sequences that grows.
+fn longest_growing(headers: &[(u64, GroupSeq)]) -> BTreeSet<u64> {
+    // For each length the header that such a row ends with, with the least sequence; and before each header the one it follows.
+    let (mut ends, mut before): (Vec<usize>, Vec<Option<usize>>) = (Vec::new(), vec![None; headers.len()]);
+    for (number, (_, seq)) in headers.iter().enumerate() {
+        let len = ends.partition_point(|end| headers[*end].1 < *seq);
+        before[number] = len.checked_sub(1).map(|len| ends[len]);
+        match ends.get_mut(len) {
+            Some(end) => *end = number,
+            None => ends.push(number),
+        }
+    }
+    let row = std::iter::successors(ends.last().copied(), |number| before[*number]);
+    row.map(|number| headers[number].0).collect()
 }
 
 /// Batches of a damaged run that are sound by their own checksums, and the offsets that are lost.
@@ -394,6 +465,20 @@ mod tests {
             content.extend_from_slice(&batch);
         }
         content
+    }
+
+    #[test]
+    fn groups_that_belong_elsewhere_are_not_in_the_longest_row() {
+        let row = |seqs: &[u64]| {
+            let headers: Vec<(u64, GroupSeq)> = seqs.iter().enumerate().map(|(at, seq)| (at as u64, *seq)).collect();
+            longest_growing(&headers).into_iter().collect::<Vec<u64>>()
+        };
+        assert_eq!(row(&[]), [0; 0]);
+        assert_eq!(row(&[1, 2, 5, 9]), [0, 1, 2, 3]);
+        // A copy of a later group, of an earlier one, and in the first place.
+        assert_eq!(row(&[1, 2, 6, 4, 5, 6]), [0, 1, 3, 4, 5]);
+        assert_eq!(row(&[1, 2, 3, 1, 5, 6]), [0, 1, 2, 4, 5]);
+        assert_eq!(row(&[3, 2, 3]), [1, 2]);
     }
 
     #[test]
