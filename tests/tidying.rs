@@ -211,13 +211,13 @@ fn tidying_comes_to_an_end_where_something_stays_between_what_one_job_would_merg
         while let Some(job) = h.tidying.pop() {
             jobs += 1;
             assert!(jobs < 40, "{:?} are rewritten without end", job.parts);
-            // The third segment stays, with a part of the topic that lives on either side.
-            let third = SegmentId::Wal(SegmentId::FIRST.number() + 2);
-            let takes_it = job.parts.iter().flat_map(|part| &part.sources).any(|source| source.segment == third);
-            match takes_it {
+            // One in the middle stays, with a part of the topic that lives on either side.
+            let sources: Vec<SegmentId> =
+                job.parts.iter().flat_map(|part| &part.sources).map(|source| source.segment).collect();
+            let middle = *damaged.get_or_insert(sources[sources.len() / 2]);
+            match sources.contains(&middle) {
                 true => {
-                    damaged = Some(third);
-                    let failed = Err(TidyError::Damaged(third, "a checksum is wrong".to_owned()));
+                    let failed = Err(TidyError::Damaged(middle, "a checksum is wrong".to_owned()));
                     h.tidy_done(TidyDone { pack: job.pack, result: failed });
                 }
                 false => {
