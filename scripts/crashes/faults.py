@@ -463,6 +463,13 @@ def descriptors(options, folder):
     no_fault_left(server)
 
 
+def starts_or_ends(server, limit):
+    """Which of the two a server with a limit does."""
+    return eventually(30, f"a server with {limit} starts or ends",
+                      lambda: "serves" if server.says(" ready after ") else
+                      "ends" if server.process.poll() is not None else None)
+
+
 def no_descriptors(options, folder):
     """Ever fewer descriptors: the server starts, or says what it lacks, and what it has acknowledged stays."""
     server = Server(options, folder, library=False)
@@ -472,10 +479,7 @@ def no_descriptors(options, folder):
     server.stop()
     for limit in (64, 40, 30, 25, 20, 16, 12, 8):
         server.start(limit=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)))
-        outcome = eventually(30, f"a server with {limit} descriptors starts or ends",
-                             lambda: "serves" if server.says(" ready after ") else
-                             "refuses" if server.process.poll() is not None else None)
-        if outcome == "refuses":
+        if starts_or_ends(server, f"{limit} descriptors") == "ends":
             check(server.process.returncode > 0, f"with {limit} descriptors it ends by signal {server.process.returncode}")
             check(server.says("(open files|many)"), f"with {limit} descriptors it says {server.said()[-500:]}")
             continue
@@ -495,9 +499,7 @@ def memory(options, folder):
     for mebibytes in (1024, 512, 256, 128, 64, 32):
         bound = mebibytes << 20
         server.start(limit=lambda: resource.setrlimit(resource.RLIMIT_AS, (bound, bound)))
-        outcome = eventually(30, f"a server with {mebibytes} MiB starts or ends",
-                             lambda: "serves" if server.says(" ready after ") else
-                             "ends" if server.process.poll() is not None else None)
+        outcome = starts_or_ends(server, f"{mebibytes} MiB")
         if outcome == "serves":
             outcome = "serves, refuses" if server.load(3000, size=2000, seconds=5) else "serves"
         if server.process.poll() is None:

@@ -9,6 +9,7 @@ use super::agenda::Agenda;
 use super::configs::{CompactionSettings, TopicSettings};
 use super::log::PartitionLog;
 use super::producers::ProducerState;
+use super::tiering::store_retry_us;
 use super::{Broker, Now, Timer};
 use crate::limits;
 use crate::wal::compact::{AbortedTxn, Clean, LastBatch, Outcome};
@@ -329,8 +330,7 @@ impl Broker {
         }
         self.store_is_away(now, why);
         let store = &mut self.cleanings.store;
-        let wait_us = limits::UPLOAD_RETRY_US.saturating_mul(1 << store.failures.min(20));
-        store.earliest_us = now.mono_us + wait_us.min(limits::UPLOAD_RETRY_MAX_US);
+        store.earliest_us = now.mono_us + store_retry_us(store.failures);
         store.failures += 1;
         store.tries += 1;
         store.failed.insert(id, store.tries);

@@ -119,6 +119,11 @@ fn object_entry(id: SegmentId, object: Option<StoredObject>) -> MetaEntry {
     MetaEntry { table: metalog::OBJECT, scope: Bytes::new(), key, value }
 }
 
+/// How long what needs the store waits after it failed, with so many failures before, in µs.
+pub(super) fn store_retry_us(failures: u32) -> u64 {
+    limits::UPLOAD_RETRY_US.saturating_mul(1 << failures.min(20)).min(limits::UPLOAD_RETRY_MAX_US)
+}
+
 impl Tiering {
     /// An entry that was found at recovery.
     pub fn apply(&mut self, entry: &MetaEntry) -> Result<(), String> {
@@ -295,16 +300,14 @@ impl Broker {
                 if is_deposed {
                     self.tiering.stored.values_mut().for_each(|stored| stored.is_confirmed = false);
                 }
-                let wait_us = limits::UPLOAD_RETRY_US.saturating_mul(1 << self.tiering.failures.min(20));
-                let wait_us = wait_us.min(limits::UPLOAD_RETRY_MAX_US);
                 if self.tiering.failures == 0 || why != self.tiering.failure {
                     ::log::warn!("the log was not uploaded, and everything stays on this disk: {why}");
                 } else {
                     ::log::debug!("the log was not uploaded again: {why}");
                 }
+                self.tiering.earliest_us = now.mono_us + store_retry_us(self.tiering.failures);
                 self.tiering.failures += 1;
                 self.tiering.failure = why;
-                self.tiering.earliest_us = now.mono_us + wait_us;
             }
         }
         self.count_tiers();

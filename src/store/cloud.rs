@@ -9,8 +9,8 @@ use super::retry::Retry;
 use super::text::from_http_date;
 use super::transfer::{digests, download, Digests, Fetched, Which};
 use super::{
-    check_key, check_prefix, joined, key_within, ETag, Kind, ObjectInfo, ObjectStore, Page, PutMode, Source,
-    StoreError, Surroundings,
+    check_key, check_prefix, joined, key_within, xml, ETag, Kind, Listed, ObjectInfo, ObjectStore, Page, PutMode,
+    Source, StoreError, Surroundings,
 };
 use crate::limits::{STORE_PREFIX_BYTES_MAX, STORE_SINGLE_PUT_BYTES_MAX};
 
@@ -74,6 +74,16 @@ pub(super) struct Bucket {
     pub folder: String,
 }
 
+/// The names of elements in a cloud's listings: of the whole, of an object, and of what is said of it.
+pub(super) struct Names {
+    pub listing: &'static str,
+    pub object: &'static str,
+    pub key: &'static str,
+    pub size: &'static str,
+    pub etag: &'static str,
+    pub modified: &'static str,
+}
+
 impl Bucket {
     /// The store's URL.
     pub fn describe(&self) -> String {
@@ -106,6 +116,26 @@ impl Bucket {
         let size = size_of(response).ok_or_else(|| self.strange())?;
         let modified_ms = from_http_date(response.header("last-modified")).unwrap_or(0);
         Ok(ObjectInfo { size, etag, modified_ms })
+    }
+
+    /// The objects in the folder that a listing in XML tells of; `time` reads their times.
+    pub fn objects_in(&self, text: &str, names: &Names, time: fn(&str) -> Option<i64>) -> Result<Vec<Listed>> {
+        let strange = || self.strange();
+        xml::element(text, names.listing).ok_or_else(strange)?;
+        let mut objects = Vec::new();
+        for object in xml::elements(text, names.object) {
+            let key = xml::text(object, names.key).ok_or_else(strange)?;
+            let Some(key) = self.key(&key) else {
+                continue;
+            };
+            let info = ObjectInfo {
+                size: xml::text(object, names.size).and_then(|s| s.parse().ok()).ok_or_else(strange)?,
+                etag: etag(&xml::text(object, names.etag).unwrap_or_default()),
+                modified_ms: xml::text(object, names.modified).and_then(|t| time(&t)).unwrap_or(0),
+            };
+            objects.push(Listed { key: key.to_owned(), info });
+        }
+        Ok(objects)
     }
 }
 

@@ -6,11 +6,7 @@ use super::read_cache::OpenSegment;
 use super::{ReadError, RunRef};
 use crate::canary::{self, Fault};
 use crate::limits;
-use crate::wire::batch::BatchHeader;
-
-/// Where a batch's checksum begins to count.
-const CRC_FROM: usize = 21;
-const HEADER_BYTES: usize = 61;
+use crate::wire::batch::{BatchHeader, CRC_AT, CRC_FROM, HEADER_BYTES};
 
 /// The batches of a run, one after the other.
 pub(super) struct BatchCursor<'a> {
@@ -86,7 +82,7 @@ impl<'a> BatchCursor<'a> {
     pub fn load(&mut self, found: &Found) -> Result<&[u8], ReadError> {
         let bytes = self.bytes(found.position, found.len as usize)?;
         let crc = bytes.get(CRC_FROM..).map_or(0, crc32c::crc32c);
-        if crc != BigEndian::read_u32(&bytes[CRC_FROM - 4..CRC_FROM]) && !canary::has(Fault::RotServed) {
+        if crc != BigEndian::read_u32(&bytes[CRC_AT..]) && !canary::has(Fault::RotServed) {
             return Err(self.segment.corrupt(found.position, "the checksum of the batch is wrong"));
         }
         self.bytes(found.position, found.len as usize)

@@ -9,11 +9,8 @@ use super::format::{
 };
 use super::{Group, PartitionId, PlannedBatch, RunRef};
 use crate::sys::aligned::AlignedBuf;
-use crate::wire::batch::{verify_crc, CRC_AT, CRC_FROM};
+use crate::wire::batch::{verify_crc, CRC_AT, CRC_FROM, HEADER_BYTES};
 use crate::wire::Uuid;
-
-/// Length of a RecordBatch v2 header; what is shorter cannot be patched.
-const BATCH_HEADER_BYTES: usize = 61;
 
 /// From this size on, a body's known CRC costs less than calculating it.
 const KNOWN_CRC_BYTES_MIN: usize = 8 << 10;
@@ -24,7 +21,8 @@ pub fn group_bytes(group: &Group, block: u64) -> Result<u64, String> {
     let meta_run = if group.meta.is_empty() { 0 } else { meta + RUN_HEADER_BYTES as u64 };
     let mut len = meta_run;
     for run in &group.runs {
-        if run.batches.iter().any(|batch| batch.bytes.len() < BATCH_HEADER_BYTES) {
+        // What is shorter cannot be patched.
+        if run.batches.iter().any(|batch| batch.bytes.len() < HEADER_BYTES) {
             return Err("a batch is shorter than its header".to_string());
         }
         len += RUN_HEADER_BYTES as u64 + run.batches.iter().map(|batch| batch.bytes.len() as u64).sum::<u64>();

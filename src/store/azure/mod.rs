@@ -9,13 +9,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use self::error::Fault;
-use super::cloud::{self, etag, Bucket, CloudStore, Protocol, Upload, NONCE};
+use super::cloud::{self, etag, Bucket, CloudStore, Names, Protocol, Upload, NONCE};
 use super::http::{Body, Http, Request, Response};
 use super::retry::Retry;
 use super::sigv4::hmac_sha256;
 use super::text::{base64, from_base64, from_http_date, http_date, percent};
 use super::transfer::{each_part, Checksum, Digests, Fetched, Which};
-use super::{xml, ETag, Kind, Listed, ObjectInfo, Page, StoreError, Surroundings, Tuning};
+use super::{xml, ETag, Kind, ObjectInfo, Page, StoreError, Surroundings, Tuning};
 use crate::config::storage::{AzureConfig, Secret};
 use crate::limits::STORE_LIST_PAGE;
 
@@ -24,6 +24,15 @@ type Result<T> = std::result::Result<T, StoreError>;
 const VERSION: &str = "2023-11-03";
 const BLOCK_UNIT: u64 = 1 << 20;
 const WHICH: Which = Which { sha256: false, crc32c: false, md5: true };
+
+const NAMES: Names = Names {
+    listing: "EnumerationResults",
+    object: "Blob",
+    key: "Name",
+    size: "Content-Length",
+    etag: "Etag",
+    modified: "Last-Modified",
+};
 
 /// What opens the container.
 enum Access {
@@ -197,23 +206,9 @@ impl Protocol for Azure {
     }
 
     fn read_page(&self, text: &str) -> Result<Page> {
-        let strange = || self.bucket.strange();
-        xml::element(text, "EnumerationResults").ok_or_else(strange)?;
-        let mut page = Page::default();
-        for blob in xml::elements(text, "Blob") {
-            let name = xml::text(blob, "Name").ok_or_else(strange)?;
-            let Some(key) = self.bucket.key(&name) else {
-                continue;
-            };
-            let info = ObjectInfo {
-                size: xml::text(blob, "Content-Length").and_then(|s| s.parse().ok()).ok_or_else(strange)?,
-                etag: etag(&xml::text(blob, "Etag").unwrap_or_default()),
-                modified_ms: xml::text(blob, "Last-Modified").and_then(|t| from_http_date(&t)).unwrap_or(0),
-            };
-            page.objects.push(Listed { key: key.to_owned(), info });
-        }
-        page.next = xml::text(text, "NextMarker").filter(|marker| !marker.is_empty());
-        Ok(page)
+        let objects = self.bucket.objects_in(text, &NAMES, from_http_date)?;
+        let next = xml::text(text, "NextMarker").filter(|marker| !marker.is_empty());
+        Ok(Page { objects, next })
     }
 
     fn page(&self, prefix: &str, from: Option<&str>) -> Result<Page> {

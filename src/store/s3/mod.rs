@@ -13,13 +13,13 @@ use std::sync::Arc;
 use self::credentials::Credentials;
 pub(super) use self::error::skewed;
 use self::error::{Asked, Fault};
-use super::cloud::{self, etag, Bucket, CloudStore, Protocol, Upload};
+use super::cloud::{self, etag, Bucket, CloudStore, Names, Protocol, Upload};
 use super::http::{Body, Http, Request, Response};
 use super::retry::Retry;
 use super::sigv4::{canonical_query, Signed, Signer};
 use super::text::{amz_date, from_iso_date, percent};
 use super::transfer::{Checksum, Digests, Fetched, Which};
-use super::{xml, ETag, Kind, Listed, ObjectInfo, Page, StoreError, Surroundings, Tuning};
+use super::{xml, ETag, Kind, ObjectInfo, Page, StoreError, Surroundings, Tuning};
 use crate::config::storage::S3Config;
 use crate::limits::STORE_LIST_PAGE;
 
@@ -27,6 +27,15 @@ type Result<T> = std::result::Result<T, StoreError>;
 
 const NOTHING_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 const DEFAULT_REGION: &str = "us-east-1";
+
+const NAMES: Names = Names {
+    listing: "ListBucketResult",
+    object: "Contents",
+    key: "Key",
+    size: "Size",
+    etag: "ETag",
+    modified: "LastModified",
+};
 
 #[derive(Debug)]
 struct S3 {
@@ -210,26 +219,12 @@ impl Protocol for S3 {
     }
 
     fn read_page(&self, text: &str) -> Result<Page> {
-        let strange = || self.bucket.strange();
-        xml::element(text, "ListBucketResult").ok_or_else(strange)?;
-        let mut page = Page::default();
-        for object in xml::elements(text, "Contents") {
-            let key = xml::text(object, "Key").ok_or_else(strange)?;
-            let Some(key) = self.bucket.key(&key) else {
-                continue;
-            };
-            let info = ObjectInfo {
-                size: xml::text(object, "Size").and_then(|s| s.parse().ok()).ok_or_else(strange)?,
-                etag: etag(&xml::text(object, "ETag").unwrap_or_default()),
-                modified_ms: xml::text(object, "LastModified").and_then(|t| from_iso_date(&t)).unwrap_or(0),
-            };
-            page.objects.push(Listed { key: key.to_owned(), info });
-        }
-        page.next = match xml::text(text, "IsTruncated").as_deref() {
-            Some("true") => Some(xml::text(text, "NextContinuationToken").ok_or_else(strange)?),
+        let objects = self.bucket.objects_in(text, &NAMES, from_iso_date)?;
+        let next = match xml::text(text, "IsTruncated").as_deref() {
+            Some("true") => Some(xml::text(text, "NextContinuationToken").ok_or_else(|| self.bucket.strange())?),
             _ => None,
         };
-        Ok(page)
+        Ok(Page { objects, next })
     }
 
     fn page(&self, prefix: &str, from: Option<&str>) -> Result<Page> {
