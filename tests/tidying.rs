@@ -286,3 +286,55 @@ fn an_unsealed_segment_is_sealed_when_much_of_it_was_deleted() {
     assert!(h.log.held_bytes(&h.removed) < before / 2);
     assert_eq!(read(&mut h, "lives", 0), (0..200).collect::<Vec<i64>>());
 }
+
+/// Seconds until less than half of so many bytes is held.
+fn seconds_until_half(h: &mut Harness, before: usize) -> u64 {
+    for second in 0..600 {
+        h.settle();
+        if h.log.held_bytes(&h.removed) < before / 2 {
+            return second;
+        }
+        h.pass_ms(1000);
+    }
+    panic!("the space of {before} bytes did not come back in ten minutes");
+}
+
+/// A way in which most of what `shared` has written comes to be deleted. When it returns that is due.
+type Deletion = fn(&mut Harness);
+
+fn by_time(h: &mut Harness) {
+    let config = |name, value| IncrementalAlterConfigsAlterableConfig { name, config_operation: 0, value: Some(value) };
+    let configs = vec![config("segment.ms", "60000"), config("retention.ms", "300000")];
+    let resource = IncrementalAlterConfigsResource { resource_type: 2, resource_name: "goes", configs };
+    let request = IncrementalAlterConfigsRequest { resources: vec![resource], ..Default::default() };
+    let answer = h.call(1, &request);
+    assert_eq!(answer.decode::<IncrementalAlterConfigsResponse<'_>>().responses[0].error_code, ErrorCode::NONE);
+    // What is produced now begins another logical segment, so that the older one is not the newest.
+    h.pass_ms(100_000);
+    produce(h, "goes", 200, 10);
+    h.settle();
+    h.pass_ms(200_000);
+}
+
+#[test]
+fn space_comes_back_within_a_minute_of_being_due_at_default_settings() {
+    let delete_topic: Deletion = |h| delete(h, "goes");
+    let delete_all_records: Deletion = |h| delete_records(h, "goes", 200);
+    // Of what a partition has in one segment of the log, all must be deleted: so `by_time` comes with small segments only.
+    let ways = [
+        ("DeleteTopics", delete_topic, 1 << 20),
+        ("DeleteRecords", delete_all_records, 1 << 20),
+        ("retention.ms", by_time, 1 << 20),
+        ("DeleteTopics", delete_topic, 1 << 30),
+        ("DeleteRecords", delete_all_records, 1 << 30),
+    ];
+    for (what, deletion, segment_bytes) in ways {
+        let mut h = Harness::new();
+        h.log.segment_bytes = segment_bytes;
+        shared(&mut h);
+        let before = h.log.held_bytes(&h.removed);
+        deletion(&mut h);
+        let seconds = seconds_until_half(&mut h, before);
+        assert!(seconds <= 60, "{what} with segments of {segment_bytes}: {seconds} s");
+    }
+}

@@ -1,5 +1,6 @@
 //! Owns where in the store everything lies, and which names are believed.
 
+use super::manifest::Object;
 use crate::wire::Uuid;
 
 /// Length of the hex digits that name a data directory.
@@ -38,6 +39,12 @@ pub fn segments(directory: &str) -> String {
 /// one that it came from; with the incarnation it stands for the content.
 pub fn segment(directory: &str, path: &str, incarnation: u64, bytes: u64) -> String {
     format!("{directory}/segments/{path}-{incarnation:016x}-{bytes}")
+}
+
+/// A piece of a segment that is being written: what was written once at a place of an incarnation stays there.
+pub fn piece(directory: &str, piece: &Object) -> String {
+    let Object { path, incarnation, start, bytes, .. } = piece;
+    format!("{directory}/segments/{path}-{incarnation:016x}-{start}+{bytes}")
 }
 
 /// Where what belongs to single backups lies.

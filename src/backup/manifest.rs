@@ -17,7 +17,7 @@ pub enum Role {
     Checkpoint,
     /// A segment that will never change, shared with other backups.
     Segment,
-    /// The beginning of the segment that was being written.
+    /// A piece of the beginning of the segment that was being written, shared with other backups. They follow one another.
     Tail,
     /// A file of `--file-metadata`.
     Metadata,
@@ -40,6 +40,8 @@ pub struct Object {
     pub role: Role,
     /// Which file of the data directory it is.
     pub path: String,
+    /// Where in that file it begins: 0, but for the second piece of a tail and those after it.
+    pub start: u64,
     pub bytes: u64,
     /// CRC-32C of all its bytes.
     pub crc: u32,
@@ -47,6 +49,37 @@ pub struct Object {
     pub incarnation: u64,
     /// Where it lies in the store.
     pub key: String,
+}
+
+/// A file of the data directory, with the objects that it consists of: one, or the pieces of a tail.
+#[derive(Clone, Copy, Debug)]
+pub struct Whole<'a> {
+    pub objects: &'a [Object],
+}
+
+impl<'a> Whole<'a> {
+    fn first(&self) -> &'a Object {
+        &self.objects[0]
+    }
+
+    pub fn role(&self) -> Role {
+        self.first().role
+    }
+
+    /// Its path in the data directory.
+    pub fn path(&self) -> &'a str {
+        &self.first().path
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.objects.iter().fold(0, |sum, object| sum.saturating_add(object.bytes))
+    }
+
+    /// CRC-32C of all its bytes.
+    pub fn crc(&self) -> u32 {
+        let combine = |crc, object: &Object| crc32c::crc32c_combine(crc, object.crc, object.bytes as usize);
+        self.objects[1..].iter().fold(self.first().crc, combine)
+    }
 }
 
 /// What a backup holds of a topic.
@@ -84,6 +117,11 @@ impl Manifest {
     /// Bytes of all objects, those that are shared with other backups included; the largest number for nonsense.
     pub fn bytes(&self) -> u64 {
         self.objects.iter().fold(0, |sum, object| sum.saturating_add(object.bytes))
+    }
+
+    /// The files that it holds.
+    pub fn files(&self) -> impl Iterator<Item = Whole<'_>> {
+        self.objects.chunk_by(|a, b| a.role == Role::Tail && b.role == Role::Tail).map(|objects| Whole { objects })
     }
 
     /// The name of its data directory's folder in the store.
@@ -164,6 +202,7 @@ impl Manifest {
 fn key(folder: &str, backup: &str, number: usize, object: &Object) -> String {
     match object.role {
         Role::Segment => layout::segment(folder, &object.path, object.incarnation, object.bytes),
+        Role::Tail => layout::piece(folder, object),
         _ => layout::own_object(folder, backup, number),
     }
 }
@@ -194,6 +233,7 @@ fn parse_body(body: &str) -> Option<Manifest> {
             continue;
         }
         let mut object = parse_object(kind, rest)?;
+        object.start = start_after(objects.last(), &object)?;
         object.key = key(&folder, &backup, objects.len(), &object);
         objects.push(object);
     }
@@ -211,11 +251,23 @@ fn parse_topic(text: &str) -> Option<TopicTotal> {
     })
 }
 
+/// Where an object begins in its file, after the one that stands before it; `None` if a tail is of several files.
+fn start_after(before: Option<&Object>, object: &Object) -> Option<u64> {
+    match before.filter(|before| before.role == Role::Tail && object.role == Role::Tail) {
+        Some(before) if before.path == object.path && before.incarnation == object.incarnation => {
+            before.start.checked_add(before.bytes)
+        }
+        Some(_) => None,
+        None => Some(0),
+    }
+}
+
 fn parse_object(kind: &str, text: &str) -> Option<Object> {
     let role = [Role::Checkpoint, Role::Segment, Role::Tail, Role::Metadata].into_iter().find(|r| r.name() == kind)?;
     let mut parts = text.splitn(4, ' ');
     Some(Object {
         role,
+        start: 0,
         bytes: parts.next()?.parse().ok()?,
         crc: u32::from_str_radix(parts.next()?, 16).ok()?,
         incarnation: u64::from_str_radix(parts.next()?, 16).ok()?,
@@ -238,6 +290,7 @@ mod tests {
         let object = |role, path: &str, incarnation| Object {
             role,
             path: path.into(),
+            start: 0,
             bytes: 4096,
             crc: 0xdead_beef,
             incarnation,
@@ -255,6 +308,7 @@ mod tests {
                 object(Role::Checkpoint, "checkpoints/00000000000000000099.ckpt", 0),
                 object(Role::Segment, "wal/00000000000000000001.log", 5),
                 object(Role::Tail, "wal/00000000000000000002.log", u64::MAX),
+                Object { start: 4096, ..object(Role::Tail, "wal/00000000000000000002.log", u64::MAX) },
                 object(Role::Metadata, "metadata/003-orders", 0),
             ],
         };
@@ -295,6 +349,24 @@ mod tests {
         let mut manifest = manifest();
         manifest.objects.iter_mut().for_each(|object| object.bytes = u64::MAX - 1);
         assert_eq!(manifest.bytes(), u64::MAX);
+    }
+
+    #[test]
+    fn the_pieces_of_a_tail_are_one_file_and_of_one_file() {
+        let manifest = manifest();
+        let files: Vec<_> = manifest.files().map(|file| (file.path(), file.bytes(), file.objects.len())).collect();
+        let tail = ("wal/00000000000000000002.log", 8192, 2);
+        assert_eq!((files.len(), files[2]), (4, tail));
+        let both = [vec![7; 4096], vec![8; 4096]];
+        let mut pieces = manifest.objects[2..4].to_vec();
+        pieces.iter_mut().zip(&both).for_each(|(piece, bytes)| piece.crc = crc32c::crc32c(bytes));
+        assert_eq!(Whole { objects: &pieces }.crc(), crc32c::crc32c(&both.concat()));
+        let mut other = manifest.clone();
+        other.objects[3].path = "wal/00000000000000000003.log".into();
+        other.objects[3].key = other.key(3, &other.objects[3]);
+        let text = other.encode();
+        let error = Manifest::parse(text.as_bytes(), &other.directory(), &other.backup).unwrap_err();
+        assert!(error.sentence.contains("does not understand"), "{error}");
     }
 
     #[test]

@@ -14,18 +14,20 @@ mod manifest;
 mod prune;
 mod restore;
 pub mod schedule;
+mod send;
 mod source;
 mod verify;
 mod view;
 pub mod when;
 
-pub use create::{clear_leftovers, create, object_key, upload, Created, Origin, Sent};
+pub use create::{clear_leftovers, create, upload, Created, Guard, Known, Origin, Sent};
 pub use failure::{Failure, Kind};
 pub use find::{directories, find, find_upload, list, Found, State, Wanted};
 pub use layout::{directory as directory_name, owner as owner_key};
 pub use manifest::{Manifest, Object, Role, TopicTotal};
 pub use prune::{delete, keep, keep_tier, remove_superseded, sweep, Swept};
 pub use restore::{restore, restore_tiered, Restored, Selection, Target};
+pub use send::object_key;
 pub use verify::{verify, Fault, Verified};
 
 /// The folder, in the store that is the second tier of servers, in which everything of theirs lies; so that backups in the same

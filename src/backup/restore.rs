@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::create::broker_of;
-use super::manifest::{Manifest, Object, Role};
+use super::manifest::{Manifest, Role, Whole};
 use super::source::FileSource;
 use super::view::View;
 use super::{Failure, Kind, Watch};
@@ -203,24 +203,24 @@ fn fetch(
     watch: &dyn Watch,
 ) -> Result<Restored, Failure> {
     let disk = &*target.disk;
-    let is_wanted = |object: &&Object| partial.as_ref().is_none_or(|partial| partial.needs(object));
-    let objects: Vec<&Object> = manifest.objects.iter().filter(is_wanted).collect();
-    let total: u64 = objects.iter().map(|object| object.bytes).sum();
-    watch.planned(objects.len() as u64, total);
+    let is_wanted = |file: &Whole<'_>| partial.as_ref().is_none_or(|partial| partial.needs(file));
+    let files: Vec<Whole<'_>> = manifest.files().filter(is_wanted).collect();
+    let total: u64 = files.iter().map(Whole::bytes).sum();
+    watch.planned(files.iter().map(|file| file.objects.len() as u64).sum(), total);
     let restored = Restored { topics: Vec::new(), objects: 0, bytes: 0, kept_bytes: 0 };
     let mut fetching = Fetching { disk, store: &**store, watch, restored };
     disk.replace(RESTORING, statement(manifest, selection).as_bytes()).map_err(failed)?;
     for dir in [segment::DIR, checkpoint::DIR] {
         disk.create_dir(dir).map_err(failed)?;
     }
-    let kept = objects.iter().map(|object| fetching.kept(object)).sum::<Result<u64, Failure>>()?;
+    let kept = files.iter().map(|file| fetching.kept(file)).sum::<Result<u64, Failure>>()?;
     let free = disk.free_bytes().map_err(failed)?;
     if free < total - kept {
         let what = format!("{} bytes are to be restored, and only {free} are free", total - kept);
         return Err(Failure::new(Kind::Disk, what));
     }
-    for object in &objects {
-        fetching.object(object)?;
+    for file in &files {
+        fetching.file(file)?;
     }
     let mut restored = fetching.restored;
     manifest.marker.store(disk).map_err(failed)?;
@@ -326,8 +326,8 @@ impl Partial {
         Ok(Partial { looked, state: broker.snapshot(true), paths })
     }
 
-    fn needs(&self, object: &Object) -> bool {
-        matches!(object.role, Role::Segment | Role::Tail) && self.paths.contains(&object.path)
+    fn needs(&self, file: &Whole<'_>) -> bool {
+        matches!(file.role(), Role::Segment | Role::Tail) && self.paths.contains(file.path())
     }
 }
 
@@ -340,42 +340,44 @@ struct Fetching<'a> {
 
 impl Fetching<'_> {
     /// Length of a file that an interrupted restore has made already; 0 if there is none of this length.
-    fn kept(&self, object: &Object) -> Result<u64, Failure> {
-        let len = match self.disk.open(&object.path, OpenMode::Cached) {
+    fn kept(&self, whole: &Whole<'_>) -> Result<u64, Failure> {
+        let len = match self.disk.open(whole.path(), OpenMode::Cached) {
             Ok(file) => file.len().map_err(failed)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
             Err(error) => return Err(failed(error)),
         };
-        Ok(if len == object.bytes { len } else { 0 })
+        Ok(if len == whole.bytes() { len } else { 0 })
     }
 
-    fn object(&mut self, object: &Object) -> Result<(), Failure> {
+    fn file(&mut self, whole: &Whole<'_>) -> Result<(), Failure> {
         if self.watch.is_stopped() {
             return Err(Failure::new(Kind::Stopped, "stopped"));
         }
-        if object.bytes > 0 && self.kept(object)? == object.bytes {
-            let file = self.disk.open(&object.path, OpenMode::Cached).map_err(failed)?;
-            if FileSource::new(file, object.bytes, self.watch).crc().map_err(failed)? == object.crc {
-                self.restored.kept_bytes += object.bytes;
-                self.watch.advanced(object.bytes);
+        let bytes = whole.bytes();
+        if bytes > 0 && self.kept(whole)? == bytes {
+            let file = self.disk.open(whole.path(), OpenMode::Cached).map_err(failed)?;
+            if FileSource::new(file, bytes, self.watch).crc().map_err(failed)? == whole.crc() {
+                self.restored.kept_bytes += bytes;
+                self.watch.advanced(bytes);
                 return Ok(());
             }
         }
-        match object.role {
-            Role::Segment | Role::Tail => self.segment(object)?,
-            Role::Checkpoint | Role::Metadata => self.small(object)?,
+        match whole.role() {
+            Role::Segment | Role::Tail => self.segment(whole)?,
+            Role::Checkpoint | Role::Metadata => self.small(whole)?,
         }
-        self.restored.objects += 1;
-        self.restored.bytes += object.bytes;
-        self.watch.advanced(object.bytes);
+        self.restored.objects += whole.objects.len() as u64;
+        self.restored.bytes += bytes;
+        self.watch.advanced(bytes);
         Ok(())
     }
 
-    fn small(&self, object: &Object) -> Result<(), Failure> {
+    fn small(&self, whole: &Whole<'_>) -> Result<(), Failure> {
         let max = limits::CHECKPOINT_BYTES_MAX.max(limits::META_FILE_BYTES_MAX);
-        let (bytes, _) = get_bytes(self.store, &object.key, None, max).map_err(|error| lost(object, error))?;
+        let object = &whole.objects[0];
+        let (bytes, _) = get_bytes(self.store, &object.key, None, max).map_err(|error| lost(&object.key, error))?;
         if bytes.len() as u64 != object.bytes || crc32c::crc32c(&bytes) != object.crc {
-            return Err(not_as_it_was(object));
+            return Err(not_as_it_was(whole));
         }
         if let Some((dir, _)) = object.path.split_once('/') {
             self.disk.create_dir(dir).map_err(failed)?;
@@ -384,51 +386,67 @@ impl Fetching<'_> {
     }
 
     /// Written beside and renamed, so that under its name a segment is whole.
-    fn segment(&self, object: &Object) -> Result<(), Failure> {
-        let Some((dir, _)) = object.path.split_once('/').filter(|_| object.bytes % BLOCK_BYTES as u64 == 0) else {
-            return Err(not_as_it_was(object));
+    fn segment(&self, whole: &Whole<'_>) -> Result<(), Failure> {
+        let (path, bytes) = (whole.path(), whole.bytes());
+        let Some((dir, _)) = path.split_once('/').filter(|_| bytes % BLOCK_BYTES as u64 == 0) else {
+            return Err(not_as_it_was(whole));
         };
-        let temporary = format!("{}.tmp", object.path);
-        for path in [&temporary, &object.path] {
+        let temporary = format!("{path}.tmp");
+        for path in [&temporary, path] {
             match self.disk.remove(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
                 _ => {}
             }
         }
         self.disk.create_dir(dir).map_err(failed)?;
-        let file = self.disk.create(&temporary, object.bytes).map_err(failed)?;
-        let mut sink = Sink::new(&*file, object.bytes, self.watch);
-        let got = self.store.get(&object.key, None, &mut sink);
-        let written = match (got, sink.failed.take()) {
-            (_, Some(error)) if self.watch.is_stopped() => Err(Failure::new(Kind::Stopped, error.to_string())),
-            (_, Some(error)) if error.kind() == io::ErrorKind::InvalidData => Err(not_as_it_was(object)),
-            (_, Some(error)) => Err(failed(error)),
-            (Err(error), None) => Err(lost(object, error)),
-            (Ok(_), None) => sink.finish().map_err(failed).and_then(|crc| match crc == Some(object.crc) {
-                true => Ok(()),
-                false => Err(not_as_it_was(object)),
-            }),
-        };
-        if let Err(failure) = written {
+        let file = self.disk.create(&temporary, bytes).map_err(failed)?;
+        if let Err(failure) = self.objects(whole, &*file) {
             // What is left would hold space, and is replaced by the next try anyway.
             let _ = self.disk.remove(&temporary);
             return Err(failure);
         }
         file.sync_data().map_err(failed)?;
-        self.disk.rename(&temporary, &object.path).map_err(failed)?;
+        self.disk.rename(&temporary, path).map_err(failed)?;
         self.disk.sync_dir(dir).map_err(failed)
+    }
+
+    /// Fetches all objects of a file into it.
+    fn objects(&self, whole: &Whole<'_>, file: &dyn DiskFile) -> Result<(), Failure> {
+        let mut sink = Sink::new(file, whole.bytes(), self.watch);
+        for object in whole.objects {
+            let got = self.store.get(&object.key, None, &mut sink);
+            match (got, sink.failed.take()) {
+                (_, Some(error)) if self.watch.is_stopped() => {
+                    return Err(Failure::new(Kind::Stopped, error.to_string()));
+                }
+                (_, Some(error)) if error.kind() == io::ErrorKind::InvalidData => return Err(not_as_it_was(whole)),
+                (_, Some(error)) => return Err(failed(error)),
+                (Err(error), None) => return Err(lost(&object.key, error)),
+                (Ok(_), None) if sink.taken() == object.start + object.bytes => {}
+                (Ok(_), None) => return Err(not_as_it_was(whole)),
+            }
+        }
+        match sink.finish().map_err(failed)? == Some(whole.crc()) {
+            true => Ok(()),
+            false => Err(not_as_it_was(whole)),
+        }
     }
 }
 
-fn lost(object: &Object, error: StoreError) -> Failure {
+fn lost(key: &str, error: StoreError) -> Failure {
     match error.kind {
-        store::Kind::NotFound => Failure::new(Kind::Damaged, format!("object {} is missing", object.key)),
+        store::Kind::NotFound => Failure::new(Kind::Damaged, format!("object {key} is missing")),
         _ => error.into(),
     }
 }
 
-fn not_as_it_was(object: &Object) -> Failure {
-    Failure::new(Kind::Damaged, format!("object {} ({}) is not what was backed up", object.key, object.path))
+fn not_as_it_was(whole: &Whole<'_>) -> Failure {
+    let keys: Vec<&str> = whole.objects.iter().map(|object| object.key.as_str()).collect();
+    let what = match keys.as_slice() {
+        [key] => format!("object {key} ({}) is not what was backed up", whole.path()),
+        _ => format!("one of the objects {} ({}) is not what was backed up", keys.join(", "), whole.path()),
+    };
+    Failure::new(Kind::Damaged, what)
 }
 
 /// Writes what comes into a file, in whole blocks.
@@ -449,6 +467,11 @@ impl<'a> Sink<'a> {
         Sink { file, bytes, watch, piece, position: 0, crc: 0, failed: None }
     }
 
+    /// Bytes that have come.
+    fn taken(&self) -> u64 {
+        self.position + self.piece.len() as u64
+    }
+
     fn flush_piece(&mut self) -> io::Result<()> {
         self.crc = crc32c::crc32c_append(self.crc, &self.piece);
         self.file.write_at(&self.piece, self.position)?;
@@ -459,7 +482,7 @@ impl<'a> Sink<'a> {
 
     /// The checksum of all; `None` when less came than should have.
     fn finish(mut self) -> io::Result<Option<u32>> {
-        if self.position + self.piece.len() as u64 != self.bytes {
+        if self.taken() != self.bytes {
             return Ok(None);
         }
         if !self.piece.is_empty() {

@@ -11,9 +11,11 @@ use crate::store::Source;
 use crate::sys::aligned::AlignedBuf;
 use crate::sys::disk::DiskFile;
 
-/// The beginning of a file, with the checksum of what is read from front to back.
+/// A part of a file, with the checksum of what is read from front to back.
 pub struct FileSource<'a> {
     file: Arc<dyn DiskFile>,
+    /// Where it begins.
+    start: u64,
     bytes: u64,
     watch: &'a dyn Watch,
     running: Mutex<Running>,
@@ -29,7 +31,12 @@ struct Running {
 impl<'a> FileSource<'a> {
     /// The first `bytes` bytes of a file.
     pub fn new(file: Arc<dyn DiskFile>, bytes: u64, watch: &'a dyn Watch) -> FileSource<'a> {
-        FileSource { file, bytes, watch, running: Mutex::default() }
+        FileSource::part(file, 0, bytes, watch)
+    }
+
+    /// `bytes` bytes of a file from `start` on.
+    pub fn part(file: Arc<dyn DiskFile>, start: u64, bytes: u64, watch: &'a dyn Watch) -> FileSource<'a> {
+        FileSource { file, start, bytes, watch, running: Mutex::default() }
     }
 
     /// CRC-32C of all bytes; reads what has not been read in turn.
@@ -63,7 +70,7 @@ impl Source for FileSource<'_> {
         if count == 0 {
             return Ok(0);
         }
-        let read = self.file.read_at(&mut buffer[..count], offset)?;
+        let read = self.file.read_at(&mut buffer[..count], self.start + offset)?;
         if read == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than it was"));
         }

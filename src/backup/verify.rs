@@ -5,8 +5,8 @@ use std::io;
 use std::sync::Arc;
 
 use super::create::broker_of;
-use super::manifest::{Manifest, Object, Role};
-use super::view::{ObjectFile, View};
+use super::manifest::{Manifest, Object, Role, Whole};
+use super::view::{ObjectFile, Pieces, View};
 use super::{Failure, Kind, Watch};
 use crate::limits;
 use crate::store::{self, ObjectStore};
@@ -54,18 +54,18 @@ pub fn verify(
 ) -> Result<Verified, Failure> {
     watch.planned(manifest.objects.len() as u64, manifest.bytes());
     let mut verified = Verified::default();
-    for object in &manifest.objects {
+    for whole in manifest.files() {
         if watch.is_stopped() {
             return Err(Failure::new(Kind::Stopped, "stopped"));
         }
-        match verify_object(store, manifest, object) {
+        match verify_file(store, manifest, &whole) {
             Ok(groups) => verified.groups += groups,
             Err(Trouble::Fault(fault)) => verified.add(*fault),
             Err(Trouble::Failure(failure)) => return Err(failure),
         }
-        verified.objects += 1;
-        verified.bytes += object.bytes;
-        watch.advanced(object.bytes);
+        verified.objects += whole.objects.len() as u64;
+        verified.bytes += whole.bytes();
+        watch.advanced(whole.bytes());
     }
     // What is damaged can't be put together, and why is said already.
     if verified.faults.is_empty() {
@@ -111,47 +111,66 @@ enum Trouble {
     Failure(Failure),
 }
 
-/// The number of groups in it.
-fn verify_object(store: &Arc<dyn ObjectStore>, manifest: &Manifest, object: &Object) -> Result<u64, Trouble> {
-    let fault = |position, what: &str, topics| {
-        let (key, path) = (object.key.clone(), object.path.clone());
-        Trouble::Fault(Box::new(Fault { key, path, position, what: what.to_owned(), topics }))
-    };
-    // A lost or cut object is a fault; that the store does not answer says nothing about the backup.
+fn fault(object: &Object, what: &str) -> Trouble {
+    let (key, path) = (object.key.clone(), object.path.clone());
+    Trouble::Fault(Box::new(Fault { key, path, position: None, what: what.to_owned(), topics: Vec::new() }))
+}
+
+/// A lost or cut object is a fault; that the store does not answer says nothing about the backup.
+fn find(store: &dyn ObjectStore, object: &Object) -> Result<(), Trouble> {
     match store.head(&object.key) {
-        Ok(info) if info.size == object.bytes => {}
-        Ok(info) => {
-            let what = format!("it has {} bytes instead of {}", info.size, object.bytes);
-            return Err(fault(None, &what, Vec::new()));
-        }
-        Err(error) if error.kind == store::Kind::NotFound => {
-            return Err(fault(None, "it is missing", Vec::new()));
-        }
-        Err(error) => return Err(Trouble::Failure(error.into())),
+        Ok(info) if info.size == object.bytes => Ok(()),
+        Ok(info) => Err(fault(object, &format!("it has {} bytes instead of {}", info.size, object.bytes))),
+        Err(error) if error.kind == store::Kind::NotFound => Err(fault(object, "it is missing")),
+        Err(error) => Err(Trouble::Failure(error.into())),
     }
-    let file = Arc::new(ObjectFile::new(store, object));
-    let failed = |error: io::Error| match file.fault() {
+}
+
+/// What the store said when an object could not be read.
+fn unread(object: &Object, file: &ObjectFile, error: &io::Error) -> Trouble {
+    match file.fault() {
         Some(kind) if kind != store::Kind::Corrupt && kind != store::Kind::NotFound => {
             Trouble::Failure(Failure::new(Kind::Store, error.to_string()))
         }
-        _ => fault(None, &error.to_string(), Vec::new()),
-    };
-    let checked = match object.role {
+        _ => fault(object, &error.to_string()),
+    }
+}
+
+/// The number of groups in it.
+fn verify_file(store: &Arc<dyn ObjectStore>, manifest: &Manifest, whole: &Whole<'_>) -> Result<u64, Trouble> {
+    whole.objects.iter().try_for_each(|object| find(&**store, object))?;
+    let pieces = Arc::new(Pieces::new(store, whole.objects));
+    let each = || whole.objects.iter().zip(pieces.objects());
+    let checked = match whole.role() {
         Role::Segment | Role::Tail => {
-            let file: Arc<dyn DiskFile> = Arc::clone(&file) as Arc<dyn DiskFile>;
-            check::check(file, object.role == Role::Segment).map_err(failed)?
+            let file = Arc::clone(&pieces) as Arc<dyn DiskFile>;
+            check::check(file, whole.role() == Role::Segment).map_err(|error| {
+                let failed = each().find(|(_, file)| file.fault().is_some()).or_else(|| each().next());
+                failed.map_or_else(
+                    || Trouble::Failure(Failure::new(Kind::Store, error.to_string())),
+                    |(object, file)| unread(object, file, &error),
+                )
+            })?
         }
         Role::Checkpoint | Role::Metadata => Ok(check::Checked::default()),
     };
-    match (checked, file.crc().map_err(failed)?) {
+    let mut wrong = None;
+    for (object, file) in each() {
+        let crc = file.crc().map_err(|error| unread(object, file, &error))?;
+        if crc != object.crc {
+            wrong = wrong.or(Some(fault(object, &format!("its checksum is {crc:08x} instead of {:08x}", object.crc))));
+        }
+    }
+    match (checked, wrong) {
         (Err(Damage { position, what, partitions }), _) => {
             let ids: BTreeSet<Uuid> = partitions.into_iter().map(|id| id.topic).collect();
             let named = manifest.topics.iter().filter(|topic| ids.contains(&topic.id));
-            Err(fault(Some(position), &what, named.map(|topic| topic.name.clone()).collect()))
+            let topics = named.map(|topic| topic.name.clone()).collect();
+            let object = whole.objects.iter().rev().find(|object| object.start <= position);
+            let (key, path) = (object.map_or(String::new(), |object| object.key.clone()), whole.path().to_owned());
+            Err(Trouble::Fault(Box::new(Fault { key, path, position: Some(position), what, topics })))
         }
-        (Ok(_), crc) if crc != object.crc => {
-            Err(fault(None, &format!("its checksum is {crc:08x} instead of {:08x}", object.crc), Vec::new()))
-        }
-        (Ok(checked), _) => Ok(checked.groups),
+        (Ok(_), Some(wrong)) => Err(wrong),
+        (Ok(checked), None) => Ok(checked.groups),
     }
 }

@@ -51,10 +51,10 @@ impl<'a> View<'a> {
     /// The data directory that a backup holds, read from the store as far as it is needed.
     pub fn of_backup(store: &Arc<dyn ObjectStore>, manifest: &Manifest) -> View<'a> {
         let mut view = View::new(&manifest.marker);
-        for object in &manifest.objects {
-            let (store, of) = (Arc::clone(store), object.clone());
-            let open: Open<'a> = Box::new(move || Ok(Arc::new(ObjectFile::new(&store, &of)) as Arc<dyn DiskFile>));
-            view.files.insert(object.path.clone(), (object.bytes, open));
+        for file in manifest.files() {
+            let (store, objects) = (Arc::clone(store), file.objects.to_vec());
+            let open: Open<'a> = Box::new(move || Ok(Arc::new(Pieces::new(&store, &objects)) as Arc<dyn DiskFile>));
+            view.files.insert(file.path().to_owned(), (file.bytes(), open));
         }
         view
     }
@@ -281,5 +281,43 @@ impl DiskFile for ObjectFile {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.bytes)
+    }
+}
+
+/// Objects that are one file, one after the other.
+#[derive(Debug)]
+pub struct Pieces {
+    /// Where each begins, and its length.
+    pieces: Vec<(u64, u64, ObjectFile)>,
+}
+
+impl Pieces {
+    pub fn new(store: &Arc<dyn ObjectStore>, objects: &[Object]) -> Pieces {
+        let pieces = objects.iter().map(|object| (object.start, object.bytes, ObjectFile::new(store, object)));
+        Pieces { pieces: pieces.collect() }
+    }
+
+    /// The objects, in order.
+    pub fn objects(&self) -> impl Iterator<Item = &ObjectFile> {
+        self.pieces.iter().map(|(_, _, object)| object)
+    }
+}
+
+impl DiskFile for Pieces {
+    nothing_is_written!();
+
+    fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
+        let mut filled = 0;
+        for (start, bytes, object) in &self.pieces {
+            let at = position.saturating_add(filled as u64);
+            if filled < buf.len() && (*start..start.saturating_add(*bytes)).contains(&at) {
+                filled += object.read_at(&mut buf[filled..], at - start)?;
+            }
+        }
+        Ok(filled)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.pieces.last().map_or(0, |(start, bytes, _)| start.saturating_add(*bytes)))
     }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::owner::Owner;
-use crate::backup::{self, Failure, Kind, Manifest, Origin, Role, Sent, Watch};
+use crate::backup::{self, Failure, Guard, Kind, Known, Manifest, Origin, Role, Sent, Watch};
 use crate::broker::tiering::{StoredObject, UploadDone, UploadError};
 use crate::limits;
 use crate::metrics::Metrics;
@@ -87,14 +87,18 @@ impl Uploader {
         let Subject { store, directory_id, disk, root, owner, take_over, metrics, entropy } = &mut self.subject;
         let directory = backup::directory_name(*directory_id);
         let known = self.claimed.take();
-        self.claimed = Some(owner.claim(&**store, &directory, known, *take_over)?);
+        let known = owner.claim(&**store, &directory, known, *take_over)?;
+        self.claimed = Some(known.clone());
         self.alone |= std::mem::take(take_over);
         let origin = match root {
             Some(root) => Origin::of_server(Arc::clone(disk), root.clone())?,
             None => Origin::on(Arc::clone(disk), false),
         };
         let previous = self.made.back().filter(|_| !asks);
-        let created = backup::upload(&origin, &**store, now_ms, entropy, watch, previous, &mut self.sent)?;
+        // Whoever has taken over meanwhile must not find a later manifest than its own.
+        let guard: Guard<'_> = &mut || owner.check(&**store, &directory, &known);
+        let known = Known { previous, sent: &mut self.sent, guard };
+        let created = backup::upload(&origin, &**store, now_ms, entropy, watch, known)?;
         drop(origin);
         for note in &created.notes {
             log::warn!("{note}");

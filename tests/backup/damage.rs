@@ -10,9 +10,12 @@ use super::support::*;
 #[test]
 fn every_missing_cut_or_changed_object_is_named() {
     let disk = empty_disk();
-    let _house = busy_house(&disk);
+    let mut house = busy_house(&disk);
     let store = Arc::new(MemStore::default());
-    let manifest = back_up(&disk, &store, 1).unwrap().manifest;
+    back_up(&disk, &store, 1).unwrap();
+    house.produce("orders", 0, b"in the second piece of the tail");
+    let manifest = back_up(&disk, &store, 2).unwrap().manifest;
+    assert_eq!(manifest.objects.iter().filter(|object| object.role == Role::Tail).count(), 2);
     let sound = verified(&store, &manifest);
     assert!(sound.is_sound() && sound.groups > 20, "{sound:?}");
     assert_eq!(sound.bytes, manifest.bytes());

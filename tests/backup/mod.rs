@@ -8,3 +8,4 @@ mod process;
 mod pruning;
 mod restoring;
 pub mod support;
+mod tails;

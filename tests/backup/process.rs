@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronik::backup::{create, find, list, restore, upload, verify, Kind, Origin, Selection, Sent, State, Target};
+use chronik::backup::{
+    create, find, list, restore, upload, verify, Kind, Known, Origin, Selection, Sent, State, Target,
+};
 use chronik::backup::{Unwatched, Wanted};
 use chronik::options::exit;
 use chronik::store::{LocalStore, ObjectStore};
@@ -369,7 +371,8 @@ fn where_several_directories_lie_the_one_that_is_named_is_restored() {
     let send = |dir: &TempDir| {
         let (origin, now_ms) = (Origin::open(&dir.0).unwrap(), Clock::start().wall_ms());
         fs::create_dir_all(away.0.join("tier")).unwrap();
-        upload(&origin, &*tier, now_ms, &mut Entropy::System, &Unwatched, None, &mut Sent::default()).unwrap();
+        let known = Known { previous: None, sent: &mut Sent::default(), guard: &mut || Ok(()) };
+        upload(&origin, &*tier, now_ms, &mut Entropy::System, &Unwatched, known).unwrap();
     };
     let url = format!("file://{}", away.0.display());
     let args = |directory: &str| {

@@ -155,6 +155,7 @@ fn answers(which: usize, text: &str) {
 fn a_manifest() -> Manifest {
     let object = |role, path: &str, key: &str| Object {
         role,
+        start: 0,
         path: path.into(),
         bytes: 9,
         crc: 7,
@@ -166,6 +167,11 @@ fn a_manifest() -> Manifest {
     let directory = chronik::backup::directory_name(marker.directory);
     let (backup, path) = ("20260101T000000000Z", "wal/00000000000000000001.log");
     let segment = format!("{directory}/segments/{path}-0000000000000003-9");
+    let tail = "wal/00000000000000000002.log";
+    let piece = |start: u64| {
+        let key = format!("{directory}/segments/{tail}-0000000000000003-{start}+9");
+        Object { start, ..object(Role::Tail, tail, &key) }
+    };
     Manifest {
         backup: backup.into(),
         time_ms: 1_700_000_000_000,
@@ -176,10 +182,12 @@ fn a_manifest() -> Manifest {
         topics: vec![TopicTotal { name: "orders".into(), id: Uuid([1; 16]), partitions: 2, offsets: 10, bytes: 99 }],
         objects: vec![
             object(Role::Segment, path, &segment),
+            piece(0),
+            piece(9),
             object(
                 Role::Checkpoint,
                 "checkpoints/00000000000000000005.ckpt",
-                &format!("{directory}/backups/{backup}/000001"),
+                &format!("{directory}/backups/{backup}/000003"),
             ),
         ],
     }

@@ -73,6 +73,8 @@ pub struct Scenario {
     pub store_fails: bool,
     /// What only the store has always comes later than a fetch waits for it.
     pub store_is_slow: bool,
+    /// Topics are compacted only when the store may have some of their records alone.
+    pub compacts_late: bool,
     /// Before how many of 100 calls that make something durable, and of 100 others that change the disk, a crash is tried
     /// out beside the run (`crashes.rs`); and the only one of them that is, from 1, or 0 for all.
     pub tries: (u64, u64),
@@ -144,6 +146,7 @@ impl Scenario {
             tiered: rng.chance(50),
             store_fails: rng.chance(30),
             store_is_slow: rng.chance(15),
+            compacts_late: rng.chance(40),
             tries: *rng.pick(&[(0, 0), (0, 0), (0, 0), (3, 1)]).unwrap_or(&(0, 0)),
             only_try: 0,
             salt: 0,
@@ -244,7 +247,7 @@ impl Scenario {
             clients.push(Box::new(Producer::new(n % 2 == 0, 2, bytes, if n % 2 == 0 { -1 } else { 1 }, true)));
         }
         if self.keyed > 0 {
-            clients.push(Box::new(Compactor::new(names("compact", 0))));
+            clients.push(Box::new(Compactor::new(names("compact", 0), self.compacts_late)));
         }
         if self.sharers > 0 {
             clients.push(Box::new(ShareWatch::new(SHARE_GROUP.to_string())));

@@ -52,8 +52,9 @@ fn files(disk: &SimDisk) -> Vec<String> {
     of(segment::DIR).chain(of(segment::PACKS_DIR)).collect()
 }
 
+/// The objects of whole segments: not the pieces of the one that is being written.
 fn segments_in(store: &MemStore) -> Vec<String> {
-    store.keys().into_iter().filter(|key| key.contains("/segments/")).collect()
+    store.keys().into_iter().filter(|key| key.contains("/segments/") && !key.contains('+')).collect()
 }
 
 /// A server of which most is in the store only.
@@ -469,6 +470,22 @@ fn a_copy_of_the_directory_keeps_its_hands_off_until_it_is_told() {
     settle(&mut house);
     assert!(house.uploads[before.1..].iter().all(Result::is_err), "{:?}", house.uploads);
     assert_eq!(house.evicted.len(), before.0);
+}
+
+/// The manifest of a server that was deposed in mid-upload came after that of its successor, and a restore took it for the newest.
+#[test]
+fn a_server_that_is_deposed_while_it_uploads_writes_no_manifest() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = evicted_house(&disk, &store);
+    let mut successor = uploader(&disk, &house, &store, true);
+    // The checkpoint is sent after everything else but the manifest.
+    let hook = move || assert!(successor.upload(NOW_MS, false, &Unwatched).result.is_ok());
+    store.before_put("/backups/", Box::new(hook));
+    house.fill_segment("old");
+    settle(&mut house);
+    assert!(house.uploads.last().is_some_and(Result::is_err), "{:?}", house.uploads);
+    let manifests = store.keys().into_iter().filter(|key| key.contains("/manifests/")).count();
+    assert_eq!(manifests, 1, "{:?}", store.keys());
 }
 
 /// A clock that goes back made the newest upload look like the oldest, so that it was removed, with what only it named.

@@ -20,10 +20,15 @@ const SETTINGS: [(&str, &[&str]); 6] = [
     ("max.compaction.lag.ms", &["100", "9223372036854775807"]),
 ];
 
+/// Turns in which topics that are compacted late are left as they are.
+const LATE_TURNS: u32 = 20;
+
 /// The administrator of some compacted topics.
 #[derive(Debug)]
 pub struct Compactor {
     names: Vec<String>,
+    /// So many turns more nothing is compacted yet, so that an object store has some of the records alone.
+    waits: u32,
     /// What is in flight, and the name that it creates.
     asked: Option<(i32, Option<String>)>,
     /// A name whose creation got no answer.
@@ -35,8 +40,9 @@ fn draw(rng: &mut Rng, values: &[&'static str]) -> &'static str {
 }
 
 impl Compactor {
-    pub fn new(names: Vec<String>) -> Compactor {
-        Compactor { names, asked: None, unclear: None }
+    /// If it is `late`, topics are compacted only after a while.
+    pub fn new(names: Vec<String>, late: bool) -> Compactor {
+        Compactor { names, waits: if late { LATE_TURNS } else { 0 }, asked: None, unclear: None }
     }
 
     fn create(&mut self, turn: &mut Turn<'_>, name: String) {
@@ -47,6 +53,9 @@ impl Compactor {
             .with_replication_factor(1);
         let mut configs: Vec<(&str, &str)> =
             SETTINGS.iter().map(|(name, values)| (*name, draw(turn.rng, values))).collect();
+        if self.waits > 0 {
+            configs[0].1 = "delete";
+        }
         if turn.rng.chance(30) {
             configs.push(("retention.ms", "2000"));
         }
@@ -63,7 +72,10 @@ impl Compactor {
     fn configure(&mut self, turn: &mut Turn<'_>) {
         let Some(name) = turn.rng.pick(&self.names).cloned() else { return };
         let Some((setting, values)) = turn.rng.pick(&SETTINGS).copied() else { return };
-        let value = draw(turn.rng, values);
+        let (setting, value) = match std::mem::take(&mut self.waits) {
+            0 => (setting, draw(turn.rng, values)),
+            _ => ("cleanup.policy", "compact"),
+        };
         let config = AlterableConfig::default().with_name(text(setting)).with_value(Some(text(value)));
         let resource = AlterConfigsResource::default()
             .with_resource_type(2)
@@ -92,6 +104,7 @@ impl Actor for Compactor {
         let known = |name: &str| turn.model.topics.get(name).is_some_and(|topic| topic.may_exist && topic.steady);
         match self.names.iter().find(|name| !known(name)).cloned() {
             Some(name) => self.create(turn, name),
+            None if self.waits > 1 => self.waits -= 1,
             None => self.configure(turn),
         }
     }
