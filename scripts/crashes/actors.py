@@ -280,6 +280,36 @@ class Member(Actor):
         return all(self.next.get(p, 0) == end == self.committed.get(p, 0) for p, end in ends.items())
 
 
+class Rereader(Actor):
+    """Reads a topic that nothing is deleted from again and again from its beginning, wherever it lies by now."""
+
+    def __init__(self, options, topic, partitions):
+        super().__init__(options, f"reread-{topic}")
+        self.topic, self.all = topic, range(partitions)
+        self.consumer = Consumer({**self.client, "group.id": f"reread-{topic}", "check.crcs": True, "enable.auto.commit": False,
+                                  "enable.partition.eof": True})
+        self.next, self.ended = {}, set(self.all)
+
+    def act(self):
+        if len(self.ended) == len(self.all):
+            self.next, self.ended = {p: 0 for p in self.all}, set()
+            self.consumer.assign([TopicPartition(self.topic, p, 0) for p in self.all])
+        for message in self.consumer.consume(200, timeout=0.1):
+            partition = message.partition()
+            if message.error() and message.error().code() == KafkaError._PARTITION_EOF:
+                self.ended.add(partition)
+            elif message.error():
+                check(is_away(message.error()), f"reading: {message.error()}")
+            elif partition not in self.ended:
+                equal(message.offset(), self.next[partition], f"the next offset of partition {partition}")
+                check(message.value().startswith(self.topic.encode()), f"what stands at {message.offset()}: {message.value()[:40]}")
+                self.next[partition] += 1
+        time.sleep(0.02)
+
+    def finish(self):
+        self.consumer.close()
+
+
 class Compacted(Actor):
     """Few keys, written again and again; of those with a t each fourth record is a tombstone.
 
@@ -399,6 +429,7 @@ def cast(options, told):
     yield Member(options, "readers", "kept", **{"session.timeout.ms": 45000, "heartbeat.interval.ms": 500})
     if told["consumer_protocol"]:
         yield Member(options, "new-readers", "plain", **{"group.protocol": "consumer"})
+    yield Rereader(options, "kept", 6)
     yield Topics(options)
 
 

@@ -18,13 +18,13 @@ use crate::backup::support::{bytes_of, empty_disk, fetch_from, restored, House, 
 use crate::sim::disk::SimDisk;
 
 /// What a topic is made with so that only its newest segment stays.
-const KEEPS_LITTLE: &[(&str, &str)] = &[("local.retention.ms", "1000"), ("segment.bytes", "1048576")];
+pub(super) const KEEPS_LITTLE: &[(&str, &str)] = &[("local.retention.ms", "1000"), ("segment.bytes", "1048576")];
 
 fn tiered(disk: &SimDisk, seed: u64, store: &Arc<MemStore>) -> House {
     House::start_tiered(disk, seed, MetadataStore::Log, Some(store.clone())).unwrap()
 }
 
-fn make_topic(house: &mut House, name: &str, configs: &[(&str, &str)]) {
+pub(super) fn make_topic(house: &mut House, name: &str, configs: &[(&str, &str)]) {
     let configs = configs.iter().map(|(name, value)| CreatableTopicConfig { name, value: Some(value) }).collect();
     let topic = CreatableTopic { name, num_partitions: 1, replication_factor: 1, configs, ..Default::default() };
     let body = house.call(5, &CreateTopicsRequest { topics: vec![topic], timeout_ms: 1000, ..Default::default() });
@@ -33,7 +33,7 @@ fn make_topic(house: &mut House, name: &str, configs: &[(&str, &str)]) {
 }
 
 /// Long enough for an upload, for two checkpoints, and for what they allow.
-fn settle(house: &mut House) {
+pub(super) fn settle(house: &mut House) {
     for _ in 0..30 {
         house.pass_ms(11_000);
     }
