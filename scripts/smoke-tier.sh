@@ -18,23 +18,11 @@ metric() { http_get "$METRICS" /metrics | sed -nE "s/^$1 ([0-9]+).*/\\1/p"; }
 remote() { [ "$(metric chronik_tier_remote_bytes)" -gt "$1" ]; }
 uploaded() { [ "$(metric chronik_tier_last_upload_timestamp_seconds)" -gt "$1" ]; }
 
-# use_store URL: the server's settings for a tier in this place
-use_store() {
-  store_url=$1
-  # Small segments, and nothing stays here that the store has.
-  tiny=(--log-segment-bytes 16MiB --log-retention-check-interval-ms 1000 --upload-interval 2s --storage-free-bytes 1000000GiB)
-  local rest=${1#*://}
-  case $1 in
-    file://*) tiny+=(--local-storage-path "$rest") ;;
-    s3://*) tiny+=(--storage s3 --s3-bucket "${rest%%/*}" --s3-prefix "${rest#*/}") ;;
-    gs://*) tiny+=(--storage gcs --gcs-bucket "${rest%%/*}" --gcs-prefix "${rest#*/}") ;;
-    azure://*) tiny+=(--storage azure --azure-container "${rest%%/*}" --azure-prefix "${rest#*/}") ;;
-    *) fail "STORE_URL=$1 names no store" ;;
-  esac
-}
+# Small segments, and nothing stays here that the store has.
+tiny=(--log-segment-bytes 16MiB --log-retention-check-interval-ms 1000 --upload-interval 2s --storage-free-bytes 1000000GiB)
 
 # stored_bytes: of all segments in the store, as the store itself says
-stored_bytes() { "$python" "$smoke/list_store.py" "$store_url" | awk '/\/segments\// { sum += $1 } END { print sum + 0 }'; }
+stored_bytes() { "$python" "$smoke/list_store.py" "$tier_url" | awk '/\/segments\// { sum += $1 } END { print sum + 0 }'; }
 store_holds_less_than() { local now; now=$(stored_bytes) && [ "$now" -lt "$1" ]; }
 
 reads_from_the_store() {
@@ -74,7 +62,7 @@ survives_the_machine() {
   eventually 60 uploaded "$written" || fail "no upload after the last record"
   server_kill
   rm -rf "$data_dir"
-  server_start "${tiny[@]}" --restore-from "$store_url"
+  server_start "${tiny[@]}" --restore-from "$tier_url"
   grep -q 'restored 2 topics' "$server_log" || fail "nothing was restored: $(cat "$server_log")"
   load read --topic tiered --records 60000 --group readers --config retention.ms=123456789 || fail "not everything came back"
   load read --topic last --records 2000 || fail "not everything came back"

@@ -24,8 +24,11 @@ from server import STRUCK, Places, Server, names
 KILLS_PER_WORLD = 40
 # A full reading every so many kills, and at the end of a world.
 FULL_EVERY = 20
-LIFE_SECONDS_MAX = 1.2
-AIM_SECONDS_MAX = 1.2
+# How long a server serves, and how long what is aimed at is waited for; what goes to another process takes longer.
+LIFE_SECONDS_MAX = {"s3": 4, "folder": 1.2, "none": 1.2}
+SLIP_SECONDS_MAX = {"s3": 0.03, "folder": 0.004, "none": 0.004}
+# No upload begins while a backup is made.
+BACKUP_INTERVAL = {"s3": "8s", "folder": "1s", "none": "1s"}
 TIERED = ["--upload-interval", "1s", "--storage-free-bytes", "1000000GiB"]
 BUCKET = "crashes"
 SMALL = ["--log-segment-bytes", "16MiB", "--log-roll-ms", "1000", "--log-cleaner-backoff-ms", "100",
@@ -69,7 +72,8 @@ class World:
         chosen = [*SMALL, "--fsync", self.fsync, *self.tier_arguments()]
         chosen += ["--file-metadata"] if self.files else []
         if self.backups:
-            chosen += ["--enable-backup", "--backup-url", self.backup_url, "--backup-interval", "1s", "--backup-keep", "3"]
+            chosen += ["--enable-backup", "--backup-url", self.backup_url, "--backup-interval",
+                       BACKUP_INTERVAL[self.tier], "--backup-keep", "3"]
         return chosen
 
     def environment(self):
@@ -204,8 +208,7 @@ class Loop:
         chance = world.chance
         # All is drawn at once, so that one decision does not depend on how another one went.
         mode = chance.choices(["starting", "any moment", "aimed"], [4, 3, 3])[0]
-        # What goes to another process takes longer.
-        when, aim, slip = chance.random(), chance.choice(world.aims()), chance.random() * (0.03 if world.tier == "s3" else 0.004)
+        when, aim, slip = chance.random(), chance.choice(world.aims()), chance.random() * SLIP_SECONDS_MAX[world.tier]
         goes_on = chance.random() < 0.25
         # The first starts are killed on an empty directory.
         mode = "starting" if turn < 3 else mode
@@ -215,9 +218,9 @@ class Loop:
         else:
             self.serve(world, server, clients, turn)
             if mode == "any moment":
-                time.sleep(LIFE_SECONDS_MAX * when)
+                time.sleep(LIFE_SECONDS_MAX[world.tier] * when)
             else:
-                self.aim(server, aim, slip)
+                self.aim(server, aim, slip, LIFE_SECONDS_MAX[world.tier])
         self.count(server.kill(), mode, clients)
         if world.cut and goes_on:
             world.cut.go_on()
@@ -242,9 +245,9 @@ class Loop:
             Judge(server.bootstrap, clients.promises).quick()
             self.quick_checks += 1
 
-    def aim(self, server, kind, slip):
+    def aim(self, server, kind, slip, seconds):
         """Waits until something of this kind is under way, but not for ever."""
-        until = time.monotonic() + AIM_SECONDS_MAX
+        until = time.monotonic() + seconds
         seen = len(server.said())
         while time.monotonic() < until:
             if kind == "eviction":

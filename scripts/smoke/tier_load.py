@@ -60,12 +60,14 @@ def read(options):
     if options.config:
         name, value = options.config.split("=", 1)
         resource = ConfigResource(ResourceType.TOPIC, options.topic)
-        [told] = AdminClient({"bootstrap.servers": options.bootstrap}).describe_configs([resource]).values()
+        admin = AdminClient({"bootstrap.servers": options.bootstrap})
+        [told] = admin.describe_configs([resource]).values()
         equal(told.result(30)[name].value, value, f"{name} of {options.topic}")
 
 
 def delete(options):
-    AdminClient({"bootstrap.servers": options.bootstrap}).delete_topics([options.topic])[options.topic].result(30)
+    admin = AdminClient({"bootstrap.servers": options.bootstrap})
+    admin.delete_topics([options.topic])[options.topic].result(30)
 
 
 def main():

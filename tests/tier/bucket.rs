@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use chronik::config::storage::{S3Config, Secret};
 use chronik::store::{CloudStore, ObjectStore, Tuning};
@@ -131,7 +132,8 @@ impl Bucket {
             secret_access_key: Some(Secret::new("very-secret")),
             ..S3Config::default()
         };
-        let tuning = Tuning { single_bytes: 64 << 20, ..small() };
+        // It gives up when its time is over, after three tries or five.
+        let tuning = Tuning { single_bytes: 64 << 20, total: Duration::from_secs(1), ..small() };
         Arc::new(CloudStore::s3(&config, None, tuning, Simulated::start()).expect("settings of S3"))
     }
 
