@@ -27,8 +27,6 @@ FULL_EVERY = 20
 # How long a server serves, and how long what is aimed at is waited for; what goes to another process takes longer.
 LIFE_SECONDS_MAX = {"s3": 4, "folder": 1.2, "none": 1.2}
 SLIP_SECONDS_MAX = {"s3": 0.03, "folder": 0.004, "none": 0.004}
-# No upload begins while a backup is made.
-BACKUP_INTERVAL = {"s3": "8s", "folder": "1s", "none": "1s"}
 TIERED = ["--upload-interval", "1s", "--storage-free-bytes", "1000000GiB"]
 BUCKET = "crashes"
 SMALL = ["--log-segment-bytes", "16MiB", "--log-roll-ms", "1000", "--log-cleaner-backoff-ms", "100",
@@ -71,10 +69,13 @@ class World:
     def arguments(self):
         chosen = [*SMALL, "--fsync", self.fsync, *self.tier_arguments()]
         chosen += ["--file-metadata"] if self.files else []
-        if self.backups:
-            chosen += ["--enable-backup", "--backup-url", self.backup_url, "--backup-interval",
-                       BACKUP_INTERVAL[self.tier], "--backup-keep", "3"]
         return chosen
+
+    def backup_arguments(self, turn):
+        """No upload begins while a backup is made, so where both take long it is now one and then the other."""
+        if not self.backups or (self.tier == "s3" and turn % 2):
+            return []
+        return ["--enable-backup", "--backup-url", self.backup_url, "--backup-interval", "1s", "--backup-keep", "3"]
 
     def environment(self):
         """Of servers and tools: where S3 is, and the faulty disk."""
@@ -212,7 +213,7 @@ class Loop:
         goes_on = chance.random() < 0.25
         # The first starts are killed on an empty directory.
         mode = "starting" if turn < 3 else mode
-        server.start()
+        server.start(*world.backup_arguments(turn))
         if mode == "starting":
             time.sleep(when * server.start_seconds * 1.3)
         else:
@@ -283,7 +284,7 @@ class Loop:
 
     def close(self, world, server, clients):
         """The end of a world: everybody finishes; then all must be there as it runs, after a kill and after a clean stop."""
-        server.start()
+        server.start(*world.backup_arguments(0))
         self.serve(world, server, clients, 0)
         clients.finish()
         clients.promises.read()
@@ -295,12 +296,12 @@ class Loop:
                 self.count(server.kill(), "any moment", clients)
                 if world.cut:
                     world.cut.undo(world.chance)
-                server.start()
+                server.start(*world.backup_arguments(1))
                 server.wait_until_ready()
             elif how == "after a kill":
                 server.stop()
                 self.verify(world)
-                server.start()
+                server.start(*world.backup_arguments(1))
                 server.wait_until_ready()
         self.leftovers(world, server)
         self.restores(world, server, clients)
@@ -388,16 +389,17 @@ class Loop:
         more = [*world.tier_arguments(), "--restore-from", world.tier_url]
         command = [self.options.server, "--bind-addr", "127.0.0.1", "--kafka-port", str(self.options.port), "--admin-port", "off",
                    "--metrics-port", "off", "--data-dir", into, *SMALL, *more]
+        took = self.serve_restored(world, server, None, into, more)
         for _ in range(self.options.restores):
             shutil.rmtree(into, ignore_errors=True)
             for _ in range(2):
-                status = self.killed(command, into, 2 * server.start_seconds * world.chance.random(), world.environment())
+                status = self.killed(command, into, took * world.chance.random(), world.environment())
                 check(status is None, f"--restore-from ended with {status}: {Path(into + '.out').read_text()[-2000:]}")
             self.serve_restored(world, server, None, into, more)
         self.serve_restored(world, server, clients, into, more)
 
     def serve_restored(self, world, server, clients, folder, more):
-        """A server on a restored directory starts, and serves one moment of what `clients` were promised."""
+        """A server on a restored directory starts, and serves one moment of what `clients` were promised; how long the start took."""
         places = Places(world.folder)
         places.data = folder
         restored = Server(self.options.server, self.options.port, places, [*SMALL, *more], world.environment())
@@ -409,6 +411,7 @@ class Loop:
                 Judge(restored.bootstrap, clients.promises, cut=True).full(final=True)
             restored.stop()
             self.tool("wal", "verify", "--data-dir", folder)
+            return restored.start_seconds
         finally:
             server.run = restored.run
             if restored.process.poll() is None:

@@ -1,4 +1,4 @@
-"""Writes numbered records of a KiB to one partition of a topic, and reads them back: every one, in order, none twice.
+"""Writes numbered records of a KiB, or of --size bytes, to one partition of a topic, and reads them back: every one, in order, none twice.
 
 With --group the last number is committed for a group, and must be there when it reads. With --beside another topic is assigned in
 the same consumer from its beginning, which need not give anything. With --config NAME=VALUE the topic is made with that, and must
@@ -11,19 +11,17 @@ from common import check, equal, main_guard
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
-FILLING = b"." * 1000
-
 
 def write(options):
     admin = AdminClient({"bootstrap.servers": options.bootstrap})
     config = dict([options.config.split("=", 1)] if options.config else [])
     admin.create_topics([NewTopic(options.topic, 1, 1, config=config)])[options.topic].result(30)
-    failed = []
+    failed, filling = [], b"." * options.size
     producer = Producer({"bootstrap.servers": options.bootstrap, "linger.ms": 5, "enable.idempotence": True})
     for number in range(options.records):
         while True:
             try:
-                producer.produce(options.topic, b"%d %s" % (number, FILLING), partition=0,
+                producer.produce(options.topic, b"%d %s" % (number, filling), partition=0,
                                  on_delivery=lambda error, _: failed.append(error) if error else None)
                 break
             except BufferError:
@@ -76,6 +74,7 @@ def main():
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--topic", required=True)
     parser.add_argument("--records", type=int)
+    parser.add_argument("--size", type=int, default=1000)
     parser.add_argument("--group")
     parser.add_argument("--beside")
     parser.add_argument("--config", metavar="NAME=VALUE")
