@@ -195,8 +195,10 @@ class Transactions(Actor):
 
     def transaction(self, producer, number):
         producer.begin_transaction()
+        delivered = []
         for topic in self.topics:
-            producer.produce(topic, b"%s-%d" % (self.id.encode(), number), key=self.id)
+            producer.produce(topic, b"%s-%d" % (self.id.encode(), number), key=self.id,
+                             on_delivery=lambda error, _: delivered.append(error))
         if number % 3 == 0:
             offsets = [TopicPartition(self.topics[0], 0, number)]
             group = self.reader.consumer_group_metadata()
@@ -206,6 +208,13 @@ class Transactions(Actor):
             self.insist(producer.abort_transaction, 1, seconds=2)
             return "aborted"
         self.insist(producer.commit_transaction, 1, seconds=2)
+        producer.poll(0)
+        # librdkafka may clear its queue once more for an abort that it had to ask for twice, and commit the next transaction without
+        # the records that were in there. It does tell that they were not sent.
+        for error in delivered:
+            if error is not None:
+                raise KafkaException(error)
+        check(len(delivered) == len(self.topics), f"{number} was committed without a word about its records")
         return "committed"
 
 

@@ -116,7 +116,8 @@ impl House {
         let node = Node::start(disk, settings, options, now, store)?;
         let (uploads, evicted, jobs) = (Vec::new(), Vec::new(), Vec::new());
         let (slow_reads, answers) = (None, BTreeMap::new());
-        let mut house = House { node, now, metrics, uploads, evicted, jobs, free_bytes: None, slow_reads, next: 0, answers };
+        let mut house =
+            House { node, now, metrics, uploads, evicted, jobs, free_bytes: None, slow_reads, next: 0, answers };
         house.settle();
         Ok(house)
     }

@@ -103,8 +103,8 @@ impl State {
     fn take(&mut self, key: String, seen: &Seen) -> Reply {
         let there = self.objects.get(&key).map(|(_, etag, _)| format!("\"{etag}\""));
         let only = seen.header("if-match");
-        let is_refused =
-            (seen.header("if-none-match") == "*" && there.is_some()) || (!only.is_empty() && there.as_deref() != Some(only));
+        let is_refused = (seen.header("if-none-match") == "*" && there.is_some())
+            || (!only.is_empty() && there.as_deref() != Some(only));
         if is_refused {
             return fault(412, "PreconditionFailed", self.requests);
         }

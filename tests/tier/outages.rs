@@ -1,5 +1,7 @@
 //! Owns the tests of a server whose bucket is away, refuses it, or holds something else than what was sent: S3's own client, over HTTP.
 
+use std::sync::mpsc;
+
 use chronik::wal::settings::MetadataStore;
 use chronik::wire::batch::batches;
 use chronik::wire::msg::*;
@@ -9,7 +11,9 @@ use super::bucket::Bucket;
 use super::tiers::{make_topic, settle, KEEPS_LITTLE};
 use crate::backup::support::{bytes_of, empty_disk, fetch_from, House};
 use crate::logged::Logged;
+use crate::net::process::{Server, TempDir};
 use crate::sim::disk::SimDisk;
+use crate::store::server as http;
 
 fn tiered(disk: &SimDisk, seed: u64, bucket: &Bucket) -> House {
     House::start_tiered(disk, seed, MetadataStore::Log, Some(bucket.store())).unwrap()
@@ -203,4 +207,24 @@ fn half_an_object_does_not_stand_for_a_segment_and_is_sent_again() {
     let now = bucket.segments();
     assert!(sent.iter().all(|(key, bytes)| now.get(key).is_none_or(|now| now == bytes)), "{now:?}");
     assert_eq!(house.records("old", 0), before);
+}
+
+/// It waited for as long as the store may say nothing, half a minute or twice that.
+#[test]
+fn a_stop_does_not_wait_for_a_store_that_says_nothing() {
+    let (asked, is_asked) = mpsc::channel();
+    let silent = http::Server::start(move |_, _| {
+        asked.send(()).ok();
+        http::Reply::silent()
+    });
+    let (dir, url) = (TempDir::new("silent-store"), silent.url());
+    // With an endpoint of its own and no key file it asks without a key.
+    let tier = ["--storage", "gcs", "--gcs-bucket", "bucket", "--gcs-endpoint", &url];
+    let args = [&tier[..], &["--enable-backup", "--backup-url", "gs://bucket/backups"]].concat();
+    let server = Server::start(&dir.0, &args);
+    is_asked.recv().expect("the first backup looks for others");
+    let (status, said) = server.stop();
+    assert!(status.success(), "{status}: {said:#?}");
+    assert!(said.iter().any(|line| line.contains("does not answer, and is not waited for")), "{said:#?}");
+    assert!(said.iter().any(|line| line.contains("everything acknowledged is on the disk")), "{said:#?}");
 }
