@@ -259,6 +259,25 @@ server_stop() {
   [ "$status" = 0 ] || fail "the server ended with status $status after SIGTERM, and not with 0"
 }
 
+# use_store URL: the environment names this place as the second tier, to the server and to the tool; $tier_url is its name
+use_store() {
+  # shellcheck disable=SC2034 # the scripts use it
+  tier_url=$1
+  local rest=${1#*://}
+  no_store
+  case $1 in
+    file://*) export LOCAL_STORAGE_PATH=$rest ;;
+    s3://*) export STORAGE_BACKEND=s3 S3_BUCKET=${rest%%/*} S3_PREFIX=${rest#*/} ;;
+    gs://*) export STORAGE_BACKEND=gcs GCS_BUCKET=${rest%%/*} GCS_PREFIX=${rest#*/} ;;
+    azure://*) export STORAGE_BACKEND=azure AZURE_CONTAINER=${rest%%/*} AZURE_PREFIX=${rest#*/} ;;
+    *) fail "$1 names no store" ;;
+  esac
+}
+# no_store: there is no second tier
+no_store() {
+  unset STORAGE_BACKEND LOCAL_STORAGE_PATH S3_BUCKET S3_PREFIX GCS_BUCKET GCS_PREFIX AZURE_CONTAINER AZURE_PREFIX
+}
+
 # free_port: below the range from which the system takes ports for clients. A client that tries again and again while
 # the server is away could otherwise be given that very port, and be connected with itself.
 free_port() {

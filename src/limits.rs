@@ -391,6 +391,9 @@ pub const STORE_SEND_BYTES: usize = 512 << 10;
 pub const STORE_TRIES_MAX: u32 = 8;
 pub const STORE_TRIES_SECONDS_MAX: u64 = 120;
 
+/// How long a server that is stopped waits for stores that are asked something, in ms.
+pub const STORE_STOP_MS_MAX: u64 = 10_000;
+
 /// Seconds that a store may ask to be left alone; more is taken for this.
 pub const STORE_RETRY_AFTER_SECONDS_MAX: u64 = 60;
 

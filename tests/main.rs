@@ -13,6 +13,7 @@ mod fuzz;
 mod groups;
 mod harness;
 mod like_kafka;
+mod logged;
 mod man;
 mod net;
 mod records;

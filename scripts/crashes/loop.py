@@ -24,9 +24,11 @@ from server import STRUCK, Places, Server, names
 KILLS_PER_WORLD = 40
 # A full reading every so many kills, and at the end of a world.
 FULL_EVERY = 20
-LIFE_SECONDS_MAX = 1.2
-AIM_SECONDS_MAX = 1.2
+# How long a server serves, and how long what is aimed at is waited for; what goes to another process takes longer.
+LIFE_SECONDS_MAX = {"s3": 4, "folder": 1.2, "none": 1.2}
+SLIP_SECONDS_MAX = {"s3": 0.03, "folder": 0.004, "none": 0.004}
 TIERED = ["--upload-interval", "1s", "--storage-free-bytes", "1000000GiB"]
+BUCKET = "crashes"
 SMALL = ["--log-segment-bytes", "16MiB", "--log-roll-ms", "1000", "--log-cleaner-backoff-ms", "100",
          "--log-retention-check-interval-ms", "500", "--auto-create-topics-enable", "false"]
 
@@ -38,38 +40,58 @@ class World:
         chance = random.Random(f"{options.seed}-{number}")
         self.number, self.options = number, options
         self.folder = f"{options.work}/world-{number}"
-        self.places = Places(self.folder)
         os.makedirs(f"{self.folder}/journals")
         self.chance = chance
         # Every third does without the default: a kill loses nothing then either, but a power cut does.
         always = options.power_cuts or number % 3 != 2
         self.fsync = "always" if always else chance.choice(["interval=50", "never"])
         # Metadata in files can't be copied while a server runs, so there is no store then.
-        self.files = chance.random() < 0.2
+        self.files = chance.random() < 0.2 and not options.storage
         self.tier = chance.choice(["folder", "folder", "s3" if options.s3 else "folder", "none"]) if not self.files else "none"
+        self.tier = options.storage or self.tier
         self.backups = not self.files and chance.random() < 0.7
+        in_s3 = self.tier == "s3"
+        self.tier_url, self.backup_url = (f"s3://{BUCKET}/world-{number}-{name}" if in_s3 else f"file://{self.folder}/{name}"
+                                          for name in ("store", "backups"))
+        self.places = Places(self.folder, options.s3_folder and f"{options.s3_folder}/world-{number}-" if in_s3 else None)
+        # What can be seen from outside of what is being done there.
+        self.shows_tier = self.tier == "folder" or (in_s3 and bool(options.s3_folder))
         self.consumer_protocol = chance.random() < 0.7
         self.cut = PowerCut(options.faulty_disk, self.folder) if options.power_cuts else None
 
-    def arguments(self):
-        chosen = [*SMALL, "--fsync", self.fsync]
-        chosen += ["--file-metadata"] if self.files else []
+    def tier_arguments(self):
         if self.tier == "folder":
-            chosen += [*TIERED, "--local-storage-path", self.places.tier]
-        elif self.tier == "s3":
-            chosen += [*TIERED, "--storage", "s3", "--s3-bucket", "crashes", "--s3-prefix", f"world-{self.number}",
-                       "--s3-endpoint", self.options.s3]
-        if self.backups:
-            chosen += ["--enable-backup", "--backup-url", f"file://{self.places.backups}", "--backup-interval", "1s",
-                       "--backup-keep", "3"]
+            return [*TIERED, "--local-storage-path", f"{self.folder}/store"]
+        if self.tier == "s3":
+            return [*TIERED, "--storage", "s3", "--s3-bucket", BUCKET, "--s3-prefix", f"world-{self.number}-store"]
+        return []
+
+    def arguments(self):
+        chosen = [*SMALL, "--fsync", self.fsync, *self.tier_arguments()]
+        chosen += ["--file-metadata"] if self.files else []
         return chosen
+
+    def backup_arguments(self, turn):
+        """No upload begins while a backup is made, so where both take long it is now one and then the other."""
+        if not self.backups or (self.tier == "s3" and turn % 2):
+            return []
+        return ["--enable-backup", "--backup-url", self.backup_url, "--backup-interval", "1s", "--backup-keep", "3"]
+
+    def environment(self):
+        """Of servers and tools: where S3 is, and the faulty disk."""
+        return {"S3_ENDPOINT": self.options.s3 or ""} if self.tier == "s3" else {}
 
     def aims(self):
         """What can be under way here."""
         found = ["segment", "checkpoint", "tidying"]
         found += ["metadata"] if self.files else []
-        found += ["copy", "object", "eviction", "sweep"] if self.tier == "folder" else []
-        return found + (["backup", "backup object", "sweep"] if self.backups else [])
+        found += ["copy", "cold read", "eviction"] if self.tier != "none" else []
+        found += ["sweep"] if self.shows_tier else []
+        found += ["object"] if self.tier == "folder" else []
+        if self.backups:
+            found += ["backup", "sweep"] if self.tier != "s3" or self.shows_tier else []
+            found += ["backup object"] if self.tier != "s3" else []
+        return found
 
     def __str__(self):
         metadata = "metadata in files" if self.files else f"tier {self.tier}, backups {'yes' if self.backups else 'no'}"
@@ -150,6 +172,8 @@ class Loop:
             print(f"world {number}: {world}", flush=True)
             self.live(world)
             shutil.rmtree(world.folder)
+            for place in (world.places.tier, world.places.backups):
+                shutil.rmtree(place, ignore_errors=True)
             if world.cut:
                 shutil.rmtree(world.cut.journal)
             number += 1
@@ -166,7 +190,7 @@ class Loop:
 
     def live(self, world):
         server = Server(self.options.server, self.options.port, world.places, world.arguments(),
-                        world.cut and world.cut.environment())
+                        {**world.environment(), **(world.cut.environment() if world.cut else {})})
         clients = Clients(world, server.bootstrap)
         try:
             budget = min(KILLS_PER_WORLD, self.options.kills - self.kills)
@@ -185,19 +209,19 @@ class Loop:
         chance = world.chance
         # All is drawn at once, so that one decision does not depend on how another one went.
         mode = chance.choices(["starting", "any moment", "aimed"], [4, 3, 3])[0]
-        when, aim, slip = chance.random(), chance.choice(world.aims()), chance.random() * 0.004
+        when, aim, slip = chance.random(), chance.choice(world.aims()), chance.random() * SLIP_SECONDS_MAX[world.tier]
         goes_on = chance.random() < 0.25
         # The first starts are killed on an empty directory.
         mode = "starting" if turn < 3 else mode
-        server.start()
+        server.start(*world.backup_arguments(turn))
         if mode == "starting":
             time.sleep(when * server.start_seconds * 1.3)
         else:
             self.serve(world, server, clients, turn)
             if mode == "any moment":
-                time.sleep(LIFE_SECONDS_MAX * when)
+                time.sleep(LIFE_SECONDS_MAX[world.tier] * when)
             else:
-                self.aim(server, aim, slip)
+                self.aim(server, aim, slip, LIFE_SECONDS_MAX[world.tier])
         self.count(server.kill(), mode, clients)
         if world.cut and goes_on:
             world.cut.go_on()
@@ -222,13 +246,17 @@ class Loop:
             Judge(server.bootstrap, clients.promises).quick()
             self.quick_checks += 1
 
-    def aim(self, server, kind, slip):
+    def aim(self, server, kind, slip, seconds):
         """Waits until something of this kind is under way, but not for ever."""
-        until = time.monotonic() + AIM_SECONDS_MAX
+        until = time.monotonic() + seconds
         seen = len(server.said())
         while time.monotonic() < until:
             if kind == "eviction":
                 if "is in the object store only" in server.said()[seen:]:
+                    return
+            elif kind == "cold read":
+                if server.places.is_caching():
+                    time.sleep(slip)
                     return
             elif server.places.making()[kind] - server.before[kind]:
                 time.sleep(slip)
@@ -256,7 +284,7 @@ class Loop:
 
     def close(self, world, server, clients):
         """The end of a world: everybody finishes; then all must be there as it runs, after a kill and after a clean stop."""
-        server.start()
+        server.start(*world.backup_arguments(0))
         self.serve(world, server, clients, 0)
         clients.finish()
         clients.promises.read()
@@ -268,12 +296,12 @@ class Loop:
                 self.count(server.kill(), "any moment", clients)
                 if world.cut:
                     world.cut.undo(world.chance)
-                server.start()
+                server.start(*world.backup_arguments(1))
                 server.wait_until_ready()
             elif how == "after a kill":
                 server.stop()
                 self.verify(world)
-                server.start()
+                server.start(*world.backup_arguments(1))
                 server.wait_until_ready()
         self.leftovers(world, server)
         self.restores(world, server, clients)
@@ -284,7 +312,7 @@ class Loop:
         if sweeping:
             # The word of a sweep that was killed counts for an hour.
             print(f"  {len(self.orphans(world.places))} orphans in the store, until a killed sweep counts no more", flush=True)
-        elif world.tier == "folder":
+        elif world.shows_tier:
             eventually(150, "what interrupted uploads left is swept", lambda: not self.orphans(world.places))
         server.stop()
         left = {kind: found for kind, found in world.places.making().items()
@@ -312,9 +340,9 @@ class Loop:
         ways = []
         if self.options.restores == 0:
             return
-        if world.backups and names(world.places.backups):
+        if world.backups and self.tool("-q", "backup", "list", "--url", world.backup_url, environment=world.environment()).stdout:
             ways.append(("a backup", self.restore_by_tool))
-        if world.tier == "folder":
+        if world.tier != "none":
             ways.append(("the tier", self.restore_by_server))
         for what, way in ways:
             shutil.rmtree(f"{world.folder}/restored", ignore_errors=True)
@@ -339,16 +367,19 @@ class Loop:
 
     def restore_by_tool(self, world, server, clients):
         into = f"{world.folder}/restored"
-        command = [self.options.tool, "backup", "restore", "--url", f"file://{world.places.backups}", "--into", into]
+        environment = world.environment()
+        command = [self.options.tool, "backup", "restore", "--url", world.backup_url, "--into", into]
         begun = time.monotonic()
-        self.tool(*command[1:])
+        self.tool(*command[1:], environment=environment)
         took = time.monotonic() - begun
         for _ in range(self.options.restores):
             shutil.rmtree(into)
             # Killed twice, then run to its end.
-            status = [self.killed(command, into, took * world.chance.random()) for _ in range(2)]
-            done = self.tool(*command[1:], check_status=False)
-            whole = 0 in status
+            status = [self.killed(command, into, took * world.chance.random(), environment) for _ in range(2)]
+            # It may be killed when it has just come to its end.
+            is_there = os.path.exists(f"{into}/chronik.dir") and not os.path.exists(f"{into}/chronik.restoring")
+            whole = 0 in status or is_there
+            done = self.tool(*command[1:], check_status=False, environment=environment)
             if not whole or done.returncode == 0:
                 check(done.returncode == 0, f"a restore does not go on after kills: {done.stderr}")
             else:
@@ -357,22 +388,23 @@ class Loop:
 
     def restore_by_server(self, world, server, clients):
         into = f"{world.folder}/restored"
-        more = [*TIERED, "--local-storage-path", world.places.tier, "--restore-from", f"file://{world.places.tier}"]
+        more = [*world.tier_arguments(), "--restore-from", world.tier_url]
         command = [self.options.server, "--bind-addr", "127.0.0.1", "--kafka-port", str(self.options.port), "--admin-port", "off",
                    "--metrics-port", "off", "--data-dir", into, *SMALL, *more]
+        took = self.serve_restored(world, server, None, into, more)
         for _ in range(self.options.restores):
             shutil.rmtree(into, ignore_errors=True)
             for _ in range(2):
-                status = self.killed(command, into, 2 * server.start_seconds * world.chance.random())
+                status = self.killed(command, into, took * world.chance.random(), world.environment())
                 check(status is None, f"--restore-from ended with {status}: {Path(into + '.out').read_text()[-2000:]}")
             self.serve_restored(world, server, None, into, more)
         self.serve_restored(world, server, clients, into, more)
 
     def serve_restored(self, world, server, clients, folder, more):
-        """A server on a restored directory starts, and serves one moment of what `clients` were promised."""
+        """A server on a restored directory starts, and serves one moment of what `clients` were promised; how long the start took."""
         places = Places(world.folder)
         places.data = folder
-        restored = Server(self.options.server, self.options.port, places, [*SMALL, *more])
+        restored = Server(self.options.server, self.options.port, places, [*SMALL, *more], world.environment())
         restored.run = server.run
         restored.start()
         try:
@@ -381,6 +413,7 @@ class Loop:
                 Judge(restored.bootstrap, clients.promises, cut=True).full(final=True)
             restored.stop()
             self.tool("wal", "verify", "--data-dir", folder)
+            return restored.start_seconds
         finally:
             server.run = restored.run
             if restored.process.poll() is None:
@@ -402,7 +435,9 @@ def main():
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--work", required=True, metavar="FOLDER")
     parser.add_argument("--loadgen", metavar="PROGRAM", help="a load generator with verify-acked and check-acked")
-    parser.add_argument("--s3", metavar="URL", help="a store with a bucket `crashes`")
+    parser.add_argument("--s3", metavar="URL", help=f"a store with a bucket `{BUCKET}`")
+    parser.add_argument("--s3-folder", metavar="FOLDER", help="where that bucket's objects are files")
+    parser.add_argument("--storage", choices=["folder", "s3", "none"], help="the tier of every world; by the seed without it")
     parser.add_argument("--restores", type=int, default=4, help="of each kind per world, each killed twice")
     parser.add_argument("--power-cuts", action="store_true", help="each kill undoes what was not synced")
     parser.add_argument("--faulty-disk", metavar="LIBRARY")

@@ -22,6 +22,7 @@ STRUCK = {
     "upload": "an upload was under way",
     "object": "an object was being sent to the tier",
     "eviction": "a local copy was about to go",
+    "cold read": "what only the store has was being read",
     "backup": "a backup was under way",
     "backup object": "an object was being sent to the backups",
     "sweep": "the store was being swept",
@@ -43,12 +44,27 @@ def with_end(folder, end):
     return {name for name in names(folder) if name.endswith(end)}
 
 
-class Places:
-    """The folders of one world, and what is in the making there."""
+# How old the last block from the store is at most while something is being read there.
+COLD_SECONDS_MAX = 0.03
 
-    def __init__(self, folder):
-        self.folder = folder
-        self.data, self.tier, self.backups = (f"{folder}/{name}" for name in ("data", "store", "backups"))
+
+class Places:
+    """The folders of one world, and what is in the making there. `stores` begins the paths of the stores, if they are elsewhere."""
+
+    def __init__(self, folder, stores=None):
+        self.folder, self.data = folder, f"{folder}/data"
+        self.tier, self.backups = (f"{stores or folder + '/'}{name}" for name in ("store", "backups"))
+
+    def is_caching(self):
+        """Whether something has come from the store just now."""
+        cache = f"{self.data}/cache"
+        for name in names(cache):
+            try:
+                if time.time() - os.stat(f"{cache}/{name}").st_mtime < COLD_SECONDS_MAX:
+                    return True
+            except FileNotFoundError:
+                pass
+        return False
 
     def words(self, store):
         """Who says in a store that something is being made there, and who that something is swept."""
@@ -124,9 +140,11 @@ class Server:
         check(self.process.poll() is None, f"the server was gone before it was killed: {self.said()[-2000:]}")
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+        # Of a start that was not far, the files are those of the run before.
+        cold = {"cold read"} if self.places.is_caching() else set()
         said = self.said()
         self.judge(said)
-        return self.struck(said)
+        return self.struck(said) | cold
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)

@@ -124,6 +124,12 @@ pub(super) fn store_retry_us(failures: u32) -> u64 {
     limits::UPLOAD_RETRY_US.saturating_mul(1 << failures.min(20)).min(limits::UPLOAD_RETRY_MAX_US)
 }
 
+/// Whether two sentences give the same reason: numbers in them (of tries, of seconds) are those of the moment.
+fn is_same_reason(one: &str, other: &str) -> bool {
+    let is_of_it = |c: &char| !c.is_ascii_digit();
+    one.chars().filter(is_of_it).eq(other.chars().filter(is_of_it))
+}
+
 impl Tiering {
     /// An entry that was found at recovery.
     pub fn apply(&mut self, entry: &MetaEntry) -> Result<(), String> {
@@ -300,7 +306,7 @@ impl Broker {
                 if is_deposed {
                     self.tiering.stored.values_mut().for_each(|stored| stored.is_confirmed = false);
                 }
-                if self.tiering.failures == 0 || why != self.tiering.failure {
+                if self.tiering.failures == 0 || !is_same_reason(&why, &self.tiering.failure) {
                     ::log::warn!("the log was not uploaded, and everything stays on this disk: {why}");
                 } else {
                     ::log::debug!("the log was not uploaded again: {why}");

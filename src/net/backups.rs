@@ -65,11 +65,13 @@ impl Backups {
 }
 
 impl Running {
-    /// Ends what is going on, and waits for it.
-    pub fn stop(self) {
+    /// Ends what is going on.
+    pub fn end(&self) {
         self.machine.stop();
-        if !self.scheduler.stop() {
-            log::error!("the thread of backups ended with an internal error");
-        }
+    }
+
+    /// Waits for the thread, after `end`. False if it panicked.
+    pub fn join(self) -> bool {
+        self.scheduler.stop()
     }
 }

@@ -150,10 +150,7 @@ fn run(config: &Config) -> Result<u8, Failure> {
 fn leave(outcome: Outcome, threads: Threads, backups: Option<backups::Running>) -> u8 {
     let why = match outcome {
         Outcome::Stopped { complete } => {
-            if let Some(backups) = backups {
-                backups.stop();
-            }
-            threads.join();
+            threads.join(backups);
             if complete {
                 log::info!("stopped; everything acknowledged is on the disk");
             } else {

@@ -6,14 +6,17 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::backups;
 use super::inbox::{Completion, Inbox};
 use super::reactor::Outlets;
 use super::tiers::{self, Orders, Tier};
 use crate::broker::work::{self, WorkJob};
 use crate::broker::{Broker, CheckpointDone, CheckpointJob};
+use crate::limits;
 use crate::sys::aligned::AlignedBuf;
 use crate::sys::disk::Disk;
 use crate::sys::mailbox::{mailbox, Receiver, TrySendError, Worker};
@@ -147,20 +150,61 @@ impl Threads {
         Ok((Threads { wal, readers, workers, ending, tier }, outlets))
     }
 
-    /// Waits until all have finished what they were handed and ended. Call it when the outlets are gone.
-    pub fn join(self) {
+    /// Waits until all have finished what they were handed and ended, the backups too. Call it when the outlets are gone.
+    ///
+    /// When the log is closed nothing more can be lost, so a store that says nothing is not waited for for long.
+    pub fn join(self, backups: Option<backups::Running>) {
         self.ending.store(true, Ordering::Relaxed);
         if let Some(tier) = &self.tier {
             tier.end();
         }
-        let mut ended = Arc::into_inner(self.wal).is_none_or(WalThread::stop);
+        if let Some(backups) = &backups {
+            backups.end();
+        }
+        let is_closed = Arc::into_inner(self.wal).is_none_or(WalThread::stop);
+        let asks_stores = self.tier.is_some() || backups.is_some();
+        let others = Others { backups, workers: self.workers, readers: self.readers, tier: self.tier };
+        let ended = if asks_stores { others.join_in_time() } else { others.join() };
+        if !(is_closed && ended) {
+            log::error!("a thread ended with an internal error");
+        }
+    }
+}
+
+/// All threads but the one that writes the log.
+struct Others {
+    backups: Option<backups::Running>,
+    workers: Vec<(&'static str, Worker)>,
+    readers: Arc<Readers>,
+    tier: Option<tiers::Running>,
+}
+
+impl Others {
+    /// Waits for them. False if one panicked.
+    fn join(self) -> bool {
+        let mut ended = self.backups.is_none_or(backups::Running::join);
         for (_, worker) in self.workers {
             ended &= worker.join();
         }
         ended &= Arc::into_inner(self.readers).is_none_or(Readers::stop);
-        ended &= self.tier.is_none_or(tiers::Running::join);
-        if !ended {
-            log::error!("a thread ended with an internal error");
+        ended & self.tier.is_none_or(tiers::Running::join)
+    }
+
+    /// The same for some time. What is left in the middle of something then is as after a kill: the next start copes with it.
+    fn join_in_time(self) -> bool {
+        let (sender, ended) = mpsc::sync_channel(1);
+        let waiting = Worker::spawn("chronik-leave", move || {
+            // Nobody listens any more when it took too long.
+            let _ = sender.send(self.join());
+        });
+        match waiting.map(|_| ended.recv_timeout(Duration::from_millis(limits::STORE_STOP_MS_MAX))) {
+            Ok(Ok(ended)) => ended,
+            Ok(Err(RecvTimeoutError::Disconnected)) => false,
+            Ok(Err(RecvTimeoutError::Timeout)) => {
+                log::warn!("an object store does not answer, and is not waited for any longer");
+                true
+            }
+            Err(_) => true,
         }
     }
 }

@@ -30,6 +30,7 @@ const SEGMENT_BYTES: u64 = 12 << 20;
 pub struct House {
     pub node: Node,
     pub now: Now,
+    pub metrics: Arc<Metrics>,
     /// What uploads came to: segments in the store, or why not.
     pub uploads: Vec<Result<usize, String>>,
     /// Segments whose local copies went.
@@ -94,6 +95,7 @@ impl House {
         config.storage.local_path = store.is_some().then(|| "unused".into());
         config.storage.local_free_bytes = House::LOCAL_FREE_BYTES;
         config.storage.take_over = take_over;
+        let metrics = Arc::new(Metrics::new());
         let settings = Settings {
             config,
             cluster_id: "house".into(),
@@ -101,7 +103,7 @@ impl House {
             advertised_port: None,
             seed,
             metadata_in_log: metadata == MetadataStore::Log,
-            metrics: Arc::new(Metrics::new()),
+            metrics: metrics.clone(),
         };
         let options = LogOptions {
             segment_bytes: SEGMENT_BYTES,
@@ -114,7 +116,8 @@ impl House {
         let node = Node::start(disk, settings, options, now, store)?;
         let (uploads, evicted, jobs) = (Vec::new(), Vec::new(), Vec::new());
         let (slow_reads, answers) = (None, BTreeMap::new());
-        let mut house = House { node, now, uploads, evicted, jobs, free_bytes: None, slow_reads, next: 0, answers };
+        let mut house =
+            House { node, now, metrics, uploads, evicted, jobs, free_bytes: None, slow_reads, next: 0, answers };
         house.settle();
         Ok(house)
     }

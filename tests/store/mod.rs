@@ -5,6 +5,6 @@ mod contract;
 pub mod faulty;
 mod local;
 mod s3;
-mod server;
+pub mod server;
 mod servers;
-mod surroundings;
+pub mod surroundings;

@@ -8,23 +8,23 @@ use chronik::sys::disk::Disk;
 use chronik::tier::owner::Owner;
 use chronik::tier::upload::{Subject, Uploader};
 use chronik::wal::settings::{Entropy, MetadataStore};
-use chronik::wal::{frozen, segment};
+use chronik::wal::{frozen, marker, segment};
 use chronik::wire::batch::batches;
 use chronik::wire::msg::*;
 use chronik::wire::{self, ErrorCode};
 
 use crate::backup::memory_store::{Failing, MemStore};
 use crate::backup::support::{bytes_of, empty_disk, fetch_from, restored, House, State, NOW_MS};
-use crate::sim::disk::SimDisk;
+use crate::sim::disk::{SimDisk, Trouble, CHANGES};
 
 /// What a topic is made with so that only its newest segment stays.
-const KEEPS_LITTLE: &[(&str, &str)] = &[("local.retention.ms", "1000"), ("segment.bytes", "1048576")];
+pub(super) const KEEPS_LITTLE: &[(&str, &str)] = &[("local.retention.ms", "1000"), ("segment.bytes", "1048576")];
 
 fn tiered(disk: &SimDisk, seed: u64, store: &Arc<MemStore>) -> House {
     House::start_tiered(disk, seed, MetadataStore::Log, Some(store.clone())).unwrap()
 }
 
-fn make_topic(house: &mut House, name: &str, configs: &[(&str, &str)]) {
+pub(super) fn make_topic(house: &mut House, name: &str, configs: &[(&str, &str)]) {
     let configs = configs.iter().map(|(name, value)| CreatableTopicConfig { name, value: Some(value) }).collect();
     let topic = CreatableTopic { name, num_partitions: 1, replication_factor: 1, configs, ..Default::default() };
     let body = house.call(5, &CreateTopicsRequest { topics: vec![topic], timeout_ms: 1000, ..Default::default() });
@@ -33,7 +33,7 @@ fn make_topic(house: &mut House, name: &str, configs: &[(&str, &str)]) {
 }
 
 /// Long enough for an upload, for two checkpoints, and for what they allow.
-fn settle(house: &mut House) {
+pub(super) fn settle(house: &mut House) {
     for _ in 0..30 {
         house.pass_ms(11_000);
     }
@@ -90,6 +90,21 @@ fn what_only_the_store_has_is_read_as_before_also_after_a_crash() {
     let mut house = tiered(&disk, 2, &store);
     assert_eq!(house.records("old", 0), before);
     assert!(house.node.broker.remote_segments().count() >= 2);
+}
+
+#[test]
+fn what_only_the_store_has_is_read_where_the_disk_is_full() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = evicted_house(&disk, &store);
+    let before = house.records("old", 0);
+    drop(house);
+    let disk = disk.power_cut().restart();
+    let mut house = tiered(&disk, 2, &store);
+    disk.set_capacity(0);
+    assert_eq!(house.records("old", 0), before);
+    disk.set_capacity(1 << 40);
+    house.produce("old", 0, b"there is room again");
+    assert_eq!(house.records("old", 0).len(), before.len() + 1);
 }
 
 #[test]
@@ -420,6 +435,42 @@ fn an_empty_machine_and_the_store_give_everything_back() {
     settle(&mut house);
     assert!(house.uploads.iter().all(Result::is_ok), "{:?}", house.uploads);
     assert_eq!(house.records("old", 0), before.records[&("old".to_owned(), 0)]);
+}
+
+/// Has a restore go wrong at its `nth` change of the disk and go on; false when there was no such change.
+fn restored_in_two(store: &Arc<MemStore>, trouble: Trouble, nth: u64, truth: &[(i64, Vec<u8>)]) -> bool {
+    let shared: Arc<dyn ObjectStore> = store.clone();
+    let manifest = find_upload(&*shared, None).unwrap();
+    let restore =
+        |disk: &SimDisk| restore_tiered(&Target::on(Arc::new(disk.clone())), &shared, &manifest, NOW_MS, &Unwatched);
+    let target = empty_disk();
+    target.plan(CHANGES, "", nth, trouble);
+    let result = restore(&target);
+    let is_over = target.count(CHANGES) < nth;
+    assert!(!is_over || result.is_ok());
+    target.forget_plans();
+    let target = target.restart();
+    if target.contents(marker::RESTORING).is_some() {
+        let refused = House::start_tiered(&target, 98, MetadataStore::Log, Some(shared.clone())).err().unwrap();
+        assert!(refused.contains("interrupted"), "{trouble:?} {nth}: {refused}");
+    }
+    if target.contents(marker::RESTORING).is_some() || target.contents(marker::PATH).is_none() {
+        restore(&target).unwrap_or_else(|error| panic!("{trouble:?} {nth}: {error}"));
+    }
+    assert_eq!(tiered(&target, 99, store).records("table", 0), truth, "{trouble:?} {nth}");
+    !is_over
+}
+
+#[test]
+fn a_restore_from_the_tier_that_is_cut_off_or_meets_a_full_disk_anywhere_goes_on() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = mixed_house(&disk, &store, KEEPS_LITTLE);
+    settle(&mut house);
+    let truth = house.records("table", 0);
+    for trouble in [Trouble::Cut, Trouble::Full, Trouble::Error] {
+        let count = (1..).take_while(|nth| restored_in_two(&store, trouble, *nth, &truth)).count();
+        assert!(count > 15, "{trouble:?}: {count} changes");
+    }
 }
 
 #[test]
