@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::complaints::Kind;
 use super::frames::{self, FrameReader, ReadDesk, ReadError, Received};
-use super::outgoing::{Outgoing, Sent};
+use super::outgoing::{Outgoing, Sent, Tally};
 use crate::broker::{ConnId, Response};
 use crate::wal::Splice;
 
@@ -104,18 +104,20 @@ pub struct Connection {
     pub received_us: u64,
     /// When bytes were last sent, or the queue of answers last began to fill.
     pub sent_us: u64,
+    /// When the queue of answers last began to fill.
+    pub unsent_since_us: u64,
 }
 
 impl Connection {
-    /// A connection that was accepted at `now_us`.
-    pub fn new(id: ConnId, peer: SocketAddr, stream: TcpStream, now_us: u64) -> Connection {
+    /// A connection that was accepted at `now_us`, whose answers are counted in `tally`.
+    pub fn new(id: ConnId, peer: SocketAddr, stream: TcpStream, now_us: u64, tally: Tally) -> Connection {
         Connection {
             id,
             peer,
             stream,
             reader: FrameReader::default(),
             held: VecDeque::new(),
-            outgoing: Outgoing::default(),
+            outgoing: Outgoing::new(tally),
             asked: VecDeque::new(),
             closing: Closing::No,
             readable: false,
@@ -129,6 +131,7 @@ impl Connection {
             active_us: now_us,
             received_us: now_us,
             sent_us: now_us,
+            unsent_since_us: now_us,
         }
     }
 
@@ -186,6 +189,7 @@ impl Connection {
         let answered = self.match_request(&response.head, now_us);
         if self.outgoing.is_empty() {
             self.sent_us = now_us;
+            self.unsent_since_us = now_us;
         }
         self.outgoing.push(response);
         answered
@@ -236,6 +240,16 @@ impl Connection {
     /// Whether so much waits to be sent that no further request is handled.
     pub fn is_clogged(&self) -> bool {
         self.outgoing.head_bytes() >= OUTGOING_HEAD_BYTES_MAX || self.outgoing.len() >= OUTGOING_RESPONSES_MAX
+    }
+
+    /// Bytes of memory of the answers that wait to be sent.
+    pub fn unsent_bytes(&self) -> usize {
+        self.outgoing.head_bytes()
+    }
+
+    /// Bytes of the complete frame that comes next.
+    pub fn next_frame_bytes(&self) -> usize {
+        self.held.front().map_or(0, Bytes::len)
     }
 
     /// Whether answers wait to be sent.
