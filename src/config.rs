@@ -326,7 +326,6 @@ impl Default for Config {
             memory_limit: 1 << 30,
             fetch_max_bytes: 57_671_680,
             max_incremental_fetch_session_cache_slots: 1000,
-
             topic_defaults: BTreeMap::new(),
             num_partitions: 1,
             auto_create_topics_enable: true,
@@ -341,7 +340,6 @@ impl Default for Config {
             log_retention_check_interval_ms: 30_000,
             log_cleaner_dedupe_buffer_size: 128 << 20,
             log_cleaner_backoff_ms: 15_000,
-
             fsync: Fsync::Always,
             log_segment_bytes: 128 << 20,
             log_roll_ms: 7 * DAY_MS,

@@ -77,7 +77,7 @@ class Good:
             result = json.loads(out)
             if run.returncode != 0:
                 sys.exit(f"the good clients were not served: {name}: {result.get('problems')}")
-            latency = result.get("latency_ms") or result["e2e_ms"]
+            latency = result.get("latency_ms") or result["e2e_latency_ms"]
             results[name] = {p: latency[p] for p in ("p50", "p99")}
         return results
 
@@ -115,7 +115,7 @@ def beside(options, server, kind):
 
 def main():
     parser = argparse.ArgumentParser()
-    for name in ("bootstrap", "metrics", "loadgen", "memory-limit", "work"):
+    for name in ("bootstrap", "metrics", "loadgen", "memory-limit"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--pid", type=int, required=True)
     parser.add_argument("--rounds", type=int, default=1)

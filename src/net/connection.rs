@@ -102,6 +102,8 @@ pub struct Connection {
     pub active_us: u64,
     /// When bytes last arrived.
     pub received_us: u64,
+    /// When the incomplete request began to arrive, if there is one.
+    pub partial_since_us: u64,
     /// When bytes were last sent, or the queue of answers last began to fill.
     pub sent_us: u64,
     /// When the queue of answers last began to fill.
@@ -130,6 +132,7 @@ impl Connection {
             timer_us: 0,
             active_us: now_us,
             received_us: now_us,
+            partial_since_us: now_us,
             sent_us: now_us,
             unsent_since_us: now_us,
         }
@@ -137,8 +140,12 @@ impl Connection {
 
     /// Reads once from the socket. Complete frames are held; a stream that ends or goes wrong is noted in `closing`.
     pub fn receive(&mut self, desk: &mut ReadDesk, now_us: u64) -> usize {
+        let (had_partial, held) = (self.reader.partial_bytes() > 0, self.held.len());
         match self.reader.receive(&mut &self.stream, desk, &mut self.held) {
             Ok(Received::Bytes { count, full }) => {
+                if !had_partial || self.held.len() > held {
+                    self.partial_since_us = now_us;
+                }
                 self.readable = full || self.read_closed;
                 self.active_us = now_us;
                 self.received_us = now_us;
@@ -235,6 +242,11 @@ impl Connection {
     /// Whether request bytes of this connection, complete or not, take memory here.
     pub fn holds_memory(&self) -> bool {
         !self.held.is_empty() || self.reader.partial_bytes() > 0
+    }
+
+    /// Bytes of memory that the incomplete request takes, and those that it says it will have.
+    pub fn incomplete_bytes(&self) -> (usize, usize) {
+        (self.reader.partial_bytes(), self.reader.claimed_bytes())
     }
 
     /// Whether so much waits to be sent that no further request is handled.

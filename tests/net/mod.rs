@@ -293,6 +293,33 @@ fn answers_that_nobody_reads_take_no_more_memory_than_they_may() {
 }
 
 #[test]
+fn halves_of_requests_that_trickle_keep_back_no_small_ones_and_do_not_stay() {
+    let rig = Rig::start(Limits { request_bytes_max: 4 << 20, ..wide_limits() });
+    let whole = request(ECHO, 1, &[1; 2 << 20]);
+    let mut halves: Vec<Client> = (0..16).map(|_| rig.client()).collect();
+    for client in &mut halves {
+        // What finds no memory stays in the socket, whose buffers take less than that.
+        client.stream.set_nonblocking(true).unwrap();
+        let _ = client.stream.write(&whole[..1 << 20]);
+    }
+    rig.turn_until(|_| rig.metrics.request_memory_bytes.get() >= 3 << 20);
+    let mut good = rig.client();
+    let mut correlation_id = 0;
+    // A byte each now and then is no progress; after a while the largest go, and meanwhile small requests are served.
+    rig.turn_until(|seen| {
+        correlation_id += 1;
+        good.send(ECHO, correlation_id, b"as ever");
+        assert_eq!(good.receive().0, correlation_id);
+        for client in &mut halves {
+            let _ = client.stream.write(&[1]);
+        }
+        seen.disconnected.load(Ordering::SeqCst) > 0
+    });
+    drop(halves);
+    rig.turn_until(|_| rig.metrics.request_memory_bytes.get() <= 64 << 10);
+}
+
+#[test]
 fn limits_on_connections_hold_and_are_counted() {
     let rig = Rig::start(Limits { connections_per_ip_max: 3, ..wide_limits() });
     let mut clients: Vec<Client> = (0..3).map(|_| rig.client()).collect();

@@ -6,6 +6,7 @@
 
 use super::{Reactor, Why};
 use crate::broker::{ConnId, Now};
+use crate::limits;
 use crate::net::complaints::Kind;
 use crate::net::connection::Connection;
 use crate::net::core::Core;
@@ -56,7 +57,9 @@ impl<C: Core + 'static> Reactor<C> {
         let is_small = |conn: &mut Connection| {
             conn.next_frame_bytes() <= SMALL_REQUEST_BYTES && SMALL.contains(&ApiKey(api_key)) && !conn.has_outgoing()
         };
-        self.answer_bytes() >= self.limits.response_bytes_max || self.with(id, is_small) == Some(false)
+        // One large answer that has just fitted must not keep back small ones.
+        let most = self.limits.response_bytes_max + limits::DESCRIBED_BYTES_MAX;
+        self.answer_bytes() >= most || self.with(id, is_small) == Some(false)
     }
 
     /// At the end of a turn: tells the broker and the metrics what is taken, and lets requests go on that had to wait.
@@ -93,13 +96,24 @@ impl<C: Core + 'static> Reactor<C> {
 
 /// What happens when requests in memory take as much as they may.
 impl<C: Core + 'static> Reactor<C> {
+    /// Bytes from which on no request is read, and how many of them large ones may take. The rest is for small ones, so that halves
+    /// of large requests don't keep back those who want little.
+    fn request_bounds(&self) -> (usize, usize) {
+        let most = self.limits.request_bytes_max;
+        (most, most - most / 4)
+    }
+
+    /// Whether there is no memory for the rest of the connection's next request.
+    fn has_no_memory(&mut self, id: ConnId) -> bool {
+        let ((most, for_large), out) = (self.request_bounds(), self.desk.pool.out_bytes());
+        let is_large = |conn: &mut Connection| conn.incomplete_bytes().1 > SMALL_REQUEST_BYTES;
+        out >= most || out >= for_large && self.with(id, is_large) == Some(true)
+    }
+
     /// Whether the connection has to wait for memory before it reads on.
     pub(super) fn must_starve(&mut self, now: Now, id: ConnId) -> bool {
-        if self.desk.pool.out_bytes() < self.limits.request_bytes_max {
-            return false;
-        }
         // What is left of a closed stream is little, and then its memory is free again.
-        if self.with(id, |conn| conn.read_closed) == Some(true) {
+        if !self.has_no_memory(id) || self.with(id, |conn| conn.read_closed) == Some(true) {
             return false;
         }
         if self.starved.is_empty() {
@@ -113,21 +127,24 @@ impl<C: Core + 'static> Reactor<C> {
         self.starved.front() != Some(&id)
     }
 
-    /// Lets those go on who can: everybody when there is memory again, otherwise the first.
+    /// Lets those go on who can: all for whom there is memory again, and the first.
     pub(super) fn feed_starved(&mut self) {
         if self.starved.is_empty() {
             return;
         }
-        if self.desk.pool.out_bytes() >= self.limits.request_bytes_max {
-            if let Some(first) = self.starved.front().copied() {
-                self.queue_read(first);
+        if self.desk.pool.out_bytes() < self.limits.request_bytes_max {
+            for id in std::mem::take(&mut self.starved) {
+                if self.has_no_memory(id) {
+                    self.starved.push_back(id);
+                } else {
+                    self.with(id, |conn| conn.in_starved = false);
+                    self.queue_read(id);
+                }
             }
-            return;
         }
-        self.shortage_check_us = None;
-        for id in std::mem::take(&mut self.starved) {
-            self.with(id, |conn| conn.in_starved = false);
-            self.queue_read(id);
+        match self.starved.front().copied() {
+            Some(first) => self.queue_read(first),
+            None => self.shortage_check_us = None,
         }
     }
 
@@ -140,30 +157,37 @@ impl<C: Core + 'static> Reactor<C> {
         self.feed_starved();
     }
 
-    /// Closes connections whose incomplete requests take memory and make no progress; if there is none, the one that has
-    /// held complete ones for longest.
+    /// Closes connections whose incomplete requests take memory and make no progress, then those whose take most for long, a byte
+    /// now and then or not; if there is none, the one that has held complete ones for longest.
     pub(super) fn relieve_shortage(&mut self, now: Now) {
         self.shortage_check_us = None;
         let before_us = now.mono_us.saturating_sub(SHORTAGE_STALL_US);
         let silent = |conn: &&Connection| conn.holds_memory() && conn.received_us <= before_us;
-        let mut victims: Vec<ConnId> = self
-            .table
-            .iter()
-            .filter(silent)
-            .filter(|conn| !conn.holds_frames() && !conn.readable)
-            .map(|conn| conn.id)
-            .collect();
-        if victims.is_empty() {
+        let partial = |conn: &&Connection| conn.incomplete_bytes().0 > 0 && !conn.holds_frames();
+        let stuck = self.table.iter().filter(silent).filter(partial).filter(|conn| !conn.readable);
+        let mut victims: Vec<ConnId> = stuck.map(|conn| conn.id).collect();
+        let slow = self.table.iter().filter(partial).filter(|conn| conn.partial_since_us <= before_us);
+        let mut slow: Vec<(usize, ConnId)> = slow.map(|conn| (conn.incomplete_bytes().0, conn.id)).collect();
+        slow.sort_unstable();
+        if victims.is_empty() && slow.is_empty() {
             let oldest = self.table.iter().filter(silent).filter(|conn| conn.holds_frames());
             victims.extend(oldest.min_by_key(|conn| conn.received_us).map(|conn| conn.id));
         }
         for id in victims {
-            let text = "memory for requests is short (queued.max.request.bytes) and its request makes no progress";
-            self.close(now, id, Why::said(Kind::Slow, text));
+            self.close_for_memory(now, id);
+        }
+        while self.desk.pool.out_bytes() >= self.request_bounds().1 {
+            let Some((_, id)) = slow.pop() else { break };
+            self.close_for_memory(now, id);
         }
         self.feed_starved();
         if !self.starved.is_empty() {
             self.shortage_check_us = Some(now.mono_us + SHORTAGE_STALL_US);
         }
+    }
+
+    fn close_for_memory(&mut self, now: Now, id: ConnId) {
+        let text = "memory for requests is short (queued.max.request.bytes) and its request makes no progress";
+        self.close(now, id, Why::said(Kind::Slow, text));
     }
 }
