@@ -206,6 +206,10 @@ pub struct Config {
     pub socket_request_max_bytes: usize,
     /// Budget in bytes for all request frames in memory; at least `socket_request_max_bytes`.
     pub queued_max_request_bytes: usize,
+    /// Budget in bytes for all answers in memory, what is sent from the log or its ring not counted.
+    pub response_bytes_max: usize,
+    /// What all of these, and the rest of the server's work, may take together, in bytes.
+    pub memory_limit: usize,
     /// Upper bound in bytes for the records of one Fetch response.
     pub fetch_max_bytes: usize,
     /// Fetch sessions that may exist; 0 grants none.
@@ -318,9 +322,10 @@ impl Default for Config {
             connections_max_idle_ms: 600_000,
             socket_request_max_bytes: 104_857_600,
             queued_max_request_bytes: 128 << 20,
+            response_bytes_max: 128 << 20,
+            memory_limit: 1 << 30,
             fetch_max_bytes: 57_671_680,
             max_incremental_fetch_session_cache_slots: 1000,
-
             topic_defaults: BTreeMap::new(),
             num_partitions: 1,
             auto_create_topics_enable: true,
@@ -335,7 +340,6 @@ impl Default for Config {
             log_retention_check_interval_ms: 30_000,
             log_cleaner_dedupe_buffer_size: 128 << 20,
             log_cleaner_backoff_ms: 15_000,
-
             fsync: Fsync::Always,
             log_segment_bytes: 128 << 20,
             log_roll_ms: 7 * DAY_MS,

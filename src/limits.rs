@@ -1,5 +1,30 @@
 //! Owns every bound of the program, in one place, asserted against each other at compile time.
 
+/// Least memory limit, bytes.
+pub const MEMORY_BYTES_MIN: usize = 512 << 20;
+
+/// The part of the memory limit that requests, answers and the keys of a compaction get each, unless options say otherwise.
+pub const MEMORY_PART: usize = 8;
+
+/// What else the memory limit has to hold, in bytes: the program, buffers kept for use again, the log's groups and ring, tidying, one
+/// decoded request with what it takes to answer it, and one answer beyond the bound on answers.
+pub const MEMORY_FIXED_BYTES: usize = 256 << 20;
+
+/// The same for object storage: what was read last, what came too late, and what is on its way up and down.
+pub const MEMORY_STORE_BYTES: usize = 96 << 20;
+
+const _: () = assert!(MEMORY_BYTES_MIN / MEMORY_PART * 4 + MEMORY_FIXED_BYTES <= MEMORY_BYTES_MIN);
+const _: () = assert!(
+    POOL_BYTES_MAX
+        + RING_BYTES_MAX
+        + GATHER_BYTES_MAX
+        + TIDY_PASS_BYTES as usize
+        + 4 * REQUEST_ARRAYS_BYTES_MAX
+        + DESCRIBED_BYTES_MAX
+        < MEMORY_FIXED_BYTES
+);
+const _: () = assert!(TIER_MEMORY_BYTES + LATE_READ_BYTES_MAX < MEMORY_STORE_BYTES);
+
 /// Requests of one connection that may wait for the disk at the same time.
 pub const PIPELINE_REQUESTS_MAX: usize = 512;
 
@@ -203,6 +228,10 @@ pub const FETCH_READS_MAX: usize = 64;
 /// Partitions that all fetch sessions together remember, some 300 bytes each. A session that would go beyond it is not granted.
 pub const FETCH_SESSION_PARTITIONS_MAX: usize = 500_000;
 
+/// Partitions that all fetches together which wait for something remember, some 120 bytes each. Beyond it those that name most are
+/// answered before their time; one that names few may wait in any case.
+pub const FETCH_WAITING_PARTITIONS_MAX: usize = 500_000;
+
 /// Runs that are handed to a reader for one look-up.
 pub const READ_RUNS_MAX: usize = 1024;
 
@@ -222,7 +251,8 @@ pub const CONSUMER_GROUP_MEMBERS_MAX: usize = 10_000;
 /// is the largest record, 1 MiB).
 pub const CONSUMER_GROUP_BYTES_MAX: usize = 1 << 20;
 
-/// Bytes of memory for all groups and committed offsets; COORDINATOR_NOT_AVAILABLE for what would be new beyond it.
+/// Bytes of memory for all groups and committed offsets; COORDINATOR_NOT_AVAILABLE for what would be new beyond it, and for
+/// assignments beyond twice of it.
 pub const CONSUMER_GROUPS_BYTES_MAX: usize = 256 << 20;
 
 /// Bytes of a group's name; INVALID_GROUP_ID beyond it.
@@ -254,6 +284,12 @@ pub const PATTERNS_BYTES_MAX: usize = 64 << 20;
 pub const TOPIC_CONFIGS_BYTES_MAX: usize = 32 << 10;
 
 const _: () = assert!(TOPIC_CONFIGS_BYTES_MAX + TOPIC_NAME_BYTES_MAX + 16_384 <= META_CHANGE_BYTES);
+
+/// Bytes of memory of the arrays that one request becomes when it is decoded; a connection that sends more is closed. All partitions,
+/// each of a topic of its own, fit into it.
+pub const REQUEST_ARRAYS_BYTES_MAX: usize = 32 << 20;
+
+const _: () = assert!(PARTITIONS_MAX * 160 <= REQUEST_ARRAYS_BYTES_MAX);
 
 /// Things that one administrative request may name; one that names more is refused as a whole.
 pub const REQUEST_ITEMS_MAX: usize = PARTITIONS_MAX;

@@ -201,6 +201,10 @@ pub struct Metrics {
     pub backup_last_duration_seconds: Gauge,
     /// Open Kafka connections.
     pub active_connections: Gauge,
+    /// Memory of requests that are being received or carried out, in bytes.
+    pub request_memory_bytes: Gauge,
+    /// Memory of answers that wait to be sent, in bytes.
+    pub response_memory_bytes: Gauge,
     /// Kafka connections accepted.
     pub connections_accepted: Counter,
     /// Kafka connections refused or closed because a limit was reached.
@@ -259,6 +263,8 @@ impl Metrics {
             backup_last_sent_bytes: Gauge::default(),
             backup_last_duration_seconds: Gauge::default(),
             active_connections: Gauge::default(),
+            request_memory_bytes: Gauge::default(),
+            response_memory_bytes: Gauge::default(),
             connections_accepted: Counter::default(),
             connections_refused: Counter::default(),
             requests: Box::new(std::array::from_fn(|_| Counter::default())),
@@ -356,6 +362,12 @@ impl Metrics {
             ),
             ("chronik_transactions_open", "Transactions that are under way.", &self.transactions_open),
             ("chronik_active_connections", "Open Kafka connections.", &self.active_connections),
+            (
+                "chronik_request_memory_bytes",
+                "Memory of requests that are being received or carried out.",
+                &self.request_memory_bytes,
+            ),
+            ("chronik_response_memory_bytes", "Memory of answers that wait to be sent.", &self.response_memory_bytes),
             ("chronik_fetch_sessions", "Fetch sessions (KIP-227).", &self.fetch_sessions),
             (
                 "chronik_fetch_session_partitions",

@@ -22,6 +22,7 @@ use std::io::Write;
 use getopts::Fail;
 
 use crate::config::{Config, MetadataStore, Port, ShareConfig};
+use crate::limits;
 use table::{Action, Draft, Kind};
 use value::Refusal;
 
@@ -331,7 +332,9 @@ fn settle(draft: &mut Draft, settings: &mut [Setting]) -> Result<(), UsageError>
     }
     storage::check(&config.storage, settings)?;
     check_backup(config)?;
+    share_memory(config, settings);
     check_sizes(config)?;
+    check_memory(config)?;
     check_ports(config)
 }
 
@@ -370,6 +373,42 @@ fn carry_port(settings: &mut [Setting], from: &str, to: &str, port: u16) -> bool
         }
         _ => false,
     }
+}
+
+/// Gives what no option bounds its part of the memory limit.
+fn share_memory(config: &mut Config, settings: &mut [Setting]) {
+    let part = config.memory_limit / limits::MEMORY_PART;
+    config.response_bytes_max = part;
+    let mut follow = |long: &str, value: &mut usize, most: usize| {
+        if let Some(setting) = settings.iter_mut().find(|s| s.opt.long == long && s.origin == Origin::Default) {
+            if *value != part.min(most) {
+                *value = part.min(most);
+                setting.value = value.to_string();
+            }
+        }
+    };
+    follow("queued-max-request-bytes", &mut config.queued_max_request_bytes, usize::MAX);
+    let (largest, keys) = (config.socket_request_max_bytes, config.log_cleaner_dedupe_buffer_size);
+    follow("socket-request-max-bytes", &mut config.socket_request_max_bytes, largest);
+    follow("log-cleaner-dedupe-buffer-size", &mut config.log_cleaner_dedupe_buffer_size, keys);
+}
+
+fn check_memory(config: &Config) -> Result<(), UsageError> {
+    // One request is read to its end however many there are.
+    let requests = config.queued_max_request_bytes.saturating_add(config.socket_request_max_bytes);
+    let store = if config.storage.keeps_objects() { limits::MEMORY_STORE_BYTES } else { 0 };
+    let rest = config.response_bytes_max + config.log_cleaner_dedupe_buffer_size + limits::MEMORY_FIXED_BYTES + store;
+    let sum = requests.saturating_add(rest);
+    if sum <= config.memory_limit {
+        return Ok(());
+    }
+    Err(UsageError::config(format!(
+        "--memory-limit is {}, but what it has to hold is {sum}: --queued-max-request-bytes, --socket-request-max-bytes, \
+         --log-cleaner-dedupe-buffer-size, {} for answers, and {} for everything else.",
+        config.memory_limit,
+        config.response_bytes_max,
+        limits::MEMORY_FIXED_BYTES + store
+    )))
 }
 
 fn check_sizes(config: &Config) -> Result<(), UsageError> {

@@ -400,6 +400,28 @@ fn settings_that_contradict_each_other_are_refused() {
 }
 
 #[test]
+fn the_memory_limit_is_shared_out_and_what_does_not_fit_is_refused() {
+    let mib = |n: usize| n << 20;
+    let c = config(&["--memory-limit", "512MiB"]);
+    assert_eq!((c.queued_max_request_bytes, c.response_bytes_max), (mib(64), mib(64)));
+    assert_eq!((c.socket_request_max_bytes, c.log_cleaner_dedupe_buffer_size), (mib(64), mib(64)));
+    let c = config(&["--memory-limit", "8GiB"]);
+    assert_eq!((c.queued_max_request_bytes, c.response_bytes_max), (mib(1024), mib(1024)));
+    assert_eq!((c.socket_request_max_bytes, c.log_cleaner_dedupe_buffer_size), (mib(100), mib(128)));
+    // What is given holds, if it fits.
+    let c = config(&["--memory-limit", "768MiB", "--queued-max-request-bytes", "200MiB"]);
+    assert_eq!((c.queued_max_request_bytes, c.socket_request_max_bytes), (mib(200), mib(96)));
+    let error = error(&["--queued-max-request-bytes", "600MiB"]);
+    assert_eq!(error.exit_code, exit::CONFIG);
+    assert!(
+        error.sentence.starts_with("--memory-limit is 1073741824, but") && is_one_sentence(&error.sentence),
+        "{error}"
+    );
+    let store = ["--memory-limit", "512MiB", "--local-storage-path", "/tmp/a-store"];
+    assert!(error_with(&store, &[]).sentence.contains("--memory-limit is 536870912, but"));
+}
+
+#[test]
 fn unknown_options_are_refused_with_the_nearest_name() {
     for (wrong, near) in [
         ("--kafka-prot", "--kafka-port"),

@@ -214,6 +214,12 @@ impl Harness {
         self.broker.read_done(self.now, done);
     }
 
+    /// Clients have so many bytes of their answers left to read.
+    pub fn unsent(&mut self, bytes: usize) {
+        self.broker.unsent(self.now, bytes);
+        self.carry_out();
+    }
+
     /// Reports what became of a tidying that was kept.
     pub fn tidy_done(&mut self, done: TidyDone) {
         self.broker.tidy_done(self.now, done);

@@ -2,6 +2,7 @@
 
 mod admin;
 mod backup;
+mod bounds;
 mod cleaning;
 mod cli;
 mod clients;

@@ -32,8 +32,12 @@ impl Broker {
         let named = named.as_deref();
         let create = request.allow_auto_topic_creation && self.settings.config.auto_create_topics_enable;
         if create {
+            let partitions = self.topics.partition_count();
             for topic in named.unwrap_or(&[]) {
-                self.create_when_asked_for(topic);
+                // As many as one CreateTopics may make; the client asks again for the others.
+                if self.topics.partition_count() - partitions < limits::CREATED_PARTITIONS_MAX {
+                    self.create_when_asked_for(topic);
+                }
             }
         }
         let (host, port) = self.advertised(req.to.conn);

@@ -345,6 +345,17 @@ impl Broker {
         self.ring.get(splice.handle.segment, splice.position, splice.len)
     }
 
+    /// Bytes of memory of answers that are made and cannot be sent yet, as they wait for the disk or for their turn.
+    pub fn kept_answer_bytes(&self) -> usize {
+        self.conns.kept_bytes()
+    }
+
+    /// Answers of so many bytes have been handed out that clients have not read. To be told after anything that answers; fetches
+    /// that wait for memory go on when there is some.
+    pub fn unsent(&mut self, now: Now, bytes: usize) {
+        self.serve_fetches_in_line(now, bytes);
+    }
+
     /// Begins a clean stop: parked fetches and joins are answered, new requests are refused by closing. The shell goes on
     /// with groups and sends until `is_drained`.
     pub fn stop(&mut self, now: Now) {

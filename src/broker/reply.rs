@@ -41,6 +41,15 @@ pub struct Conns {
     conns: HashMap<ConnId, Conn>,
     /// Connections whose front slot waits for a group.
     waiting: BTreeMap<GroupSeq, Vec<ConnId>>,
+    /// Bytes of memory of the answers in all slots.
+    kept_bytes: usize,
+}
+
+fn memory_of(slot: &Slot) -> usize {
+    match slot {
+        Slot::Filled { response: Some(response), .. } => response.head.capacity(),
+        _ => 0,
+    }
 }
 
 impl Conns {
@@ -50,7 +59,9 @@ impl Conns {
 
     /// True when the connection was known.
     pub fn disconnected(&mut self, conn: ConnId) -> bool {
-        self.conns.remove(&conn).is_some()
+        let gone = self.conns.remove(&conn);
+        self.kept_bytes -= gone.iter().flat_map(|c| &c.slots).map(memory_of).sum::<usize>();
+        gone.is_some()
     }
 
     pub fn info(&self, conn: ConnId) -> Option<ConnInfo> {
@@ -87,7 +98,10 @@ impl Conns {
         let Some(c) = self.conns.get_mut(&conn) else { return };
         let Some(index) = slot.checked_sub(c.first) else { return };
         match c.slots.get_mut(index as usize) {
-            Some(open @ Slot::Open) => *open = Slot::Filled { wait, response },
+            Some(open @ Slot::Open) => {
+                *open = Slot::Filled { wait, response };
+                self.kept_bytes += memory_of(open);
+            }
             _ => return,
         }
         if index == 0 {
@@ -105,6 +119,11 @@ impl Conns {
                 self.flush(conn, durable, out);
             }
         }
+    }
+
+    /// Bytes of memory of answers that cannot leave yet.
+    pub fn kept_bytes(&self) -> usize {
+        self.kept_bytes
     }
 
     /// Number of requests that are not answered yet.
@@ -129,6 +148,7 @@ impl Conns {
                 }
                 return;
             }
+            self.kept_bytes -= c.slots.front().map_or(0, memory_of);
             if let Some(Slot::Filled { response: Some(response), .. }) = c.slots.pop_front() {
                 out.push_back(Effect::Send { conn, response });
             }
@@ -171,8 +191,10 @@ mod tests {
         assert_eq!(sent(&mut out), []);
         conns.durable(4, &mut out);
         assert_eq!(sent(&mut out), []);
+        assert_eq!(conns.kept_bytes(), 2);
         conns.durable(5, &mut out);
         assert_eq!(sent(&mut out), [1, 2]);
+        assert_eq!(conns.kept_bytes(), 0);
         assert_eq!(conns.unanswered(), 0);
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::complaints::Kind;
 use super::frames::{self, FrameReader, ReadDesk, ReadError, Received};
-use super::outgoing::{Outgoing, Sent};
+use super::outgoing::{Outgoing, Sent, Tally};
 use crate::broker::{ConnId, Response};
 use crate::wal::Splice;
 
@@ -102,20 +102,24 @@ pub struct Connection {
     pub active_us: u64,
     /// When bytes last arrived.
     pub received_us: u64,
+    /// When the incomplete request began to arrive, if there is one.
+    pub partial_since_us: u64,
     /// When bytes were last sent, or the queue of answers last began to fill.
     pub sent_us: u64,
+    /// When the queue of answers last began to fill.
+    pub unsent_since_us: u64,
 }
 
 impl Connection {
-    /// A connection that was accepted at `now_us`.
-    pub fn new(id: ConnId, peer: SocketAddr, stream: TcpStream, now_us: u64) -> Connection {
+    /// A connection that was accepted at `now_us`, whose answers are counted in `tally`.
+    pub fn new(id: ConnId, peer: SocketAddr, stream: TcpStream, now_us: u64, tally: Tally) -> Connection {
         Connection {
             id,
             peer,
             stream,
             reader: FrameReader::default(),
             held: VecDeque::new(),
-            outgoing: Outgoing::default(),
+            outgoing: Outgoing::new(tally),
             asked: VecDeque::new(),
             closing: Closing::No,
             readable: false,
@@ -128,14 +132,20 @@ impl Connection {
             timer_us: 0,
             active_us: now_us,
             received_us: now_us,
+            partial_since_us: now_us,
             sent_us: now_us,
+            unsent_since_us: now_us,
         }
     }
 
     /// Reads once from the socket. Complete frames are held; a stream that ends or goes wrong is noted in `closing`.
     pub fn receive(&mut self, desk: &mut ReadDesk, now_us: u64) -> usize {
+        let (had_partial, held) = (self.reader.partial_bytes() > 0, self.held.len());
         match self.reader.receive(&mut &self.stream, desk, &mut self.held) {
             Ok(Received::Bytes { count, full }) => {
+                if !had_partial || self.held.len() > held {
+                    self.partial_since_us = now_us;
+                }
                 self.readable = full || self.read_closed;
                 self.active_us = now_us;
                 self.received_us = now_us;
@@ -186,6 +196,7 @@ impl Connection {
         let answered = self.match_request(&response.head, now_us);
         if self.outgoing.is_empty() {
             self.sent_us = now_us;
+            self.unsent_since_us = now_us;
         }
         self.outgoing.push(response);
         answered
@@ -233,9 +244,24 @@ impl Connection {
         !self.held.is_empty() || self.reader.partial_bytes() > 0
     }
 
+    /// Bytes of memory that the incomplete request takes, and those that it says it will have.
+    pub fn incomplete_bytes(&self) -> (usize, usize) {
+        (self.reader.partial_bytes(), self.reader.claimed_bytes())
+    }
+
     /// Whether so much waits to be sent that no further request is handled.
     pub fn is_clogged(&self) -> bool {
         self.outgoing.head_bytes() >= OUTGOING_HEAD_BYTES_MAX || self.outgoing.len() >= OUTGOING_RESPONSES_MAX
+    }
+
+    /// Bytes of memory of the answers that wait to be sent.
+    pub fn unsent_bytes(&self) -> usize {
+        self.outgoing.head_bytes()
+    }
+
+    /// Bytes of the complete frame that comes next.
+    pub fn next_frame_bytes(&self) -> usize {
+        self.held.front().map_or(0, Bytes::len)
     }
 
     /// Whether answers wait to be sent.

@@ -26,6 +26,8 @@ pub trait Core {
     fn next_group(&mut self, now: Now) -> Option<Group>;
     fn next_effect(&mut self) -> Option<Effect>;
     fn ring_bytes(&self, splice: &Splice) -> Option<Bytes>;
+    fn kept_answer_bytes(&self) -> usize;
+    fn unsent(&mut self, now: Now, bytes: usize);
     fn stop(&mut self, now: Now);
     fn is_drained(&self) -> bool;
 }
@@ -75,6 +77,12 @@ impl Core for Broker {
     }
     fn ring_bytes(&self, splice: &Splice) -> Option<Bytes> {
         Broker::ring_bytes(self, splice)
+    }
+    fn kept_answer_bytes(&self) -> usize {
+        Broker::kept_answer_bytes(self)
+    }
+    fn unsent(&mut self, now: Now, bytes: usize) {
+        Broker::unsent(self, now, bytes);
     }
     fn stop(&mut self, now: Now) {
         Broker::stop(self, now);

@@ -140,6 +140,11 @@ impl FrameReader {
         self.partial.as_ref().map_or(0, Buffer::capacity)
     }
 
+    /// Bytes of the incomplete frame when it will be complete, as far as it says so.
+    pub fn claimed_bytes(&self) -> usize {
+        self.partial.as_ref().and_then(|partial| total_bytes(partial)).unwrap_or(0)
+    }
+
     /// The API key of the incomplete frame, as far as it is known.
     pub fn partial_api_key(&self) -> Option<i16> {
         self.partial.as_ref().and_then(|partial| api_key(partial.get(PREFIX_BYTES..)?))

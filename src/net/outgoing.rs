@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -10,11 +12,23 @@ use crate::broker::Response;
 use crate::sys::{sendfile, socket};
 use crate::wal::Splice;
 
+/// Bytes of memory of all answers that wait to be sent, on all connections together.
+#[derive(Clone, Debug, Default)]
+pub struct Tally(Arc<AtomicUsize>);
+
+impl Tally {
+    /// The bytes now.
+    pub fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Answers of one connection, oldest first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Outgoing {
     responses: VecDeque<Sending>,
     head_bytes: usize,
+    tally: Tally,
 }
 
 /// A response, and how far it has been sent.
@@ -75,10 +89,16 @@ impl Sending {
 }
 
 impl Outgoing {
+    /// None yet; those to come are counted in `tally` too.
+    pub fn new(tally: Tally) -> Outgoing {
+        Outgoing { responses: VecDeque::new(), head_bytes: 0, tally }
+    }
+
     /// Queues a whole response frame.
     pub fn push(&mut self, mut response: Response) {
         response.splices.retain(|(_, splice)| splice.len > 0);
-        self.head_bytes += response.head.len();
+        self.head_bytes += response.head.capacity();
+        self.tally.0.fetch_add(response.head.capacity(), Ordering::Relaxed);
         self.responses.push_back(Sending { response, head_sent: 0, splice: 0, splice_sent: 0 });
     }
 
@@ -94,12 +114,6 @@ impl Outgoing {
     /// Bytes of memory that the waiting heads hold. Splices hold none.
     pub fn head_bytes(&self) -> usize {
         self.head_bytes
-    }
-
-    /// Drops everything that waits.
-    pub fn clear(&mut self) {
-        self.responses = VecDeque::new();
-        self.head_bytes = 0;
     }
 
     /// Sends as much as the socket takes, at most about `bytes_max`. Record data comes from `ring` when it is still in
@@ -224,8 +238,15 @@ impl Outgoing {
 
     fn pop_front(&mut self) {
         if let Some(sending) = self.responses.pop_front() {
-            self.head_bytes -= sending.response.head.len();
+            self.head_bytes -= sending.response.head.capacity();
+            self.tally.0.fetch_sub(sending.response.head.capacity(), Ordering::Relaxed);
         }
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.tally.0.fetch_sub(self.head_bytes, Ordering::Relaxed);
     }
 }
 

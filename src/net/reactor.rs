@@ -6,6 +6,8 @@
 //!
 //! With nothing to do and no timer the thread sleeps without end.
 
+mod shortage;
+
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -56,9 +58,6 @@ const CONNECTION_SEND_BYTES: usize = 256 << 10;
 /// How long accepting rests when no descriptor was free, unless a connection is closed before.
 const ACCEPT_REST_US: u64 = 1_000_000;
 
-/// How long, while memory for requests is short, an incomplete request may go without a byte.
-const SHORTAGE_STALL_US: u64 = 2_000_000;
-
 /// How long a connection that is being closed may take to read its last answers.
 const LINGER_US: u64 = 5_000_000;
 
@@ -83,6 +82,8 @@ pub struct Limits {
     pub frame_bytes_max: usize,
     /// `queued.max.request.bytes`: all request frames in memory together.
     pub request_bytes_max: usize,
+    /// Most bytes of answers in memory, record data that is in the log or its ring not counted.
+    pub response_bytes_max: usize,
     /// How long a clean stop may take, in µs.
     pub stop_us: u64,
 }
@@ -183,6 +184,8 @@ pub struct Reactor<C> {
     starved: VecDeque<ConnId>,
     /// When to look for connections that make the shortage worse.
     shortage_check_us: Option<u64>,
+    /// Memory for answers is short, and when to look for connections that hold most of it.
+    answers_check_us: Option<u64>,
     group_in_flight: bool,
     fatal: Option<String>,
     stopping: Option<Stopping>,
@@ -223,6 +226,7 @@ impl<C: Core + 'static> Reactor<C> {
             held: Vec::new(),
             starved: VecDeque::new(),
             shortage_check_us: None,
+            answers_check_us: None,
             group_in_flight: false,
             fatal: None,
             stopping: None,
@@ -265,6 +269,7 @@ impl<C: Core + 'static> Reactor<C> {
             self.submit_group(now);
             // Last, so that answers of the whole turn leave in one call per connection.
             self.send(now);
+            self.look_at_memory(now);
             if let Some(outcome) = self.stopped(now) {
                 return outcome;
             }
@@ -289,6 +294,7 @@ impl<C: Core + 'static> Reactor<C> {
             self.core.deadline_us(),
             self.table.first_timer_us(),
             self.shortage_check_us,
+            self.answers_check_us,
             self.accepting.resting_until_us,
             stopping,
         ];
@@ -409,6 +415,9 @@ impl<C: Core + 'static> Reactor<C> {
         if self.shortage_check_us.is_some_and(|at_us| at_us <= now.mono_us) {
             self.relieve_shortage(now);
         }
+        if self.answers_check_us.is_some_and(|at_us| at_us <= now.mono_us) {
+            self.relieve_answers(now);
+        }
     }
 
     fn submit_group(&mut self, now: Now) {
@@ -499,7 +508,7 @@ impl<C: Core + 'static> Reactor<C> {
                 return false;
             }
             let Some(api_key) = conn.next_api_key() else { return true };
-            if !self.core.ready_for(id, api_key) {
+            if !self.is_wanted(id, api_key) {
                 self.hold(id);
                 return false;
             }
@@ -509,7 +518,12 @@ impl<C: Core + 'static> Reactor<C> {
         }
     }
 
-    /// Remembers that the broker does not want the connection's next frame yet.
+    /// Whether the connection's next frame may be handed in: the broker wants it, and there is memory for its answer.
+    fn is_wanted(&mut self, id: ConnId, api_key: i16) -> bool {
+        self.core.ready_for(id, api_key) && !self.answer_must_wait(id, api_key)
+    }
+
+    /// Remembers that the connection's next frame may not be handed in yet.
     fn hold(&mut self, id: ConnId) {
         if let Some(conn) = self.table.get(id) {
             if !std::mem::replace(&mut conn.in_held, true) {
@@ -522,10 +536,10 @@ impl<C: Core + 'static> Reactor<C> {
     fn ask_again(&mut self) {
         let mut held = std::mem::take(&mut self.held);
         held.retain(|id| {
-            let Some(conn) = self.table.get(*id) else { return false };
-            let wanted = conn.next_api_key().is_none_or(|api_key| self.core.ready_for(*id, api_key));
+            let Some(api_key) = self.with(*id, |conn| conn.next_api_key()) else { return false };
+            let wanted = api_key.is_none_or(|api_key| self.is_wanted(*id, api_key));
             if wanted {
-                conn.in_held = false;
+                self.with(*id, |conn| conn.in_held = false);
                 self.queue_read(*id);
             }
             !wanted
@@ -750,83 +764,6 @@ impl<C: Core + 'static> Reactor<C> {
         self.stopping = Some(Stopping { deadline_us: now.mono_us + self.limits.stop_us, drained_us: None });
         self.core.stop(now);
         self.carry_out(now);
-    }
-}
-
-/// What happens when requests in memory take as much as they may.
-impl<C: Core + 'static> Reactor<C> {
-    /// Whether the connection has to wait for memory before it reads on.
-    fn must_starve(&mut self, now: Now, id: ConnId) -> bool {
-        if self.desk.pool.out_bytes() < self.limits.request_bytes_max {
-            return false;
-        }
-        // What is left of a closed stream is little, and then its memory is free again.
-        if self.with(id, |conn| conn.read_closed) == Some(true) {
-            return false;
-        }
-        if self.starved.is_empty() {
-            self.shortage_check_us = Some(now.mono_us + SHORTAGE_STALL_US);
-        }
-        if let Some(conn) = self.table.get(id) {
-            if !std::mem::replace(&mut conn.in_starved, true) {
-                self.starved.push_back(id);
-            }
-        }
-        self.starved.front() != Some(&id)
-    }
-
-    /// Lets those go on who can: everybody when there is memory again, otherwise the first.
-    fn feed_starved(&mut self) {
-        if self.starved.is_empty() {
-            return;
-        }
-        if self.desk.pool.out_bytes() >= self.limits.request_bytes_max {
-            if let Some(first) = self.starved.front().copied() {
-                self.queue_read(first);
-            }
-            return;
-        }
-        self.shortage_check_us = None;
-        for id in std::mem::take(&mut self.starved) {
-            self.with(id, |conn| conn.in_starved = false);
-            self.queue_read(id);
-        }
-    }
-
-    fn leave_starved(&mut self, id: ConnId) {
-        self.with(id, |conn| conn.in_starved = false);
-        self.starved.retain(|starved| *starved != id);
-        if self.starved.is_empty() {
-            self.shortage_check_us = None;
-        }
-        self.feed_starved();
-    }
-
-    /// Closes connections whose incomplete requests take memory and make no progress; if there is none, the one that has
-    /// held complete ones for longest.
-    fn relieve_shortage(&mut self, now: Now) {
-        self.shortage_check_us = None;
-        let before_us = now.mono_us.saturating_sub(SHORTAGE_STALL_US);
-        let silent = |conn: &&super::connection::Connection| conn.holds_memory() && conn.received_us <= before_us;
-        let mut victims: Vec<ConnId> = self
-            .table
-            .iter()
-            .filter(silent)
-            .filter(|conn| !conn.holds_frames() && !conn.readable)
-            .map(|conn| conn.id)
-            .collect();
-        if victims.is_empty() {
-            let oldest = self.table.iter().filter(silent).filter(|conn| conn.holds_frames());
-            victims.extend(oldest.min_by_key(|conn| conn.received_us).map(|conn| conn.id));
-        }
-        for id in victims {
-            let text = "memory for requests is short (queued.max.request.bytes) and its request makes no progress";
-            self.close(now, id, Why::said(Kind::Slow, text));
-        }
-        self.feed_starved();
-        if !self.starved.is_empty() {
-            self.shortage_check_us = Some(now.mono_us + SHORTAGE_STALL_US);
-        }
     }
 }
 

@@ -196,6 +196,7 @@ fn limits_of(config: &Config) -> Limits {
         unread_us: UNREAD_US,
         frame_bytes_max: config.socket_request_max_bytes,
         request_bytes_max: config.queued_max_request_bytes,
+        response_bytes_max: config.response_bytes_max,
         stop_us: STOP_US,
     }
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 
 use super::complaints::plain_ip;
 use super::connection::Connection;
+use super::outgoing::Tally;
 use crate::broker::ConnId;
 
 /// Bits of a connection's name that say its slot; the rest count how often connections were made.
@@ -22,6 +23,7 @@ pub struct Table {
     open: usize,
     per_ip: HashMap<IpAddr, usize>,
     timers: BTreeSet<(u64, ConnId)>,
+    unsent: Tally,
 }
 
 impl Table {
@@ -32,6 +34,11 @@ impl Table {
 
     pub fn is_empty(&self) -> bool {
         self.open == 0
+    }
+
+    /// Bytes of memory of the answers that wait to be sent, on all connections.
+    pub fn unsent_bytes(&self) -> usize {
+        self.unsent.bytes()
     }
 
     /// Number of open connections from the address of `peer`.
@@ -51,7 +58,7 @@ impl Table {
         };
         self.made += 1;
         let id = ConnId(self.made << SLOT_BITS | slot as u64);
-        let mut conn = Box::new(Connection::new(id, peer, stream, now_us));
+        let mut conn = Box::new(Connection::new(id, peer, stream, now_us, self.unsent.clone()));
         conn.timer_us = timer_us;
         self.timers.insert((timer_us, id));
         self.slots[slot] = Some(conn);

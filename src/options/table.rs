@@ -786,6 +786,15 @@ pub static OPTIONS: &[Opt] = &[
     .kafka(),
     opt(
         Group::Limits,
+        "memory-limit",
+        "SIZE",
+        "1GiB",
+        "Memory for all that clients and the server's own work cause; topics, groups and ids come on top. An eighth each is for \
+         requests, answers and the keys of a compaction; when there is none left, reading waits.",
+        bytes(limits::MEMORY_BYTES_MIN as i64, 1 << 40, |d, v| d.config.memory_limit = v as usize),
+    ),
+    opt(
+        Group::Limits,
         "socket-request-max-bytes",
         "SIZE",
         "100MiB",
@@ -799,7 +808,7 @@ pub static OPTIONS: &[Opt] = &[
         "SIZE",
         "128MiB",
         "Memory for the requests of all connections together; when it is full, reading waits. \
-         Kafka's default is no limit.",
+         An eighth of --memory-limit. Kafka's default is no limit.",
         bytes(16_384, 1 << 40, |d, v| d.config.queued_max_request_bytes = v as usize),
     )
     .kafka(),

@@ -96,7 +96,7 @@ macro_rules! message {
                         match tag {
                             $( $( $tag if ($versions).contains(&version) => {
                                 value.$field = $crate::wire::Wire::read(&mut content)?;
-                                content.finish()?;
+                                r.end_tag(&content)?;
                             } )? )*
                             _ => {}
                         }

@@ -39,6 +39,8 @@ mod writer;
 
 use std::ops::RangeInclusive;
 
+use crate::limits;
+
 pub use api::{Api, ApiKey};
 pub use error_code::ErrorCode;
 pub use frame::{HeaderError, RequestHeader};
@@ -68,19 +70,19 @@ pub trait Response<'a>: Message<'a> {}
 
 /// Decodes the body of a message. A version that isn't described is an error, as are bytes left over.
 pub fn decode<'a, M: Message<'a>>(body: &'a [u8], version: i16) -> Result<M, DecodeError> {
-    let (message, r) = decode_front(body, version)?;
+    let (message, r) = decode_front(body, version, usize::MAX)?;
     r.finish()?;
     Ok(message)
 }
 
 /// Decodes the body of a client's request. Bytes left over are ignored, as Kafka does and as clients need: librdkafka
-/// 2.16 asks for the metadata of all topics with three bytes too many.
+/// 2.16 asks for the metadata of all topics with three bytes too many. What a request may name is bounded.
 pub fn decode_request<'a, M: Request<'a>>(body: &'a [u8], version: i16) -> Result<M, DecodeError> {
-    decode_front(body, version).map(|(message, _)| message)
+    decode_front(body, version, limits::REQUEST_ARRAYS_BYTES_MAX).map(|(message, _)| message)
 }
 
-fn decode_front<'a, M: Message<'a>>(body: &'a [u8], version: i16) -> Result<(M, Reader<'a>), DecodeError> {
-    let mut r = Reader::new(body, version, M::API.is_flexible(version));
+fn decode_front<'a, M: Message<'a>>(body: &'a [u8], version: i16, room: usize) -> Result<(M, Reader<'a>), DecodeError> {
+    let mut r = Reader::new(body, version, M::API.is_flexible(version)).within(room);
     if !M::API.describes(version) {
         return Err(r.error("a version that is not described"));
     }
@@ -164,6 +166,22 @@ mod tests {
             assert_eq!(partitions[0].records, RecordSet::Bytes(&[70; 3]));
             assert_eq!(partitions[1].records, RecordSet::Bytes(&[71; 300]));
         }
+    }
+
+    #[test]
+    fn a_request_that_names_more_than_any_may_is_refused_before_memory_is_taken() {
+        let named = |count: usize| {
+            let body = [&(count as i32).to_be_bytes()[..], &vec![0; 2 * count]].concat();
+            decode_request::<MetadataRequest>(&body, 1).map(|request| request.topics.map_or(0, |topics| topics.len()))
+        };
+        let most = limits::REQUEST_ARRAYS_BYTES_MAX / size_of::<MetadataRequestTopic>();
+        assert_eq!(named(most), Ok(most));
+        assert_eq!(named(most + 1).unwrap_err().what, "it names more than any request may");
+        // What is nested counts together.
+        let topic = [&[0, 1, b't'][..], &(most as i32 / 8).to_be_bytes(), &vec![0; most / 8 * 12]].concat();
+        let body = |topics: usize| [&[0xff; 4][..], &(topics as i32).to_be_bytes(), &topic.repeat(topics)].concat();
+        assert!(decode_request::<ListOffsetsRequest>(&body(1), 1).is_ok());
+        assert!(decode_request::<ListOffsetsRequest>(&body(16), 1).is_err());
     }
 
     #[test]

@@ -33,13 +33,21 @@ pub struct Reader<'a> {
     end: usize,
     version: i16,
     flexible: bool,
+    /// Bytes of memory that arrays may still take.
+    room: usize,
 }
 
 impl<'a> Reader<'a> {
     /// A reader at the start of `bytes`.
     #[inline]
     pub fn new(bytes: &'a [u8], version: i16, flexible: bool) -> Self {
-        Reader { rest: bytes, end: bytes.len(), version, flexible }
+        Reader { rest: bytes, end: bytes.len(), version, flexible, room: usize::MAX }
+    }
+
+    /// The same, with so many bytes of memory for all arrays together, what their elements borrow not counted.
+    #[inline]
+    pub fn within(self, room: usize) -> Self {
+        Reader { room, ..self }
     }
 
     /// The version of the message being read.
@@ -221,7 +229,7 @@ impl<'a> Reader<'a> {
     }
 
     /// An array, or None for null. Memory is reserved for as many elements as the bytes that are
-    /// really there can hold: a count above that is an error before anything is allocated.
+    /// really there can hold, and the reader's room: a count above that is an error before anything is allocated.
     #[inline]
     pub fn array<T: Wire<'a>>(&mut self) -> Result<Option<Vec<T>>, DecodeError> {
         let Some(count) = self.len()? else {
@@ -231,6 +239,8 @@ impl<'a> Reader<'a> {
         if count > self.rest.len() / smallest {
             return Err(self.error("an array has more elements than the message has room for"));
         }
+        let bytes = count.saturating_mul(size_of::<T>());
+        self.room = self.room.checked_sub(bytes).ok_or_else(|| self.error("it names more than any request may"))?;
         let mut elements = Vec::with_capacity(count);
         for _ in 0..count {
             elements.push(T::read(self)?);
@@ -249,7 +259,17 @@ impl<'a> Reader<'a> {
         let tag = self.uvarint()?;
         let len = self.uvarint()?;
         let rest = self.take(len as usize)?;
-        Ok((tag, Reader { rest, end: self.position(), version: self.version, flexible: self.flexible }))
+        Ok((
+            tag,
+            Reader { rest, end: self.position(), version: self.version, flexible: self.flexible, room: self.room },
+        ))
+    }
+
+    /// Ends the field that `content` was read from: bytes left over in it are an error.
+    #[inline]
+    pub fn end_tag(&mut self, content: &Reader<'_>) -> Result<(), DecodeError> {
+        self.room = content.room;
+        content.finish()
     }
 
     /// Skips the tagged fields of a struct that knows none, as the protocol asks for.

@@ -139,3 +139,92 @@ fn old_versions_get_their_message_sets_within_the_same_limits() {
         assert!(lengths[1] > 100, "version {version}");
     }
 }
+
+/// Fetches of what is not in memory any more, on a connection each.
+fn cold_ones(h: &mut Harness, count: usize) -> Vec<(ConnId, Fetch<'static>)> {
+    topic(h);
+    h.checkpoint();
+    h.holds_reads = true;
+    let wanted = fetch(12).topic("t", ZERO, vec![part(0, 0, 600)]).wait(1500, 1);
+    let sent = (0..count).map(|_| {
+        let conn = h.connect();
+        wanted.send(h, conn);
+        (conn, wanted.clone())
+    });
+    sent.collect()
+}
+
+fn answer_oldest(h: &mut Harness) {
+    let job = h.reads.remove(0);
+    h.answer_read(job);
+    h.settle();
+}
+
+#[test]
+fn fetches_from_the_disk_stand_in_line_for_memory_and_hot_ones_do_not() {
+    let mut h = Harness::with(chronik::config::Config { response_bytes_max: 2000, ..Default::default() });
+    let cold = cold_ones(&mut h, 5);
+    assert_eq!(h.reads.len(), 2, "two may bring 1200 bytes, and half of 2000 is for such");
+    // Time that passes changes nothing, as for whoever waits for the disk.
+    h.pass_ms(2000);
+    assert_eq!(h.reads.len(), 2);
+    produce(&mut h, "t", 1);
+    fetch(12).topic("t", ZERO, vec![part(1, 1, MUCH)]).go(&mut h).is("NONE", &["t-1 2/2/0 1 batches"]);
+    answer_oldest(&mut h);
+    assert!(cold[0].1.answered(&mut h, cold[0].0).is_some());
+    h.unsent(1000);
+    assert_eq!(h.reads.len(), 1, "clients have as much to read as there may be");
+    h.unsent(0);
+    assert_eq!(h.reads.len(), 2, "the third has come forward");
+    h.broker.disconnected(h.now, cold[3].0);
+    for _ in 0..3 {
+        answer_oldest(&mut h);
+        h.unsent(0);
+    }
+    assert!(h.reads.is_empty());
+    let answered: Vec<ConnId> = h.take_answers().iter().map(|answer| answer.conn).collect();
+    assert_eq!(answered, [cold[1].0, cold[2].0, cold[4].0], "in the order in which they came");
+}
+
+#[test]
+fn a_stop_waits_for_no_memory() {
+    let mut h = Harness::with(chronik::config::Config { response_bytes_max: 1000, ..Default::default() });
+    let cold = cold_ones(&mut h, 3);
+    h.holds_reads = false;
+    h.broker.stop(h.now);
+    h.settle();
+    while !h.reads.is_empty() {
+        answer_oldest(&mut h);
+    }
+    assert_eq!(h.take_answers().len(), cold.len());
+    assert!(h.broker.is_drained());
+}
+
+#[test]
+fn fetches_that_name_most_do_not_wait_when_too_much_is_named() {
+    let mut h = Harness::new();
+    topic(&mut h);
+    let most = chronik::limits::FETCH_WAITING_PARTITIONS_MAX as i32;
+    let named = |count: i32| {
+        let parts = (0..count).map(|partition| part(partition, if partition == 0 { 3 } else { 0 }, MUCH));
+        fetch(12).topic("t", ZERO, parts.filter(|part| part.partition != 1).collect()).wait(1500, MUCH)
+    };
+    let large = named(most / 2);
+    let conns: Vec<ConnId> = (0..4).map(|_| h.connect()).collect();
+    large.send(&mut h, conns[0]);
+    large.send(&mut h, conns[1]);
+    assert!(h.take_answers().is_empty());
+    let answered = |h: &mut Harness| -> Vec<ConnId> { h.take_answers().iter().map(|answer| answer.conn).collect() };
+    // Each that comes pushes one out that names as much or more; one that names more than all others goes itself.
+    named(60).send(&mut h, conns[2]);
+    assert_eq!(answered(&mut h), [conns[1]]);
+    large.send(&mut h, conns[3]);
+    assert_eq!(answered(&mut h), [conns[0]]);
+    let largest = named(most / 2 + 1000);
+    largest.send(&mut h, conns[1]);
+    assert_eq!(answered(&mut h), [conns[1]]);
+    // When others have gone there is room again.
+    h.broker.disconnected(h.now, conns[3]);
+    largest.send(&mut h, conns[1]);
+    assert!(h.take_answers().is_empty());
+}

@@ -128,6 +128,7 @@ impl Life {
             Effect::Read(job) => {
                 let done = node.read(job);
                 node.broker.read_done(now, done);
+                node.broker.unsent(now, 0);
             }
             Effect::Work(job) => node.broker.work_done(now, work::run(job)),
             Effect::Checkpoint(job) => {

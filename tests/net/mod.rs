@@ -6,7 +6,8 @@ mod space;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chronik::net::reactor::{Limits, Outcome};
@@ -199,6 +200,41 @@ fn thousands_of_half_open_connections_harm_nobody() {
 }
 
 #[test]
+fn connections_that_come_and_go_by_the_thousand_leave_nothing() {
+    let rig = Rig::start(wide_limits());
+    let mut good = rig.client();
+    for number in 0..3000 {
+        let mut client = rig.client();
+        match number % 3 {
+            0 => {}
+            // Its answer meets a closed socket, which resets the connection.
+            1 => client.send(ECHO, 1, b"unread"),
+            _ => client.stream.write_all(&request(ECHO, 1, b"half")[..7]).unwrap(),
+        }
+        if number % 100 == 0 {
+            good.send(ECHO, number, b"as ever");
+            assert_eq!(good.receive().0, number);
+        }
+    }
+    rig.turn_until(|seen| seen.disconnected.load(Ordering::SeqCst) == 3000);
+    rig.turn();
+    assert_eq!(rig.metrics.active_connections.get(), 1);
+    assert_eq!(rig.metrics.response_memory_bytes.get(), 0);
+    // One buffer is kept at hand for the next read.
+    assert!(rig.metrics.request_memory_bytes.get() <= 64 << 10);
+}
+
+#[test]
+fn the_largest_request_is_taken_and_one_byte_more_is_not() {
+    let rig = Rig::start(Limits { frame_bytes_max: 1 << 20, ..wide_limits() });
+    let mut client = rig.client();
+    client.send(ECHO, 1, &vec![7; (1 << 20) - 8]);
+    assert_eq!(client.receive().1.len(), (1 << 20) - 8);
+    client.stream.write_all(&request(ECHO, 2, &vec![7; (1 << 20) - 7])[..12]).unwrap();
+    assert!(client.is_closed());
+}
+
+#[test]
 fn incomplete_requests_that_make_no_progress_give_their_memory_to_others() {
     let rig = Rig::start(Limits { request_bytes_max: 1 << 20, ..wide_limits() });
     // Eight halves of large requests take all the memory there is.
@@ -223,6 +259,64 @@ fn incomplete_requests_that_make_no_progress_give_their_memory_to_others() {
     for worker in workers {
         worker.join().unwrap();
     }
+}
+
+#[test]
+fn answers_that_nobody_reads_take_no_more_memory_than_they_may() {
+    const ANSWER: usize = 8 << 20;
+    let rig = Rig::start(Limits { response_bytes_max: 3 * ANSWER, ..wide_limits() });
+    // Each answer is more than the kernel takes of it, so it stays.
+    let mut mute: Vec<Client> = (0..20).map(|_| rig.client()).collect();
+    for client in &mut mute {
+        client.send(FILL, 1, &(ANSWER as u32).to_be_bytes());
+    }
+    let most = Arc::new(AtomicUsize::new(0));
+    let look = |rig: &Rig| most.fetch_max(rig.metrics.response_memory_bytes.get() as usize, Ordering::SeqCst);
+    rig.turn_until(|_| look(&rig) >= ANSWER);
+    // Whoever wants little is served meanwhile; for more, somebody has to go who does not read.
+    let mut good = rig.client();
+    for correlation_id in 0..100 {
+        good.send(ECHO, correlation_id, b"as ever");
+        assert_eq!(good.receive().0, correlation_id);
+        look(&rig);
+    }
+    good.send(FILL, 100, &(ANSWER as u32).to_be_bytes());
+    rig.turn_until(|seen| {
+        look(&rig);
+        seen.disconnected.load(Ordering::SeqCst) > 0
+    });
+    drop(mute);
+    assert_eq!(good.receive().1.len(), ANSWER);
+    let most = most.load(Ordering::SeqCst);
+    assert!(most <= 3 * ANSWER, "answers took {most} bytes");
+    rig.turn_until(|_| rig.metrics.response_memory_bytes.get() == 0);
+}
+
+#[test]
+fn halves_of_requests_that_trickle_keep_back_no_small_ones_and_do_not_stay() {
+    let rig = Rig::start(Limits { request_bytes_max: 4 << 20, ..wide_limits() });
+    let whole = request(ECHO, 1, &[1; 2 << 20]);
+    let mut halves: Vec<Client> = (0..16).map(|_| rig.client()).collect();
+    for client in &mut halves {
+        // What finds no memory stays in the socket, whose buffers take less than that.
+        client.stream.set_nonblocking(true).unwrap();
+        let _ = client.stream.write(&whole[..1 << 20]);
+    }
+    rig.turn_until(|_| rig.metrics.request_memory_bytes.get() >= 3 << 20);
+    let mut good = rig.client();
+    let mut correlation_id = 0;
+    // A byte each now and then is no progress; after a while the largest go, and meanwhile small requests are served.
+    rig.turn_until(|seen| {
+        correlation_id += 1;
+        good.send(ECHO, correlation_id, b"as ever");
+        assert_eq!(good.receive().0, correlation_id);
+        for client in &mut halves {
+            let _ = client.stream.write(&[1]);
+        }
+        seen.disconnected.load(Ordering::SeqCst) > 0
+    });
+    drop(halves);
+    rig.turn_until(|_| rig.metrics.request_memory_bytes.get() <= 64 << 10);
 }
 
 #[test]

@@ -207,6 +207,12 @@ impl Core for Scripted {
         Some(self.memory.slice(from..from + splice.len as usize))
     }
 
+    fn kept_answer_bytes(&self) -> usize {
+        0
+    }
+
+    fn unsent(&mut self, _now: Now, _bytes: usize) {}
+
     fn stop(&mut self, _now: Now) {
         self.stopping = true;
         for (conn, (_, correlation_id)) in std::mem::take(&mut self.parked) {
@@ -232,6 +238,7 @@ pub fn wide_limits() -> Limits {
         unread_us: 60_000_000,
         frame_bytes_max: 8 << 20,
         request_bytes_max: 64 << 20,
+        response_bytes_max: 64 << 20,
         stop_us: 10_000_000,
     }
 }

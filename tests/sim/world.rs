@@ -223,7 +223,10 @@ impl World {
                 self.note(|| format!("{}: {done:?}", line.unwrap_or_default()));
                 self.clock.after(delay, Event::ReadDone(life, Box::new(done)));
             }
-            Event::ReadDone(of, done) if of == life => node.broker.read_done(now, *done),
+            Event::ReadDone(of, done) if of == life => {
+                node.broker.read_done(now, *done);
+                node.broker.unsent(now, 0);
+            }
             Event::Work(of, job) if of == life => node.broker.work_done(now, chronik::broker::work::run(*job)),
             Event::Checkpoint(of, job) if of == life => match node.checkpoint(&job) {
                 Ok(done) => node.broker.checkpoint_done(now, done),

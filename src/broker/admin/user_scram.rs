@@ -114,7 +114,6 @@ impl Broker {
         let mechanism = check_user(upsertion.name, upsertion.mechanism)?;
         let unacceptable = |why: &str| Err(Refused::new(ErrorCode::UNACCEPTABLE_CREDENTIAL, why));
         let (salt, salted_password) = (upsertion.salt, upsertion.salted_password);
-        let new = self.scram.user(upsertion.name).is_none();
         match upsertion.iterations {
             ..ITERATIONS_MIN => unacceptable("Too few iterations"),
             iterations if iterations > ITERATIONS_MAX => unacceptable("Too many iterations"),
@@ -122,12 +121,15 @@ impl Broker {
             _ if salt.len() > limits::SCRAM_BYTES_MAX || upsertion.name.len() > limits::SCRAM_BYTES_MAX => {
                 unacceptable("The user name or the salt is too long")
             }
-            _ if new && self.scram.len() >= limits::SCRAM_USERS_MAX => unacceptable("There are too many users"),
             iterations => Ok((mechanism, Some(Credential::derive(mechanism, iterations, salt, salted_password)))),
         }
     }
 
     fn change_scram(&mut self, req: &Request<'_>, user: &str, (mechanism, credential): Change) -> Outcome {
+        // Counted here, as those before it in the request count too.
+        if credential.is_some() && self.scram.user(user).is_none() && self.scram.len() >= limits::SCRAM_USERS_MAX {
+            return Err(Refused::new(ErrorCode::UNACCEPTABLE_CREDENTIAL, "There are too many users"));
+        }
         self.check_space(req.now, 0)?;
         let entry = self.scram.put(user, mechanism, credential);
         self.append_meta(entry);

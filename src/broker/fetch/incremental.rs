@@ -156,7 +156,7 @@ impl Broker {
     }
 
     fn is_parked(&self, fetch: u64) -> bool {
-        self.fetches.by_id.get(&fetch).is_some_and(|fetch| fetch.reading == 0)
+        self.fetches.by_id.get(&fetch).is_some_and(|fetch| fetch.reading == 0 && !fetch.in_line)
     }
 
     fn count_sessions(&self) {

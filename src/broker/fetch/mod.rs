@@ -8,6 +8,7 @@
 mod answer;
 mod incremental;
 mod late;
+mod line;
 mod request;
 pub mod session;
 
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use self::late::Late;
+use self::line::Line;
 use self::session::{Sessions, Slot};
 use super::dispatch::Request;
 use super::log::PartitionLog;
@@ -40,6 +42,7 @@ pub struct Fetches {
     reads: StableMap<u64, (u64, usize)>,
     /// Readers that still look, for a fetch that was answered without that, and what they have brought.
     late: Late,
+    line: Line,
     sessions: Sessions,
 }
 
@@ -104,6 +107,10 @@ struct Fetch {
     parts: Vec<Part>,
     /// Reads that are under way.
     reading: usize,
+    /// Bytes that they may bring into memory.
+    reading_bytes: usize,
+    /// It waits for memory, so that it can send readers.
+    in_line: bool,
     /// It has waited for what somebody else's reader brings from the object store, or waits for it.
     waits_for_late: bool,
     /// Bytes that are there, while parked: what was found, and what became durable since.
@@ -234,9 +241,12 @@ impl Broker {
             deadline_us: req.now.mono_us.saturating_add(wait_us),
             parts,
             reading: 0,
+            reading_bytes: 0,
+            in_line: false,
             waits_for_late: false,
             found_bytes: 0,
         };
+        self.make_room_for(req.now, fetch.parts.len());
         self.look_again(req.now, fetch);
         Ok(())
     }
@@ -250,7 +260,13 @@ impl Broker {
     /// Answers a fetch, or sends readers, or parks it.
     fn serve(&mut self, now: Now, mut fetch: Fetch) {
         let found = self.look(&fetch);
+        if self.is_crowded(&fetch) {
+            return self.answer(now, fetch, found);
+        }
         if found.iter().any(|found| matches!(found, Found::Cold(_))) {
+            if self.is_to_stand_in_line() {
+                return self.stand_in_line(fetch);
+            }
             return self.send_readers(now, fetch, &found);
         }
         let bytes = found.iter().map(Found::counted).sum();
@@ -414,6 +430,7 @@ impl Broker {
                 bytes_max: u32::try_from(bytes_max).unwrap_or(u32::MAX),
                 convert: convert_for(fetch.to.version),
             };
+            fetch.reading_bytes += if self.segments.is_remote(place.segment) { 0 } else { bytes_max as usize };
             let job = self.job();
             self.fetches.reads.insert(job, (id, index));
             self.send_reader(ReadJob { job, id: partition, kind });
@@ -430,6 +447,7 @@ impl Broker {
                 session.fetch = Some(id);
             }
         }
+        self.fetches.line.count(&fetch);
         self.fetches.by_conn.insert(fetch.to.conn, id);
         self.fetches.by_id.insert(id, fetch);
     }
@@ -486,6 +504,7 @@ impl Broker {
                 partition.fetches.push(id);
             }
         }
+        self.fetches.line.parked(id, &fetch);
         self.keep(id, fetch);
     }
 
@@ -573,6 +592,7 @@ impl Broker {
 
     /// The server stops: whoever waits is answered with what there is.
     pub(super) fn answer_all_fetches(&mut self, now: Now) {
+        // Who stands in line sends its readers now.
         let mut parked: Vec<u64> =
             self.fetches.by_id.iter().filter(|(_, fetch)| fetch.reading == 0).map(|(id, _)| *id).collect();
         parked.sort_unstable();
@@ -583,7 +603,8 @@ impl Broker {
 
     /// Takes a fetch out of every list that it stands in.
     fn take_fetch(&mut self, id: u64) -> Option<Fetch> {
-        let fetch = self.fetches.by_id.remove(&id)?;
+        let mut fetch = self.fetches.by_id.remove(&id)?;
+        self.fetches.line.forget(id, &mut fetch);
         self.fetches.by_conn.remove(&fetch.to.conn);
         self.timers.remove(&(fetch.deadline_us, Timer::Fetch(id)));
         if let Source::Session { id: session, .. } = fetch.source {

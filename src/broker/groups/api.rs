@@ -102,6 +102,11 @@ pub(super) fn sync_assignment(env: &mut Env<'_>, to: ReplyTo, group: &Group, mem
     send(env.out, to, &answer);
 }
 
+/// Bytes of what a member says it can do.
+fn protocols_bytes(protocols: &[JoinGroupRequestProtocol<'_>]) -> usize {
+    protocols.iter().map(|protocol| protocol.name.len() + protocol.metadata.len()).sum()
+}
+
 /// Whether a group id can be that of a group with members.
 fn check_group_id(id: &str) -> Result<(), ErrorCode> {
     if id.is_empty() || id.len() > limits::CONSUMER_GROUP_ID_BYTES_MAX {
@@ -179,8 +184,10 @@ impl Groups {
         } else if request.member_id.is_empty() {
             let room = self.create(request.group_id) && !self.is_full();
             room.then_some(()).ok_or(ErrorCode::COORDINATOR_NOT_AVAILABLE)
-        } else if self.groups.contains_key(request.group_id) {
-            Ok(())
+        } else if let Some(group) = self.groups.get(request.group_id) {
+            let room =
+                !self.is_full() || protocols_bytes(&request.protocols) <= group.protocols_bytes(request.member_id);
+            room.then_some(()).ok_or(ErrorCode::COORDINATOR_NOT_AVAILABLE)
         } else {
             Err(ErrorCode::UNKNOWN_MEMBER_ID)
         }
@@ -192,6 +199,9 @@ impl Groups {
             _ if unnamed => Err(ErrorCode::INCONSISTENT_GROUP_PROTOCOL),
             Ok(()) if self.stopped => Err(ErrorCode::NOT_COORDINATOR),
             Ok(()) if !self.groups.contains_key(request.group_id) => Err(ErrorCode::UNKNOWN_MEMBER_ID),
+            Ok(()) if self.is_overfull() && !request.assignments.is_empty() => {
+                Err(ErrorCode::COORDINATOR_NOT_AVAILABLE)
+            }
             other => other,
         };
         match early {

@@ -200,6 +200,12 @@ impl Group {
         512 + self.id.len() + self.members_bytes + pending + persisted + offsets + consumer
     }
 
+    /// Bytes of what a member has said it can do; none for who is no member.
+    pub fn protocols_bytes(&self, member_id: &str) -> usize {
+        let protocols = self.members.get(member_id).map_or(&[][..], |member| &member.protocols);
+        protocols.iter().map(|protocol| protocol.name.len() + protocol.metadata.len()).sum()
+    }
+
     pub fn members_bytes(&self) -> usize {
         self.members_bytes
     }

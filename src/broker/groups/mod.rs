@@ -424,6 +424,11 @@ impl Groups {
         self.bytes >= limits::CONSUMER_GROUPS_BYTES_MAX
     }
 
+    /// Assignments of the groups that are there may take as much again.
+    fn is_overfull(&self) -> bool {
+        self.bytes >= 2 * limits::CONSUMER_GROUPS_BYTES_MAX
+    }
+
     /// Counts the group's bytes anew, and forgets a group in which there is nothing.
     fn settle(&mut self, id: &str) {
         let Some(group) = self.groups.get_mut(id) else { return };

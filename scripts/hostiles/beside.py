@@ -1,0 +1,178 @@
+"""Runs bad clients beside good ones, and looks at the server: latency of the good ones, memory, descriptors, silence.
+
+Exit status 1 and a sentence for each thing that does not hold.
+"""
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+
+from clients import KINDS
+
+# Beside bad clients the p99 may be so many times what it is without them.
+RATIO_MAX = 2.0
+# Differences below this are the machine's, in ms.
+NOISE_MS = 0.5
+# Memory that may stay taken when all is over: what the server keeps ready, and what its allocator does.
+KEPT_BYTES_MAX = 96 << 20
+# How long it may take until everything is given back.
+SETTLE_SECONDS = 20
+TOPIC = "good"
+UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+class Server:
+    """What is seen of the process from outside."""
+
+    def __init__(self, options):
+        self.proc, self.metrics = f"/proc/{options.pid}", options.metrics
+
+    def read(self, name):
+        with open(f"{self.proc}/{name}", encoding="ascii") as file:
+            return file.read()
+
+    def memory(self, name):
+        return int(re.search(rf"^{name}:\s+(\d+) kB", self.read("status"), re.M)[1]) << 10
+
+    def forget_peak(self):
+        with open(f"{self.proc}/clear_refs", "w", encoding="ascii") as file:
+            file.write("5")
+
+    def descriptors(self):
+        return len(os.listdir(f"{self.proc}/fd"))
+
+    def gauges(self):
+        """What clients may hold: connections, and memory of requests and answers."""
+        with urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=30) as answer:
+            found = re.findall(r"^(chronik_(?:active_connections|request_memory_bytes|response_memory_bytes)) (\d+)$",
+                               answer.read().decode(), re.M)
+        return {name: int(number) for name, number in found}
+
+    def switches(self):
+        tasks = os.listdir(f"{self.proc}/task")
+        return sum(int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", self.read(f"task/{task}/status"), re.M)[1])
+                   for task in tasks)
+
+
+class Good:
+    """Producers, and a pair of producer and consumer. Their percentiles in ms."""
+
+    def __init__(self, options, seconds):
+        load = [options.loadgen, "--brokers", options.bootstrap, "--quiet", "--seconds", str(seconds), "--linger", "0s"]
+        produce = ["produce", "--topic", TOPIC, "--rate", str(options.rate), "--size", "1024", "--connections", "2"]
+        pair = ["e2e", "--topic", "pair", "--rate", str(options.rate / 4)]
+        self.runs = {name: subprocess.Popen([load[0], *command, *load[1:]], stdout=subprocess.PIPE, text=True)
+                     for name, command in {"produce": produce, "end to end": pair}.items()}
+
+    def finish(self):
+        results = {}
+        for name, run in self.runs.items():
+            out, _ = run.communicate()
+            result = json.loads(out)
+            if run.returncode != 0:
+                sys.exit(f"the good clients were not served: {name}: {result.get('problems')}")
+            latency = result.get("latency_ms") or result["e2e_latency_ms"]
+            results[name] = {p: latency[p] for p in ("p50", "p99")}
+        return results
+
+
+def settled(server, before):
+    """Waits until nothing of the bad clients is left; what is, as a sentence."""
+    until = time.monotonic() + SETTLE_SECONDS
+    while True:
+        fds, gauges = server.descriptors(), server.gauges()
+        left = [f"{fds} descriptors, {before[0]} before"] if fds > before[0] else []
+        left += [f"{name} is {gauges[name]}, {number} before" for name, number in before[1].items() if gauges[name] > number]
+        if not left or time.monotonic() > until:
+            return left
+        time.sleep(0.2)
+
+
+def beside(options, server, kind):
+    """The good load beside one kind of bad clients: percentiles, peak of memory, and what is wrong."""
+    before = server.descriptors(), server.gauges()
+    server.forget_peak()
+    script = os.path.join(os.path.dirname(__file__), "clients.py")
+    bad = subprocess.Popen([sys.executable, script, kind, options.bootstrap, TOPIC, str(options.connections)],
+                           stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    time.sleep(2)
+    good = Good(options, options.seconds).finish()
+    if kind == "flood":
+        bad.wait()  # all of them, however long it takes
+    peak = server.memory("VmHWM")
+    did, _ = bad.communicate()
+    wrong = [f"not given back {SETTLE_SECONDS} s after they were gone: {left}" for left in settled(server, before)]
+    if bad.returncode != 0:
+        wrong.append(f"the bad clients ended with status {bad.returncode}")
+    return good, peak, did.strip(), wrong
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    for name in ("bootstrap", "metrics", "loadgen", "memory-limit"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--pid", type=int, required=True)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--rate", type=int, default=2000)
+    parser.add_argument("--seconds", type=int, default=12)
+    parser.add_argument("--connections", type=int, default=100_000)
+    parser.add_argument("kinds", nargs="*", metavar="KIND")
+    options = parser.parse_args()
+    number, unit = re.fullmatch(r"(\d+)(KiB|MiB|GiB)?", options.memory_limit).groups()
+    limit = int(number) * UNITS.get(unit, 1)
+    kinds = options.kinds or list(KINDS)
+    server, faults, ratios, peaks = Server(options), [], {}, {}
+
+    # Something to ask for, and a server that has had its first load.
+    subprocess.run([options.loadgen, "produce", "--brokers", options.bootstrap, "--quiet", "--topic", TOPIC, "--partitions", "4",
+                    "--size", "1024", "--records", "300000"], check=True, stdout=subprocess.DEVNULL)
+    Good(options, 3).finish()
+    begun = server.memory("VmRSS")
+    print(f"  memory {begun >> 20} MiB, limit {limit >> 20} MiB, {server.descriptors()} descriptors", flush=True)
+    for _ in range(options.rounds):
+        quiet = Good(options, options.seconds).finish()
+        for kind in kinds:
+            good, peak, did, wrong = beside(options, server, kind)
+            after = Good(options, options.seconds).finish()
+            shown = []
+            for name, values in good.items():
+                least = statistics.mean((quiet[name]["p99"], after[name]["p99"]))
+                ratios.setdefault((kind, name), []).append(values["p99"] / max(least, NOISE_MS))
+                shown.append(f"{name} p50 {values['p50']:.2f} p99 {quiet[name]['p99']:.2f} / {values['p99']:.2f} / "
+                             f"{after[name]['p99']:.2f} ms, ratio {ratios[kind, name][-1]:.2f}")
+            peaks[kind] = max(peak, peaks.get(kind, 0))
+            print(f"  {kind}: {'; '.join(shown)}; memory at most {peak >> 20} MiB; {did}", flush=True)
+            faults += [f"{kind}: {fault}" for fault in wrong]
+            quiet = after
+    for (kind, name), seen in ratios.items():
+        if statistics.median(seen) > RATIO_MAX and os.environ.get("LATENCY") != "no":
+            faults.append(f"{kind}: the p99 of {name} is {statistics.median(seen):.2f} times what it is without them")
+    faults += [f"{kind}: the server took {peak >> 20} MiB" for kind, peak in peaks.items() if peak > limit]
+    ended = server.memory("VmRSS")
+    print(f"  memory {ended >> 20} MiB in the end", flush=True)
+    if ended > begun + KEPT_BYTES_MAX:
+        faults.append(f"{ended - begun >> 20} MiB more memory than in the beginning")
+    faults += silence(server)
+    for fault in faults:
+        print(f"  {fault}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+def silence(server):
+    """No thread wakes any more: no timer of the clients is left. Retention and what else is due may come in between."""
+    for _ in range(12):
+        before = server.switches()
+        time.sleep(5)
+        if server.switches() == before:
+            return []
+    return ["the server still wakes up, a minute after all clients were gone"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,193 @@
+//! Owns what the reactor does when memory for requests, or for answers, is short: it reads no further, and in the end closes who
+//! holds most of it and makes no progress.
+//!
+//! Requests are counted by the pool of their buffers. Answers count from when they are made until they have gone to the kernel;
+//! record data that is sent from the log, or its ring, takes no memory of its own.
+
+use super::{Reactor, Why};
+use crate::broker::{ConnId, Now};
+use crate::limits;
+use crate::net::complaints::Kind;
+use crate::net::connection::Connection;
+use crate::net::core::Core;
+use crate::wire::ApiKey;
+
+/// How long, while memory is short, an incomplete request may go without a byte, and an answer may wait for its client.
+const SHORTAGE_STALL_US: u64 = 2_000_000;
+
+/// A request of at most so many bytes, of one of `SMALL`, has a small answer.
+const SMALL_REQUEST_BYTES: usize = 64 << 10;
+
+/// What clients do all the time, and whose answers are about as large as the requests. A Fetch that needs memory waits in the broker.
+const SMALL: [ApiKey; 14] = [
+    ApiKey::PRODUCE,
+    ApiKey::FETCH,
+    ApiKey::OFFSET_COMMIT,
+    ApiKey::FIND_COORDINATOR,
+    ApiKey::HEARTBEAT,
+    ApiKey::LEAVE_GROUP,
+    ApiKey::API_VERSIONS,
+    ApiKey::INIT_PRODUCER_ID,
+    ApiKey::ADD_PARTITIONS_TO_TXN,
+    ApiKey::ADD_OFFSETS_TO_TXN,
+    ApiKey::END_TXN,
+    ApiKey::TXN_OFFSET_COMMIT,
+    ApiKey::CONSUMER_GROUP_HEARTBEAT,
+    ApiKey::SHARE_GROUP_HEARTBEAT,
+];
+
+/// What happens when answers in memory take as much as they may.
+impl<C: Core + 'static> Reactor<C> {
+    /// Bytes of memory of all answers that have not gone to the kernel.
+    fn answer_bytes(&self) -> usize {
+        self.table.unsent_bytes() + self.core.kept_answer_bytes()
+    }
+
+    /// Whether half of the memory for answers is taken. The other half is for small ones.
+    fn answers_are_short(&self) -> bool {
+        self.answer_bytes() >= self.limits.response_bytes_max / 2
+    }
+
+    /// Whether there is no memory for the answer to the connection's next request: while it is short, none for what may be large,
+    /// and none for who has not read what it was told before.
+    pub(super) fn answer_must_wait(&mut self, id: ConnId, api_key: i16) -> bool {
+        if !self.answers_are_short() {
+            return false;
+        }
+        let is_small = |conn: &mut Connection| {
+            conn.next_frame_bytes() <= SMALL_REQUEST_BYTES && SMALL.contains(&ApiKey(api_key)) && !conn.has_outgoing()
+        };
+        // One large answer that has just fitted must not keep back small ones.
+        let most = self.limits.response_bytes_max + limits::DESCRIBED_BYTES_MAX;
+        self.answer_bytes() >= most || self.with(id, is_small) == Some(false)
+    }
+
+    /// At the end of a turn: tells the broker and the metrics what is taken, and lets requests go on that had to wait.
+    pub(super) fn look_at_memory(&mut self, now: Now) {
+        let (requests, answers) = (self.desk.pool.out_bytes(), self.answer_bytes());
+        self.metrics.request_memory_bytes.set(requests as i64);
+        self.metrics.response_memory_bytes.set(answers as i64);
+        self.core.unsent(now, self.table.unsent_bytes());
+        self.carry_out(now);
+        match (self.answers_are_short(), self.answers_check_us) {
+            (true, None) => self.answers_check_us = Some(now.mono_us + SHORTAGE_STALL_US),
+            (false, Some(_)) => {
+                self.answers_check_us = None;
+                self.ask_again();
+            }
+            _ => {}
+        }
+    }
+
+    /// Closes connections that do not read, those first that hold most, until memory for answers is no longer short.
+    pub(super) fn relieve_answers(&mut self, now: Now) {
+        let before_us = now.mono_us.saturating_sub(SHORTAGE_STALL_US);
+        let slow = self.table.iter().filter(|conn| conn.has_outgoing() && conn.unsent_since_us <= before_us);
+        let mut slow: Vec<(usize, ConnId)> = slow.map(|conn| (conn.unsent_bytes(), conn.id)).collect();
+        slow.sort_unstable();
+        while self.answers_are_short() {
+            let Some((_, id)) = slow.pop() else { break };
+            let text = "memory for answers is short (--memory-limit) and it is slow to read its own";
+            self.close(now, id, Why::said(Kind::Slow, text));
+        }
+        self.answers_check_us = Some(now.mono_us + SHORTAGE_STALL_US);
+    }
+}
+
+/// What happens when requests in memory take as much as they may.
+impl<C: Core + 'static> Reactor<C> {
+    /// Bytes from which on no request is read, and how many of them large ones may take. The rest is for small ones, so that halves
+    /// of large requests don't keep back those who want little.
+    fn request_bounds(&self) -> (usize, usize) {
+        let most = self.limits.request_bytes_max;
+        (most, most - most / 4)
+    }
+
+    /// Whether there is no memory for the rest of the connection's next request.
+    fn has_no_memory(&mut self, id: ConnId) -> bool {
+        let ((most, for_large), out) = (self.request_bounds(), self.desk.pool.out_bytes());
+        let is_large = |conn: &mut Connection| conn.incomplete_bytes().1 > SMALL_REQUEST_BYTES;
+        out >= most || out >= for_large && self.with(id, is_large) == Some(true)
+    }
+
+    /// Whether the connection has to wait for memory before it reads on.
+    pub(super) fn must_starve(&mut self, now: Now, id: ConnId) -> bool {
+        // What is left of a closed stream is little, and then its memory is free again.
+        if !self.has_no_memory(id) || self.with(id, |conn| conn.read_closed) == Some(true) {
+            return false;
+        }
+        if self.starved.is_empty() {
+            self.shortage_check_us = Some(now.mono_us + SHORTAGE_STALL_US);
+        }
+        if let Some(conn) = self.table.get(id) {
+            if !std::mem::replace(&mut conn.in_starved, true) {
+                self.starved.push_back(id);
+            }
+        }
+        self.starved.front() != Some(&id)
+    }
+
+    /// Lets those go on who can: all for whom there is memory again, and the first.
+    pub(super) fn feed_starved(&mut self) {
+        if self.starved.is_empty() {
+            return;
+        }
+        if self.desk.pool.out_bytes() < self.limits.request_bytes_max {
+            for id in std::mem::take(&mut self.starved) {
+                if self.has_no_memory(id) {
+                    self.starved.push_back(id);
+                } else {
+                    self.with(id, |conn| conn.in_starved = false);
+                    self.queue_read(id);
+                }
+            }
+        }
+        match self.starved.front().copied() {
+            Some(first) => self.queue_read(first),
+            None => self.shortage_check_us = None,
+        }
+    }
+
+    pub(super) fn leave_starved(&mut self, id: ConnId) {
+        self.with(id, |conn| conn.in_starved = false);
+        self.starved.retain(|starved| *starved != id);
+        if self.starved.is_empty() {
+            self.shortage_check_us = None;
+        }
+        self.feed_starved();
+    }
+
+    /// Closes connections whose incomplete requests take memory and make no progress, then those whose take most for long, a byte
+    /// now and then or not; if there is none, the one that has held complete ones for longest.
+    pub(super) fn relieve_shortage(&mut self, now: Now) {
+        self.shortage_check_us = None;
+        let before_us = now.mono_us.saturating_sub(SHORTAGE_STALL_US);
+        let silent = |conn: &&Connection| conn.holds_memory() && conn.received_us <= before_us;
+        let partial = |conn: &&Connection| conn.incomplete_bytes().0 > 0 && !conn.holds_frames();
+        let stuck = self.table.iter().filter(silent).filter(partial).filter(|conn| !conn.readable);
+        let mut victims: Vec<ConnId> = stuck.map(|conn| conn.id).collect();
+        let slow = self.table.iter().filter(partial).filter(|conn| conn.partial_since_us <= before_us);
+        let mut slow: Vec<(usize, ConnId)> = slow.map(|conn| (conn.incomplete_bytes().0, conn.id)).collect();
+        slow.sort_unstable();
+        if victims.is_empty() && slow.is_empty() {
+            let oldest = self.table.iter().filter(silent).filter(|conn| conn.holds_frames());
+            victims.extend(oldest.min_by_key(|conn| conn.received_us).map(|conn| conn.id));
+        }
+        for id in victims {
+            self.close_for_memory(now, id);
+        }
+        while self.desk.pool.out_bytes() >= self.request_bounds().1 {
+            let Some((_, id)) = slow.pop() else { break };
+            self.close_for_memory(now, id);
+        }
+        self.feed_starved();
+        if !self.starved.is_empty() {
+            self.shortage_check_us = Some(now.mono_us + SHORTAGE_STALL_US);
+        }
+    }
+
+    fn close_for_memory(&mut self, now: Now, id: ConnId) {
+        let text = "memory for requests is short (queued.max.request.bytes) and its request makes no progress";
+        self.close(now, id, Why::said(Kind::Slow, text));
+    }
+}
