@@ -16,6 +16,7 @@ pub fn calm(seed: u64) -> Scenario {
         disk_errors: false,
         full_disk: false,
         store_fails: false,
+        compacts_late: false,
         fsync: Fsync::Always,
         ..Scenario::drawn(seed)
     }
