@@ -19,8 +19,8 @@ import time
 
 PRODUCE, FETCH, LIST_OFFSETS, METADATA, OFFSET_FETCH, JOIN_GROUP, DESCRIBE_CONFIGS = 0, 1, 2, 3, 9, 11, 32
 MIB = 1 << 20
-# The server's own default of socket.request.max.bytes.
-LARGEST_FRAME = 100 * MIB
+# socket.request.max.bytes of a server with the least memory limit.
+LARGEST_FRAME = 64 * MIB
 LONGEST = (1 << 31) - 1
 RECORDS = b"r" * MIB
 

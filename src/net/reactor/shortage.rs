@@ -15,8 +15,11 @@ use crate::wire::ApiKey;
 /// How long, while memory is short, an incomplete request may go without a byte, and an answer may wait for its client.
 const SHORTAGE_STALL_US: u64 = 2_000_000;
 
-/// A request of at most so many bytes, of one of `SMALL`, has a small answer.
+/// A request of at most so many bytes, of one of `SMALL`, has a small answer; so has each Produce, whose batches grow with every delay.
 const SMALL_REQUEST_BYTES: usize = 64 << 10;
+
+/// More than clients send unless they are told to (`max.request.size` is 1 MiB): such requests leave memory to others.
+const LARGE_REQUEST_BYTES: usize = 2 << 20;
 
 /// What clients do all the time, and whose answers are about as large as the requests. A Fetch that needs memory waits in the broker.
 const SMALL: [ApiKey; 14] = [
@@ -55,7 +58,8 @@ impl<C: Core + 'static> Reactor<C> {
             return false;
         }
         let is_small = |conn: &mut Connection| {
-            conn.next_frame_bytes() <= SMALL_REQUEST_BYTES && SMALL.contains(&ApiKey(api_key)) && !conn.has_outgoing()
+            let has_small_answer = api_key == ApiKey::PRODUCE.0 || conn.next_frame_bytes() <= SMALL_REQUEST_BYTES;
+            has_small_answer && SMALL.contains(&ApiKey(api_key)) && !conn.has_outgoing()
         };
         // One large answer that has just fitted must not keep back small ones.
         let most = self.limits.response_bytes_max + limits::DESCRIBED_BYTES_MAX;
@@ -103,11 +107,19 @@ impl<C: Core + 'static> Reactor<C> {
         (most, most - most / 4)
     }
 
+    /// Bytes of all requests but the one that goes on regardless: that is the one of the largest size that comes on top.
+    fn bytes_beside_the_first(&mut self) -> usize {
+        let first = self.starved.front().and_then(|id| self.table.get(*id)).map_or(0, |conn| conn.incomplete_bytes().0);
+        self.desk.pool.out_bytes().saturating_sub(first)
+    }
+
     /// Whether there is no memory for the rest of the connection's next request.
     fn has_no_memory(&mut self, id: ConnId) -> bool {
-        let ((most, for_large), out) = (self.request_bounds(), self.desk.pool.out_bytes());
-        let is_large = |conn: &mut Connection| conn.incomplete_bytes().1 > SMALL_REQUEST_BYTES;
-        out >= most || out >= for_large && self.with(id, is_large) == Some(true)
+        let (most, for_large) = self.request_bounds();
+        let (arrived, claimed) = self.with(id, |conn| conn.incomplete_bytes()).unwrap_or_default();
+        let out = self.bytes_beside_the_first();
+        // The buffer of a large one may be about to double.
+        out >= most || claimed > LARGE_REQUEST_BYTES && out + arrived.min(claimed - arrived.min(claimed)) >= for_large
     }
 
     /// Whether the connection has to wait for memory before it reads on.
@@ -132,14 +144,13 @@ impl<C: Core + 'static> Reactor<C> {
         if self.starved.is_empty() {
             return;
         }
-        if self.desk.pool.out_bytes() < self.limits.request_bytes_max {
-            for id in std::mem::take(&mut self.starved) {
-                if self.has_no_memory(id) {
-                    self.starved.push_back(id);
-                } else {
-                    self.with(id, |conn| conn.in_starved = false);
-                    self.queue_read(id);
-                }
+        if self.bytes_beside_the_first() < self.limits.request_bytes_max {
+            let waiting: Vec<(ConnId, bool)> =
+                self.starved.clone().into_iter().map(|id| (id, self.has_no_memory(id))).collect();
+            self.starved = waiting.iter().filter(|(_, waits)| *waits).map(|(id, _)| *id).collect();
+            for (id, _) in waiting.into_iter().filter(|(_, waits)| !waits) {
+                self.with(id, |conn| conn.in_starved = false);
+                self.queue_read(id);
             }
         }
         match self.starved.front().copied() {
