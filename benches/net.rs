@@ -74,6 +74,12 @@ impl Core for Echo {
     fn ring_bytes(&self, _splice: &Splice) -> Option<Bytes> {
         (!self.memory.is_empty()).then(|| self.memory.clone())
     }
+
+    fn kept_answer_bytes(&self) -> usize {
+        0
+    }
+
+    fn unsent(&mut self, _now: Now, _bytes: usize) {}
     fn stop(&mut self, _now: Now) {}
     fn is_drained(&self) -> bool {
         true
@@ -145,6 +151,7 @@ fn start(in_memory: bool) -> (SocketAddr, Inbox<Echo>) {
             unread_us: 60_000_000,
             frame_bytes_max: 100 << 20,
             request_bytes_max: 128 << 20,
+            response_bytes_max: 128 << 20,
             stop_us: 1_000_000,
         };
         let metrics = Arc::new(Metrics::new());

@@ -102,7 +102,7 @@ pub struct Connection {
     pub active_us: u64,
     /// When bytes last arrived.
     pub received_us: u64,
-    /// When the incomplete request began to arrive, if there is one.
+    /// Since when the incomplete request, if there is one, has been read as it arrives.
     pub partial_since_us: u64,
     /// When bytes were last sent, or the queue of answers last began to fill.
     pub sent_us: u64,
@@ -247,6 +247,11 @@ impl Connection {
     /// Bytes of memory that the incomplete request takes, and those that it says it will have.
     pub fn incomplete_bytes(&self) -> (usize, usize) {
         (self.reader.partial_bytes(), self.reader.claimed_bytes())
+    }
+
+    /// Bytes of the incomplete request that have arrived.
+    pub fn arrived_bytes(&self) -> usize {
+        self.reader.arrived_bytes()
     }
 
     /// Whether so much waits to be sent that no further request is handled.

@@ -140,6 +140,11 @@ impl FrameReader {
         self.partial.as_ref().map_or(0, Buffer::capacity)
     }
 
+    /// Bytes of the incomplete frame that have arrived.
+    pub fn arrived_bytes(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.len())
+    }
+
     /// Bytes of the incomplete frame when it will be complete, as far as it says so.
     pub fn claimed_bytes(&self) -> usize {
         self.partial.as_ref().and_then(|partial| total_bytes(partial)).unwrap_or(0)

@@ -186,6 +186,8 @@ pub struct Reactor<C> {
     shortage_check_us: Option<u64>,
     /// Memory for answers is short, and when to look for connections that hold most of it.
     answers_check_us: Option<u64>,
+    /// Who was the first of the starved when that was last looked at, and how many bytes of its request had arrived.
+    first_starved: Option<(ConnId, usize)>,
     group_in_flight: bool,
     fatal: Option<String>,
     stopping: Option<Stopping>,
@@ -227,6 +229,7 @@ impl<C: Core + 'static> Reactor<C> {
             starved: VecDeque::new(),
             shortage_check_us: None,
             answers_check_us: None,
+            first_starved: None,
             group_in_flight: false,
             fatal: None,
             stopping: None,
@@ -362,7 +365,7 @@ impl<C: Core + 'static> Reactor<C> {
         }
         self.completions = completions;
         self.ask_again();
-        self.feed_starved();
+        self.feed_starved(now);
     }
 
     fn accept(&mut self, now: Now) {
@@ -490,7 +493,7 @@ impl<C: Core + 'static> Reactor<C> {
             self.metrics.bytes_received.add(count as u64);
             read += count;
             if fed {
-                self.leave_starved(id);
+                self.leave_starved(now, id);
             }
         }
         read
@@ -704,7 +707,7 @@ impl<C: Core + 'static> Reactor<C> {
         }
         if conn.in_starved {
             self.starved.retain(|starved| *starved != id);
-            self.feed_starved();
+            self.feed_starved(now);
         }
         drop(conn);
         self.metrics.active_connections.set(self.table.len() as i64);

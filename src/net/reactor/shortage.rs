@@ -18,6 +18,9 @@ const SHORTAGE_STALL_US: u64 = 2_000_000;
 /// A request of at most so many bytes, of one of `SMALL`, has a small answer; so has each Produce, whose batches grow with every delay.
 const SMALL_REQUEST_BYTES: usize = 64 << 10;
 
+/// Less of a request than this in `SHORTAGE_STALL_US` is no progress.
+const PROGRESS_BYTES: usize = 64 << 10;
+
 /// More than clients send unless they are told to (`max.request.size` is 1 MiB): such requests leave memory to others.
 const LARGE_REQUEST_BYTES: usize = 2 << 20;
 
@@ -140,7 +143,7 @@ impl<C: Core + 'static> Reactor<C> {
     }
 
     /// Lets those go on who can: all for whom there is memory again, and the first.
-    pub(super) fn feed_starved(&mut self) {
+    pub(super) fn feed_starved(&mut self, now: Now) {
         if self.starved.is_empty() {
             return;
         }
@@ -149,8 +152,7 @@ impl<C: Core + 'static> Reactor<C> {
                 self.starved.clone().into_iter().map(|id| (id, self.has_no_memory(id))).collect();
             self.starved = waiting.iter().filter(|(_, waits)| *waits).map(|(id, _)| *id).collect();
             for (id, _) in waiting.into_iter().filter(|(_, waits)| !waits) {
-                self.with(id, |conn| conn.in_starved = false);
-                self.queue_read(id);
+                self.fed(now, id);
             }
         }
         match self.starved.front().copied() {
@@ -159,17 +161,27 @@ impl<C: Core + 'static> Reactor<C> {
         }
     }
 
-    pub(super) fn leave_starved(&mut self, id: ConnId) {
-        self.with(id, |conn| conn.in_starved = false);
+    /// The connection need not wait any longer; what was late until now was not its own doing.
+    fn fed(&mut self, now: Now, id: ConnId) {
+        if let Some(conn) = self.table.get(id) {
+            conn.in_starved = false;
+            conn.partial_since_us = now.mono_us;
+        }
+        self.queue_read(id);
+    }
+
+    pub(super) fn leave_starved(&mut self, now: Now, id: ConnId) {
+        self.fed(now, id);
         self.starved.retain(|starved| *starved != id);
         if self.starved.is_empty() {
             self.shortage_check_us = None;
         }
-        self.feed_starved();
+        self.feed_starved(now);
     }
 
-    /// Closes connections whose incomplete requests take memory and make no progress, then those whose take most for long, a byte
-    /// now and then or not; if there is none, the one that has held complete ones for longest.
+    /// Closes connections whose incomplete requests take memory and make no progress; then the first that goes on regardless, if
+    /// it hardly does, and those that are slow although they are read, largest first. If there is none, the one that has held
+    /// complete requests for longest.
     pub(super) fn relieve_shortage(&mut self, now: Now) {
         self.shortage_check_us = None;
         let before_us = now.mono_us.saturating_sub(SHORTAGE_STALL_US);
@@ -177,9 +189,11 @@ impl<C: Core + 'static> Reactor<C> {
         let partial = |conn: &&Connection| conn.incomplete_bytes().0 > 0 && !conn.holds_frames();
         let stuck = self.table.iter().filter(silent).filter(partial).filter(|conn| !conn.readable);
         let mut victims: Vec<ConnId> = stuck.map(|conn| conn.id).collect();
-        let slow = self.table.iter().filter(partial).filter(|conn| conn.partial_since_us <= before_us);
+        let slow =
+            self.table.iter().filter(partial).filter(|conn| !conn.in_starved && conn.partial_since_us <= before_us);
         let mut slow: Vec<(usize, ConnId)> = slow.map(|conn| (conn.incomplete_bytes().0, conn.id)).collect();
         slow.sort_unstable();
+        victims.extend(self.first_that_hardly_goes_on());
         if victims.is_empty() && slow.is_empty() {
             let oldest = self.table.iter().filter(silent).filter(|conn| conn.holds_frames());
             victims.extend(oldest.min_by_key(|conn| conn.received_us).map(|conn| conn.id));
@@ -191,10 +205,18 @@ impl<C: Core + 'static> Reactor<C> {
             let Some((_, id)) = slow.pop() else { break };
             self.close_for_memory(now, id);
         }
-        self.feed_starved();
+        self.feed_starved(now);
         if !self.starved.is_empty() {
             self.shortage_check_us = Some(now.mono_us + SHORTAGE_STALL_US);
         }
+    }
+
+    /// The first of the starved, if it was that at the last look too and little of its request has arrived since.
+    fn first_that_hardly_goes_on(&mut self) -> Option<ConnId> {
+        let first = *self.starved.front()?;
+        let arrived = self.with(first, |conn| conn.arrived_bytes())?;
+        let before = self.first_starved.replace((first, arrived));
+        before.filter(|(id, bytes)| *id == first && arrived < bytes + PROGRESS_BYTES).map(|(id, _)| id)
     }
 
     fn close_for_memory(&mut self, now: Now, id: ConnId) {
