@@ -44,7 +44,7 @@ pub fn segment(directory: &str, path: &str, incarnation: u64, bytes: u64) -> Str
 /// A piece of a segment that is being written: what was written once at a place of an incarnation stays there.
 pub fn piece(directory: &str, piece: &Object) -> String {
     let Object { path, incarnation, start, bytes, .. } = piece;
-    format!("{directory}/segments/{path}-{incarnation:016x}-{start}+{bytes}")
+    format!("{directory}/segments/{path}-{incarnation:016x}-{start}_{bytes}")
 }
 
 /// Where what belongs to single backups lies.

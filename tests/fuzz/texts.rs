@@ -169,7 +169,7 @@ fn a_manifest() -> Manifest {
     let segment = format!("{directory}/segments/{path}-0000000000000003-9");
     let tail = "wal/00000000000000000002.log";
     let piece = |start: u64| {
-        let key = format!("{directory}/segments/{tail}-0000000000000003-{start}+9");
+        let key = format!("{directory}/segments/{tail}-0000000000000003-{start}_9");
         Object { start, ..object(Role::Tail, tail, &key) }
     };
     Manifest {

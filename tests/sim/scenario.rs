@@ -146,7 +146,6 @@ impl Scenario {
             tiered: rng.chance(50),
             store_fails: rng.chance(30),
             store_is_slow: rng.chance(15),
-            compacts_late: rng.chance(40),
             tries: *rng.pick(&[(0, 0), (0, 0), (0, 0), (3, 1)]).unwrap_or(&(0, 0)),
             only_try: 0,
             salt: 0,
@@ -155,6 +154,7 @@ impl Scenario {
             codecs: rng.chance(40),
             splits: rng.chance(50),
             rots: rng.chance(15),
+            compacts_late: rng.chance(40),
         };
         // What only the store has cannot be read while it is away.
         scenario.excuses.reads_fail |= scenario.is_tiered() && scenario.store_fails;

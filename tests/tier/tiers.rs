@@ -54,7 +54,7 @@ fn files(disk: &SimDisk) -> Vec<String> {
 
 /// The objects of whole segments: not the pieces of the one that is being written.
 fn segments_in(store: &MemStore) -> Vec<String> {
-    store.keys().into_iter().filter(|key| key.contains("/segments/") && !key.contains('+')).collect()
+    store.keys().into_iter().filter(|key| key.contains("/segments/") && !key.contains('_')).collect()
 }
 
 /// A server of which most is in the store only.
