@@ -196,7 +196,9 @@ fn half_an_object_does_not_stand_for_a_segment_and_is_sent_again() {
     }
     let before = house.records("old", 0);
     settle(&mut house);
-    let sent = bucket.segments();
+    let mut sent = bucket.segments();
+    // Pieces of the segment that is being written are not what is read.
+    sent.retain(|key, _| !key.contains('_'));
     assert!(sent.len() >= 2 && house.evicted.is_empty(), "an hour is not over: {:?}", house.uploads);
     for (key, bytes) in &sent {
         bucket.tamper(key, Some(bucket.bytes(key)[..bytes / 2].to_vec()));
