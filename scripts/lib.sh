@@ -100,6 +100,16 @@ need_python() {
   export PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 }
 
+# need_loadgen: $loadgen is the load generator in the folder CHRONIK_PEERS, which names nothing from here on
+need_loadgen() {
+  local peers=${CHRONIK_PEERS:-}
+  unset CHRONIK_PEERS # it would make the server under test a real Kafka
+  [ -n "$peers" ] || skip "CHRONIK_PEERS names no folder with a load generator"
+  need_command python3 python3
+  # shellcheck disable=SC2034 # the scripts use it
+  loadgen=$("$peers/compare" --build) || fail "the load generator can't be built"
+}
+
 # need_promtool: $promtool is there; without installing (and so starting) a Prometheus server
 need_promtool() {
   promtool=$(command -v promtool || true)
@@ -304,3 +314,5 @@ http_get() {
     printf "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n" "$2" "$1" >&3
     cat <&3' http_get "$1" "$2"
 }
+# metric NAME: the value of the server's metric that has no labels
+metric() { http_get "$METRICS" /metrics | sed -nE "s/^$1 ([0-9]+).*/\1/p"; }

@@ -14,7 +14,6 @@ find_tool
 
 kafka_port=$(free_port)
 load() { bounded 300 "$python" "$smoke/tier_load.py" --bootstrap "$BOOTSTRAP" "$@"; }
-metric() { http_get "$METRICS" /metrics | sed -nE "s/^$1 ([0-9]+).*/\\1/p"; }
 remote() { [ "$(metric chronik_tier_remote_bytes)" -gt "$1" ]; }
 uploaded() { [ "$(metric chronik_tier_last_upload_timestamp_seconds)" -ge "$1" ]; }
 is_later_than() { [ "$(date +%s)" -ge "$1" ]; }

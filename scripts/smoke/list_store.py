@@ -6,29 +6,22 @@ URL is what STORE_URL is to the smoke scripts: file://, s3://, gs:// or azure://
 variables that chronik-server takes them from; of Azure's keys the account's.
 """
 
-import base64
-import datetime
-import hashlib
-import hmac
 import json
 import os
 import sys
-import urllib.parse
 import urllib.request
 import xml.etree.ElementTree
 from pathlib import Path
 
+from signing import query, shared_key, sigv4
+
 PAGE_MAX = 1000
-AZURE_VERSION = "2023-11-03"
+EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
 def get(url, headers):
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=20) as answer:
         return answer.read()
-
-
-def query(words):
-    return "&".join(f"{name}={urllib.parse.quote(words[name], safe='')}" for name in sorted(words))
 
 
 def elements(text, item, name, size):
@@ -41,22 +34,12 @@ def elements(text, item, name, size):
 
 
 def s3(bucket, prefix):
-    endpoint, key = os.environ["S3_ENDPOINT"], os.environ["AWS_ACCESS_KEY_ID"]
-    host = urllib.parse.urlparse(endpoint).netloc
-    now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
     asked = query({"list-type": "2", "max-keys": str(PAGE_MAX), "prefix": prefix})
-    nothing = hashlib.sha256(b"").hexdigest()
-    headers = {"host": host, "x-amz-content-sha256": nothing, "x-amz-date": now}
-    names = ";".join(headers)
-    lines = "".join(f"{name}:{value}\n" for name, value in headers.items())
-    canonical = f"GET\n/{bucket}\n{asked}\n{lines}\n{names}\n{nothing}"
-    scope = f"{now[:8]}/{os.environ.get('S3_REGION', 'us-east-1')}/s3/aws4_request"
-    text = f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-    mac = f"AWS4{os.environ['AWS_SECRET_ACCESS_KEY']}".encode()
-    for part in [*scope.split("/"), text]:
-        mac = hmac.new(mac, part.encode(), hashlib.sha256).digest()
-    headers["Authorization"] = f"AWS4-HMAC-SHA256 Credential={key}/{scope},SignedHeaders={names},Signature={mac.hex()}"
-    return elements(get(f"{endpoint}/{bucket}?{asked}", headers), "Contents", "Key", "Size")
+    url = f"{os.environ['S3_ENDPOINT']}/{bucket}?{asked}"
+    place = f"{os.environ.get('S3_REGION', 'us-east-1')}/s3"
+    key, secret = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
+    headers = sigv4("GET", url, place, key, secret, {"x-amz-content-sha256": EMPTY_SHA256})
+    return elements(get(url, headers), "Contents", "Key", "Size")
 
 
 def gs(bucket, prefix):
@@ -68,13 +51,7 @@ def gs(bucket, prefix):
 def azure(container, prefix):
     account, url = os.environ["AZURE_STORAGE_ACCOUNT"], os.environ["AZURE_STORAGE_ENDPOINT"]
     words = {"comp": "list", "maxresults": str(PAGE_MAX), "prefix": prefix, "restype": "container"}
-    date = datetime.datetime.now(datetime.timezone.utc).strftime("%a, %d %b %Y %H:%M:%S GMT")
-    path = urllib.parse.urlparse(url).path.rstrip("/")
-    text = "GET" + "\n" * 12 + f"x-ms-date:{date}\nx-ms-version:{AZURE_VERSION}\n/{account}{path}/{container}"
-    text += "".join(f"\n{name}:{words[name]}" for name in sorted(words))
-    key = base64.b64decode(os.environ["AZURE_STORAGE_KEY"])
-    signature = base64.b64encode(hmac.new(key, text.encode(), hashlib.sha256).digest()).decode()
-    headers = {"x-ms-date": date, "x-ms-version": AZURE_VERSION, "Authorization": f"SharedKey {account}:{signature}"}
+    headers = shared_key("GET", url, account, os.environ["AZURE_STORAGE_KEY"], container, words)
     return elements(get(f"{url}/{container}?{query(words)}", headers), "Blob", "Name", "Properties/Content-Length")
 
 

@@ -7,17 +7,14 @@
     make_bucket.py sts URL KEY SECRET                   prints variables with temporary keys of S3, and their token
 """
 
-import base64
 import datetime
-import hashlib
-import hmac
 import json
 import sys
 import urllib.error
 import urllib.parse
 import urllib.request
 
-VERSION = "2023-11-03"
+from signing import AZURE_VERSION, azure_mac, query, shared_key, sigv4
 
 
 def call(method, url, headers, body=b""):
@@ -31,52 +28,25 @@ def call(method, url, headers, body=b""):
         sys.exit(f"make_bucket: {method} {url} was answered with {error.code}: {error.read()[:300]!r}")
 
 
-def sign(key, text):
-    mac = hmac.new(base64.b64decode(key), text.encode(), hashlib.sha256)
-    return base64.b64encode(mac.digest()).decode()
-
-
 def azure(url, account, key, container):
-    date = datetime.datetime.now(datetime.timezone.utc).strftime("%a, %d %b %Y %H:%M:%S GMT")
-    path = urllib.parse.urlparse(url).path.rstrip("/")
-    text = (
-        "PUT" + "\n" * 12 + f"x-ms-date:{date}\nx-ms-version:{VERSION}\n"
-        f"/{account}{path}/{container}\nrestype:container"
-    )
-    headers = {
-        "x-ms-date": date,
-        "x-ms-version": VERSION,
-        "Authorization": f"SharedKey {account}:{sign(key, text)}",
-        "Content-Length": "0",
-        "Content-Type": "",
-    }
-    call("PUT", f"{url}/{container}?restype=container", headers)
+    words = {"restype": "container"}
+    headers = {**shared_key("PUT", url, account, key, container, words), "Content-Length": "0", "Content-Type": ""}
+    call("PUT", f"{url}/{container}?{query(words)}", headers)
 
 
 def sas(account, key, container):
     expiry = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=2)
     se = expiry.strftime("%Y-%m-%dT%H:%M:%SZ")
     sp = "rcwdl"
-    fields = [sp, "", se, f"/blob/{account}/{container}", "", "", "", VERSION, "c", "", "", "", "", "", "", ""]
-    signature = sign(key, "\n".join(fields))
-    print(urllib.parse.urlencode({"sp": sp, "se": se, "sv": VERSION, "sr": "c", "sig": signature}))
+    fields = [sp, "", se, f"/blob/{account}/{container}", "", "", "", AZURE_VERSION, "c", "", "", "", "", "", "", ""]
+    signature = azure_mac(key, "\n".join(fields))
+    print(urllib.parse.urlencode({"sp": sp, "se": se, "sv": AZURE_VERSION, "sr": "c", "sig": signature}))
 
 
 def sts(url, key, secret):
-    now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-    host = urllib.parse.urlparse(url).netloc
     body = b"Action=AssumeRole&Version=2011-06-15&DurationSeconds=3600"
-    digest = hashlib.sha256(body).hexdigest()
-    headers = {"content-type": "application/x-www-form-urlencoded", "host": host, "x-amz-date": now}
-    names = ";".join(headers)
-    lines = "".join(f"{name}:{value}\n" for name, value in headers.items())
-    canonical = f"POST\n/\n\n{lines}\n{names}\n{digest}"
-    scope = f"{now[:8]}/us-east-1/sts/aws4_request"
-    text = f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-    mac = f"AWS4{secret}".encode()
-    for part in [*scope.split("/"), text]:
-        mac = hmac.new(mac, part.encode(), hashlib.sha256).digest()
-    headers["Authorization"] = f"AWS4-HMAC-SHA256 Credential={key}/{scope},SignedHeaders={names},Signature={mac.hex()}"
+    content = {"content-type": "application/x-www-form-urlencoded"}
+    headers = sigv4("POST", f"{url}/", "us-east-1/sts", key, secret, content, body)
     request = urllib.request.Request(url + "/", data=body, headers=headers, method="POST")
     with urllib.request.urlopen(request, timeout=20) as answer:
         said = answer.read().decode()
