@@ -8,7 +8,7 @@ use chronik::wire::msg::*;
 use chronik::wire::{self, ErrorCode};
 
 use super::bucket::Bucket;
-use super::tiers::{make_topic, settle, KEEPS_LITTLE};
+use super::tiers::{evicted, make_topic, settle, KEEPS_LITTLE};
 use crate::backup::support::{bytes_of, empty_disk, fetch_from, House};
 use crate::logged::Logged;
 use crate::net::process::{Server, TempDir};
@@ -21,14 +21,7 @@ fn tiered(disk: &SimDisk, seed: u64, bucket: &Bucket) -> House {
 
 /// A server of which most is in the bucket only.
 fn evicted_house(disk: &SimDisk, bucket: &Bucket) -> House {
-    let mut house = tiered(disk, 1, bucket);
-    make_topic(&mut house, "old", KEEPS_LITTLE);
-    for _ in 0..3 {
-        house.fill_segment("old");
-    }
-    settle(&mut house);
-    assert!(house.evicted.len() >= 2, "{:?} went: {:?}", house.evicted, house.uploads);
-    house
+    evicted(tiered(disk, 1, bucket), disk)
 }
 
 /// What a fetch from an offset is answered with: batches by their offsets, or an error without any.

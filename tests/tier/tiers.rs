@@ -59,7 +59,11 @@ fn segments_in(store: &MemStore) -> Vec<String> {
 
 /// A server of which most is in the store only.
 fn evicted_house(disk: &SimDisk, store: &Arc<MemStore>) -> House {
-    let mut house = tiered(disk, 1, store);
+    evicted(tiered(disk, 1, store), disk)
+}
+
+/// A new server with a second tier, when most of what it has written is there only.
+pub fn evicted(mut house: House, disk: &SimDisk) -> House {
     make_topic(&mut house, "old", KEEPS_LITTLE);
     for _ in 0..3 {
         house.fill_segment("old");
