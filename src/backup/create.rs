@@ -202,9 +202,18 @@ fn make(
         topics,
         objects: Vec::new(),
     };
-    let (there, newest) = held(store, &directory, tier.as_ref().and_then(|known| known.previous))?;
+    let previous = tier.as_ref().and_then(|known| known.previous);
+    let found = if previous.is_some() { None } else { newest_readable(store, &directory)? };
+    let newest = previous.or(found.as_ref());
     let of_newest =
-        |role| newest.iter().flat_map(|manifest| &manifest.objects).filter(move |object| object.role == role);
+        |role| newest.into_iter().flat_map(|manifest| &manifest.objects).filter(move |object| object.role == role);
+    let there = match previous {
+        Some(_) => {
+            let shared = of_newest(Role::Segment).chain(of_newest(Role::Tail));
+            shared.map(|object| (object.key.clone(), object.bytes)).collect()
+        }
+        None => sizes(store, &layout::segments(&directory))?,
+    };
     let crcs = of_newest(Role::Segment).map(|object| (object.key.clone(), object.crc)).collect();
     let pieces = of_newest(Role::Tail).cloned().collect();
     let created = Created { manifest, sent_objects: 0, sent_bytes: 0, notes: Vec::new() };
@@ -212,24 +221,12 @@ fn make(
     Sending { store, directory, frozen, elsewhere, there, crcs, pieces, watch, lease, tier, created }.run(&remote)
 }
 
-/// What is in the store of a directory's segments, with the sizes, and the newest manifest there. With `previous` that is what it
-/// names; else the store is asked.
-fn held(
-    store: &dyn ObjectStore,
-    directory: &str,
-    previous: Option<&Manifest>,
-) -> Result<(BTreeMap<String, u64>, Option<Manifest>), Failure> {
-    if let Some(previous) = previous {
-        let shared = previous.objects.iter().filter(|object| matches!(object.role, Role::Segment | Role::Tail));
-        return Ok((shared.map(|object| (object.key.clone(), object.bytes)).collect(), Some(previous.clone())));
+/// The newest manifest. One that can't be read is as good as none: it only spares no work.
+fn newest_readable(store: &dyn ObjectStore, directory: &str) -> Result<Option<Manifest>, Failure> {
+    match newest(store, directory, None) {
+        Err(failure) if failure.kind != Kind::Store => Ok(None),
+        other => other,
     }
-    let newest = match newest(store, directory, None) {
-        Ok(manifest) => manifest,
-        // One that can't be read only spares no work.
-        Err(failure) if failure.kind != Kind::Store => None,
-        Err(failure) => return Err(failure),
-    };
-    Ok((sizes(store, &layout::segments(directory))?, newest))
 }
 
 /// What a caught directory holds.

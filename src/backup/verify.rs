@@ -112,8 +112,12 @@ enum Trouble {
 }
 
 fn fault(object: &Object, what: &str) -> Trouble {
+    damage(object, None, what, Vec::new())
+}
+
+fn damage(object: &Object, position: Option<u64>, what: &str, topics: Vec<String>) -> Trouble {
     let (key, path) = (object.key.clone(), object.path.clone());
-    Trouble::Fault(Box::new(Fault { key, path, position: None, what: what.to_owned(), topics: Vec::new() }))
+    Trouble::Fault(Box::new(Fault { key, path, position, what: what.to_owned(), topics }))
 }
 
 /// A lost or cut object is a fault; that the store does not answer says nothing about the backup.
@@ -145,11 +149,8 @@ fn verify_file(store: &Arc<dyn ObjectStore>, manifest: &Manifest, whole: &Whole<
         Role::Segment | Role::Tail => {
             let file = Arc::clone(&pieces) as Arc<dyn DiskFile>;
             check::check(file, whole.role() == Role::Segment).map_err(|error| {
-                let failed = each().find(|(_, file)| file.fault().is_some()).or_else(|| each().next());
-                failed.map_or_else(
-                    || Trouble::Failure(Failure::new(Kind::Store, error.to_string())),
-                    |(object, file)| unread(object, file, &error),
-                )
+                let culprit = each().position(|(_, file)| file.fault().is_some()).unwrap_or(0);
+                unread(&whole.objects[culprit], pieces.object(culprit), &error)
             })?
         }
         Role::Checkpoint | Role::Metadata => Ok(check::Checked::default()),
@@ -166,9 +167,8 @@ fn verify_file(store: &Arc<dyn ObjectStore>, manifest: &Manifest, whole: &Whole<
             let ids: BTreeSet<Uuid> = partitions.into_iter().map(|id| id.topic).collect();
             let named = manifest.topics.iter().filter(|topic| ids.contains(&topic.id));
             let topics = named.map(|topic| topic.name.clone()).collect();
-            let object = whole.objects.iter().rev().find(|object| object.start <= position);
-            let (key, path) = (object.map_or(String::new(), |object| object.key.clone()), whole.path().to_owned());
-            Err(Trouble::Fault(Box::new(Fault { key, path, position: Some(position), what, topics })))
+            let at = whole.objects.iter().rposition(|object| object.start <= position).unwrap_or(0);
+            Err(damage(&whole.objects[at], Some(position), &what, topics))
         }
         (Ok(_), Some(wrong)) => Err(wrong),
         (Ok(checked), None) => Ok(checked.groups),

@@ -297,6 +297,11 @@ impl Pieces {
         Pieces { pieces: pieces.collect() }
     }
 
+    /// The object of this number.
+    pub fn object(&self, number: usize) -> &ObjectFile {
+        &self.pieces[number].2
+    }
+
     /// The objects, in order.
     pub fn objects(&self) -> impl Iterator<Item = &ObjectFile> {
         self.pieces.iter().map(|(_, _, object)| object)

@@ -259,10 +259,7 @@ impl<'a> Reader<'a> {
         let tag = self.uvarint()?;
         let len = self.uvarint()?;
         let rest = self.take(len as usize)?;
-        Ok((
-            tag,
-            Reader { rest, end: self.position(), version: self.version, flexible: self.flexible, room: self.room },
-        ))
+        Ok((tag, Reader { rest, end: self.position(), ..*self }))
     }
 
     /// Ends the field that `content` was read from: bytes left over in it are an error.

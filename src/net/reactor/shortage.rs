@@ -119,10 +119,10 @@ impl<C: Core + 'static> Reactor<C> {
     /// Whether there is no memory for the rest of the connection's next request.
     fn has_no_memory(&mut self, id: ConnId) -> bool {
         let (most, for_large) = self.request_bounds();
-        let (arrived, claimed) = self.with(id, |conn| conn.incomplete_bytes()).unwrap_or_default();
+        let (taken, claimed) = self.with(id, |conn| conn.incomplete_bytes()).unwrap_or_default();
         let out = self.bytes_beside_the_first();
         // The buffer of a large one may be about to double.
-        out >= most || claimed > LARGE_REQUEST_BYTES && out + arrived.min(claimed - arrived.min(claimed)) >= for_large
+        out >= most || claimed > LARGE_REQUEST_BYTES && out + taken.min(claimed.saturating_sub(taken)) >= for_large
     }
 
     /// Whether the connection has to wait for memory before it reads on.
