@@ -16,7 +16,7 @@ use chronik::store::{get_bytes, CloudStore, FileRange, Machine, ObjectStore, Put
 use chronik::sys::disk::Disk;
 use chronik::sys::mailbox::mailbox;
 use chronik::sys::real_disk::{RealDisk, Writing};
-use chronik::tier::{BlockCache, CacheSettings, Object, StoreSource};
+use chronik::tier::{cache, BlockCache, CacheSettings, Object, StoreSource};
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 
@@ -169,7 +169,7 @@ impl Bench {
         assert_eq!(bytes, self.mib << 20);
     }
 
-    /// Reads an object as a consumer's reader does, with the thread that reads ahead.
+    /// Reads an object as a consumer's reader does, with the threads that work for it.
     fn cold_read(&self, key: &str) {
         let settings = CacheSettings {
             block_bytes: limits::TIER_BLOCK_BYTES,
@@ -178,21 +178,23 @@ impl Bench {
             free_bytes_min: 0,
             memory_bytes_max: limits::TIER_MEMORY_BYTES,
         };
-        let (sender, ahead) = mailbox::<(Object, u32)>(16);
         let source = Arc::new(StoreSource(Arc::clone(&self.store) as Arc<dyn ObjectStore>));
-        let cache = BlockCache::open(Arc::clone(&self.disk), source, settings).unwrap().reads_ahead(sender);
+        let (ahead, asked) = mailbox(limits::TIER_AHEAD_MAX);
+        let (behind, come) = mailbox(limits::TIER_BEHIND_MAX);
+        let blocks = BlockCache::open(Arc::clone(&self.disk), source, settings).unwrap();
+        blocks.reads_ahead(ahead);
+        blocks.writes_behind(behind);
         let object = Object { key: key.into(), bytes: self.mib << 20 };
         thread::scope(|scope| {
-            scope.spawn(|| {
-                while let Some((object, block)) = ahead.recv() {
-                    cache.prefetch(&object, block);
-                }
-            });
+            scope.spawn(|| cache::write_behind(&blocks, &come));
+            for _ in 0..limits::TIER_AHEAD_THREADS {
+                scope.spawn(|| cache::read_ahead(&blocks, &asked));
+            }
             let mut piece = vec![0; limits::READ_PIECE_BYTES];
             for at in (0..object.bytes).step_by(piece.len()) {
-                assert!(cache.read_at(&object, &mut piece, at).unwrap() > 0);
+                assert!(blocks.read_at(&object, &mut piece, at).unwrap() > 0);
             }
-            cache.stop_reading_ahead();
+            blocks.stop_helpers();
         });
         BlockCache::clear(&*self.disk).unwrap();
     }

@@ -23,7 +23,8 @@ const _: () = assert!(
         + DESCRIBED_BYTES_MAX
         < MEMORY_FIXED_BYTES
 );
-const _: () = assert!(TIER_MEMORY_BYTES + LATE_READ_BYTES_MAX < MEMORY_STORE_BYTES);
+const _: () =
+    assert!(TIER_MEMORY_BYTES + TIER_BEHIND_MAX * TIER_BLOCK_BYTES + LATE_READ_BYTES_MAX < MEMORY_STORE_BYTES);
 
 /// Requests of one connection that may wait for the disk at the same time.
 pub const PIPELINE_REQUESTS_MAX: usize = 512;
@@ -162,8 +163,16 @@ pub const UPLOAD_SENT_MAX: usize = 65_536;
 pub const TIER_BLOCK_BYTES: usize = 1 << 20;
 pub const TIER_AHEAD_BLOCKS_MAX: u32 = 16;
 
-/// Bytes of memory for what the store has sent last.
+/// Bytes of memory for what the store has sent last, and how long they are kept after the last of it, in seconds.
 pub const TIER_MEMORY_BYTES: usize = 32 << 20;
+pub const TIER_MEMORY_KEPT_SECONDS: u64 = 60;
+
+/// Blocks that wait to be written to the disk cache; what comes while so many wait is not kept there.
+pub const TIER_BEHIND_MAX: usize = 16;
+
+/// Requests to the store for what is likely to be read next that are under way at the same time, and those that wait.
+pub const TIER_AHEAD_THREADS: usize = 2;
+pub const TIER_AHEAD_MAX: usize = 16;
 
 const _: () = assert!(TIER_BLOCK_BYTES * TIER_AHEAD_BLOCKS_MAX as usize * 2 <= TIER_MEMORY_BYTES);
 

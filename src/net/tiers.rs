@@ -18,7 +18,7 @@ use crate::options::exit;
 use crate::store::{self, Machine, ObjectStore, Surroundings, Tuning};
 use crate::sys::clock::Clock;
 use crate::sys::disk::Disk;
-use crate::sys::mailbox::{mailbox, Receiver, Sender, Worker};
+use crate::sys::mailbox::{mailbox, Sender, Worker};
 use crate::sys::traffic::Traffic;
 use crate::tier::owner::Owner;
 use crate::tier::upload::{Subject, Uploader};
@@ -32,9 +32,6 @@ pub const READERS: usize = 4;
 
 /// Uploads that wait. The broker asks for one at a time.
 const UPLOADS_MAX: usize = 1;
-
-/// Blocks that wait to be read ahead; what does not fit is fetched when it is read.
-const AHEAD_MAX: usize = 16;
 
 /// The store that the settings name.
 pub struct Tiers {
@@ -50,7 +47,6 @@ pub struct Tier {
     uploader: Uploader,
     machine: Arc<Machine>,
     clock: Clock,
-    ahead: Receiver<(Object, u32)>,
     directory: String,
 }
 
@@ -93,7 +89,6 @@ impl Tiers {
         let failed = |what: &str, error: io::Error| Failure::new(exit::IO, format!("cannot {what}: {error}"));
         let root = root_of(config);
         let owner = Owner::of_directory(&root).map_err(|error| failed("write who this server is", error))?;
-        let (sender, ahead) = mailbox(AHEAD_MAX);
         let settings = CacheSettings {
             block_bytes: limits::TIER_BLOCK_BYTES,
             bytes_max: config.storage.cache_bytes,
@@ -103,7 +98,7 @@ impl Tiers {
         };
         let cache = BlockCache::open(Arc::clone(disk), Arc::new(StoreSource(Arc::clone(&self.reads))), settings)
             .map_err(|error| failed("empty the cache of objects", error))?;
-        let remote = Arc::new(Remote::new(Arc::new(cache.reads_ahead(sender))));
+        let remote = Arc::new(Remote::new(Arc::new(cache)));
         let directory = backup::directory_name(directory_id);
         for (id, stored) in broker.remote_segments() {
             remote.insert(id, object_of(&directory, id, &stored));
@@ -119,7 +114,7 @@ impl Tiers {
             metrics,
             entropy: Entropy::System,
         };
-        Ok(Tier { remote, uploader: Uploader::new(subject), machine: self.machine, clock, ahead, directory })
+        Ok(Tier { remote, uploader: Uploader::new(subject), machine: self.machine, clock, directory })
     }
 }
 
@@ -178,14 +173,8 @@ impl Watch for Ending<'_> {
 impl Tier {
     /// Starts the threads for uploads and for reading ahead.
     pub fn start(self, inbox: &Inbox<Broker>) -> io::Result<(Running, Orders)> {
-        let Tier { remote, mut uploader, machine, clock, ahead, directory } = self;
+        let Tier { remote, mut uploader, machine, clock, directory } = self;
         let cache = remote.shared_cache();
-        let theirs = Arc::clone(&cache);
-        let prefetch = move || {
-            while let Some((object, block)) = ahead.recv() {
-                theirs.prefetch(&object, block);
-            }
-        };
         let (upload, receiver) = mailbox::<bool>(UPLOADS_MAX);
         let (ending, reports) = (Arc::new(AtomicBool::new(false)), inbox.clone());
         let is_ending = Arc::clone(&ending);
@@ -195,7 +184,8 @@ impl Tier {
                 reports.push(Completion::Uploaded(done));
             }
         };
-        let workers = vec![Worker::spawn("chronik-upload", uploads)?, Worker::spawn("chronik-ahead", prefetch)?];
+        let mut workers = helpers_of(&cache)?;
+        workers.push(Worker::spawn("chronik-upload", uploads)?);
         let (sender, theirs) = (upload.clone(), Arc::clone(&remote));
         let orders = Orders {
             // There is room: the broker asks for one at a time.
@@ -207,12 +197,27 @@ impl Tier {
     }
 }
 
+/// Starts the threads that work for who reads through the cache.
+fn helpers_of(cache: &Arc<BlockCache>) -> io::Result<Vec<Worker>> {
+    let (ahead, asked) = mailbox(limits::TIER_AHEAD_MAX);
+    let (behind, come) = mailbox(limits::TIER_BEHIND_MAX);
+    cache.reads_ahead(ahead);
+    cache.writes_behind(behind);
+    let theirs = Arc::clone(cache);
+    let mut workers = vec![Worker::spawn("chronik-behind", move || cache::write_behind(&theirs, &come))?];
+    for number in 0..limits::TIER_AHEAD_THREADS {
+        let (theirs, asked) = (Arc::clone(cache), asked.clone());
+        workers.push(Worker::spawn(&format!("chronik-ahead-{number}"), move || cache::read_ahead(&theirs, &asked))?);
+    }
+    Ok(workers)
+}
+
 impl Running {
     /// Ends what is going on: nobody waits for the store any more.
     pub fn end(&self) {
         self.ending.store(true, Ordering::Relaxed);
         self.machine.stop();
-        self.cache.stop_reading_ahead();
+        self.cache.stop_helpers();
     }
 
     /// Waits for the threads, after `end` and when nothing reads from the store any more. False if one panicked.

@@ -1,13 +1,13 @@
 //! Owns which segments lie in the object store only, and reads them in the shape of files.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::cache::{BlockCache, Object, Source};
-use crate::store::{get_bytes, Kind, ObjectStore, StoreError};
+use crate::store::{Kind, ObjectStore, StoreError};
 use crate::sys::disk::DiskFile;
 use crate::wal::read_cache::Elsewhere;
 use crate::wal::SegmentId;
@@ -99,10 +99,8 @@ fn read_only() -> io::Error {
 pub struct StoreSource(pub Arc<dyn ObjectStore>);
 
 impl Source for StoreSource {
-    fn fetch(&self, key: &str, from: u64, len: usize) -> io::Result<Vec<u8>> {
-        let range = from..from + len as u64;
-        let (bytes, _) = get_bytes(&*self.0, key, Some(range), len).map_err(failed)?;
-        Ok(bytes)
+    fn fetch(&self, key: &str, from: u64, len: usize, sink: &mut dyn Write) -> io::Result<()> {
+        self.0.get(key, Some(from..from + len as u64), sink).map(drop).map_err(failed)
     }
 }
 

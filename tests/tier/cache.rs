@@ -1,6 +1,6 @@
 //! Owns the tests of the disk cache of objects: bytes as in the object, one request however many ask, a bound that holds.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -42,6 +42,8 @@ struct Numbers {
     failing: Mutex<usize>,
     /// While closed, requests wait.
     gate: Mutex<bool>,
+    /// Bytes of a request that come before it waits.
+    before_gate: Mutex<usize>,
     opened: Condvar,
 }
 
@@ -50,8 +52,11 @@ fn byte_at(position: u64) -> u8 {
 }
 
 impl Source for Numbers {
-    fn fetch(&self, _key: &str, from: u64, len: usize) -> io::Result<Vec<u8>> {
+    fn fetch(&self, _key: &str, from: u64, len: usize, sink: &mut dyn Write) -> io::Result<()> {
         self.asked.lock().push((from, len));
+        let bytes: Vec<u8> = (from..from + len as u64).map(byte_at).collect();
+        let (before, bytes) = bytes.split_at((*self.before_gate.lock()).min(len));
+        sink.write_all(before)?;
         let mut closed = self.gate.lock();
         while *closed {
             self.opened.wait(&mut closed);
@@ -61,7 +66,8 @@ impl Source for Numbers {
             *failing -= 1;
             return Err(io::Error::other("the store is away"));
         }
-        Ok((from..from + len as u64).map(byte_at).collect())
+        // In pieces that are no blocks.
+        bytes.chunks(1000).try_for_each(|piece| sink.write_all(piece))
     }
 }
 
@@ -151,6 +157,90 @@ fn many_readers_of_a_block_make_one_request() {
 }
 
 #[test]
+fn a_block_can_be_read_while_the_rest_of_its_request_is_on_its_way() {
+    let (scratch, source) = (Scratch::new("streamed"), Arc::new(Numbers::default()));
+    let (sender, receiver) = mailbox(4);
+    let cache = open(&scratch, &source, CacheSettings { memory_bytes_max: 8 * BLOCK, ..settings(64) });
+    cache.reads_ahead(sender);
+    let object = object(20 * BLOCK as u64);
+    let mut buf = vec![0; 10];
+    for block in 0..2 {
+        cache.read_at(&object, &mut buf, block * BLOCK as u64).unwrap();
+    }
+    let ahead = receiver.try_recv().unwrap();
+    assert_eq!(ahead.block(), 3);
+    (*source.before_gate.lock(), *source.gate.lock()) = (2 * BLOCK + 10, true);
+    std::thread::scope(|scope| {
+        scope.spawn(|| cache.prefetch(&ahead));
+        for block in 3..5 {
+            cache.read_at(&object, &mut buf, block * BLOCK as u64).unwrap();
+            assert_eq!(buf[0], byte_at(block * BLOCK as u64));
+        }
+        // What comes after these is asked for already.
+        assert_eq!(receiver.try_recv().map(|ahead| ahead.block()), Some(7));
+        *source.gate.lock() = false;
+        source.opened.notify_all();
+    });
+    cache.read_at(&object, &mut buf, 6 * BLOCK as u64).unwrap();
+    assert_eq!(source.asked().len(), 3);
+}
+
+/// What of a broken request has come is not fetched again.
+#[test]
+fn what_came_before_a_request_broke_is_kept() {
+    let (scratch, source) = (Scratch::new("broken"), Arc::new(Numbers::default()));
+    let cache = open(&scratch, &source, settings(64));
+    let object = object(20 * BLOCK as u64);
+    let mut buf = vec![0; 10];
+    cache.read_at(&object, &mut buf, 0).unwrap();
+    (*source.before_gate.lock(), *source.failing.lock()) = (BLOCK + 10, 1);
+    assert!(cache.read_at(&object, &mut buf, BLOCK as u64).is_err());
+    *source.before_gate.lock() = 0;
+    source.asked();
+    cache.read_at(&object, &mut buf, BLOCK as u64).unwrap();
+    assert!(source.asked().is_empty());
+    cache.read_at(&object, &mut buf, 2 * BLOCK as u64).unwrap();
+    assert_eq!(source.asked().first().map(|(from, _)| *from), Some(2 * BLOCK as u64));
+}
+
+#[test]
+fn what_is_written_behind_is_kept_unless_it_was_forgotten_or_too_much_waits() {
+    let (scratch, source) = (Scratch::new("behind"), Arc::new(Numbers::default()));
+    let (sender, receiver) = mailbox(2);
+    let cache = open(&scratch, &source, settings(64));
+    cache.writes_behind(sender);
+    let object = object(20 * BLOCK as u64);
+    let read = |block: u64| assert_eq!(cache.read_at(&object, &mut [0; 10], block * BLOCK as u64).unwrap(), 10);
+    // Two of the three wait; the disk does not keep up with the last one.
+    [0, 5, 10].into_iter().for_each(read);
+    assert_eq!(cache.bytes(), 0);
+    (0..2).for_each(|_| cache.write_behind(&receiver.try_recv().unwrap()));
+    source.asked();
+    [0, 5, 10].into_iter().for_each(read);
+    assert_eq!(source.asked(), [(10 * BLOCK as u64, BLOCK)]);
+    let late = receiver.try_recv().unwrap();
+    cache.forget("wal/7");
+    cache.write_behind(&late);
+    assert_eq!((cache.bytes(), files(&scratch)), (0, 0));
+}
+
+/// Each block had its descriptor: a cache of 10 GiB had ten thousand, and connections none.
+#[cfg(target_os = "linux")]
+#[test]
+fn blocks_on_the_disk_take_no_descriptors() {
+    let (scratch, source) = (Scratch::new("descriptors"), Arc::new(Numbers::default()));
+    let cache = open(&scratch, &source, settings(64));
+    let object = object(20 * BLOCK as u64);
+    for block in 0..20 {
+        cache.read_at(&object, &mut [0; 10], block * BLOCK as u64).unwrap();
+    }
+    assert_eq!(files(&scratch), 20);
+    let open =
+        std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    assert_eq!(open.filter(|path| path.starts_with(&scratch.0)).count(), 0);
+}
+
+#[test]
 fn a_failure_is_told_and_not_kept() {
     let (scratch, source) = (Scratch::new("failure"), Arc::new(Numbers::default()));
     let cache = open(&scratch, &source, settings(8));
@@ -178,22 +268,23 @@ fn reading_on_from_front_to_back_brings_more_with_each_request() {
 fn reading_ahead_is_asked_for_once_somebody_goes_on() {
     let (scratch, source) = (Scratch::new("ahead"), Arc::new(Numbers::default()));
     let (sender, receiver) = mailbox(4);
-    let cache = open(&scratch, &source, settings(64)).reads_ahead(sender);
+    let cache = open(&scratch, &source, settings(64));
+    cache.reads_ahead(sender);
     let object = object(20 * BLOCK as u64);
     let mut buf = vec![0; 10];
     let mut read = |block: u64| cache.read_at(&object, &mut buf, block * BLOCK as u64).unwrap();
     read(0);
     assert!(receiver.try_recv().is_none());
     read(1);
-    let (ahead, first) = receiver.try_recv().unwrap();
-    assert_eq!(first, 3);
-    cache.prefetch(&ahead, first);
+    let ahead = receiver.try_recv().unwrap();
+    assert_eq!(ahead.block(), 3);
+    cache.prefetch(&ahead);
     assert_eq!(source.asked(), [(0, BLOCK), (BLOCK as u64, 2 * BLOCK), (3 * BLOCK as u64, 4 * BLOCK)]);
     read(2);
     assert!(receiver.try_recv().is_none());
     // The first use of what was read ahead asks for what follows it.
     read(3);
-    assert_eq!(receiver.try_recv().map(|(_, first)| first), Some(7));
+    assert_eq!(receiver.try_recv().map(|ahead| ahead.block()), Some(7));
     assert!(source.asked().is_empty());
 }
 
@@ -225,7 +316,8 @@ fn what_was_fetched_last_is_in_memory_also_where_the_disk_has_no_room() {
     let (scratch, source) = (Scratch::new("memory"), Arc::new(Numbers::default()));
     let (sender, receiver) = mailbox(4);
     let limits = CacheSettings { free_bytes_min: u64::MAX / 2, memory_bytes_max: 6 * BLOCK, ..settings(64) };
-    let cache = open(&scratch, &source, limits).reads_ahead(sender);
+    let cache = open(&scratch, &source, limits);
+    cache.reads_ahead(sender);
     let object = object(20 * BLOCK as u64);
     let mut buf = vec![0; BLOCK / 4];
     let mut read = |block: u64| {
@@ -238,17 +330,23 @@ fn what_was_fetched_last_is_in_memory_also_where_the_disk_has_no_room() {
     (0..3).for_each(&mut read);
     assert_eq!(source.asked(), [(0, BLOCK), (BLOCK as u64, 2 * BLOCK)]);
     // Reading ahead goes on too.
-    let (ahead, first) = receiver.try_recv().unwrap();
-    cache.prefetch(&ahead, first);
+    let ahead = receiver.try_recv().unwrap();
+    cache.prefetch(&ahead);
     assert_eq!(source.asked(), [(3 * BLOCK as u64, 4 * BLOCK)]);
     read(3);
-    assert_eq!(receiver.try_recv().map(|(_, first)| first), Some(7));
+    assert_eq!(receiver.try_recv().map(|ahead| ahead.block()), Some(7));
     (4..7).for_each(&mut read);
     assert!(source.asked().is_empty() && files(&scratch) == 0);
     // What came first has made room.
     read(0);
     assert_eq!(source.asked(), [(0, BLOCK)]);
     cache.forget("wal/7");
+    read(6);
+    assert_eq!(source.asked().len(), 1);
+    read(6);
+    assert!(source.asked().is_empty());
+    // And what was needed last is given back when nothing is needed for a while.
+    cache.rest();
     read(6);
     assert_eq!(source.asked().len(), 1);
 }

@@ -1,0 +1,124 @@
+//! Owns the memory of blocks: buffers that are used again, because the first touch of fresh memory costs more than filling it.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::sys::aligned::AlignedBuf;
+
+/// Where blocks take their memory from, and give it back to.
+#[derive(Debug)]
+pub struct Memory {
+    state: Mutex<State>,
+    block_bytes: usize,
+    blocks_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    free: Vec<AlignedBuf>,
+    out: usize,
+}
+
+impl Memory {
+    /// Of blocks of at most `block_bytes`. No more buffers lie ready for use than make `bytes_max` together with those in use.
+    pub fn new(block_bytes: usize, bytes_max: usize) -> Arc<Memory> {
+        Arc::new(Memory { state: Mutex::default(), block_bytes, blocks_max: bytes_max / block_bytes.max(1) })
+    }
+
+    /// An empty block with room for the largest.
+    pub fn take(self: &Arc<Memory>) -> MemoryBlock {
+        let free = {
+            let mut state = self.state.lock();
+            state.out += 1;
+            state.free.pop()
+        };
+        let buf = free.unwrap_or_else(|| AlignedBuf::with_capacity(self.block_bytes));
+        MemoryBlock { buf: Some(buf), len: 0, home: Arc::clone(self) }
+    }
+
+    /// Gives back to the system what nobody uses.
+    pub fn release(&self) {
+        let free = std::mem::take(&mut self.state.lock().free);
+        drop(free);
+    }
+
+    fn give(&self, mut buf: AlignedBuf) {
+        buf.clear();
+        let mut state = self.state.lock();
+        state.out -= 1;
+        if state.free.len() + state.out < self.blocks_max {
+            state.free.push(buf);
+        }
+    }
+}
+
+/// A block, or the beginning of one. Its memory goes back where it came from.
+#[derive(Debug)]
+pub struct MemoryBlock {
+    /// There until it is dropped.
+    buf: Option<AlignedBuf>,
+    /// Bytes of the object; zeros may follow them.
+    len: usize,
+    home: Arc<Memory>,
+}
+
+impl MemoryBlock {
+    /// Appends bytes, of which there are never more than fit.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        if let Some(buf) = &mut self.buf {
+            debug_assert!(self.len + bytes.len() <= buf.capacity());
+            buf.extend_from_slice(bytes);
+            self.len = buf.len();
+        }
+    }
+
+    /// There is no more to come: zeros follow, so that a disk takes it as it is.
+    pub fn complete(&mut self) {
+        if let Some(buf) = &mut self.buf {
+            buf.pad_to_block();
+        }
+    }
+
+    /// With the zeros.
+    pub fn padded(&self) -> &[u8] {
+        self.buf.as_deref().unwrap_or_default()
+    }
+}
+
+impl Deref for MemoryBlock {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.padded()[..self.len]
+    }
+}
+
+impl Drop for MemoryBlock {
+    fn drop(&mut self) {
+        if let Some(buf) = self.buf.take() {
+            self.home.give(buf);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_used_again_and_does_not_pile_up() {
+        let memory = Memory::new(4096, 2 * 4096);
+        let mut first = memory.take();
+        first.extend(b"chronik");
+        let address = first.as_ptr();
+        drop(first);
+        let again = memory.take();
+        assert_eq!((again.as_ptr(), again.len()), (address, 0));
+        let others: Vec<_> = (0..5).map(|_| memory.take()).collect();
+        drop((again, others));
+        assert_eq!(memory.state.lock().free.len(), 2);
+        memory.release();
+        assert!(memory.state.lock().free.is_empty());
+    }
+}

@@ -1,0 +1,379 @@
+//! Owns the disk cache of objects: whole blocks in files of their own, fetched once however many ask, under a limit; what was fetched
+//! last is in memory too.
+//!
+//! A block can be read as soon as it has come, while the rest of its request is on its way. Two kinds of threads work for the readers
+//! if there are any: those that read ahead, and one that writes what has come to the disk, so that nobody who waits for the store
+//! waits for the disk too. What is cached can be fetched again, so nothing here is ever synced, what is not written in time is left
+//! out, and a start empties the folder.
+
+mod files;
+mod memory;
+mod state;
+
+use std::fmt::Debug;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use self::files::Files;
+use self::memory::{Memory, MemoryBlock};
+use self::state::{Block, BlockId, State};
+use crate::limits;
+use crate::sys::disk::Disk;
+use crate::sys::mailbox::{Received, Receiver, Sender};
+
+/// The cache's folder below the data directory.
+pub const DIR: &str = "cache";
+
+/// Where blocks come from. Called on the threads that read, several at a time.
+pub trait Source: Send + Sync + Debug {
+    /// Writes exactly `len` bytes of an object from position `from` on, each once and in order.
+    ///
+    /// # Errors
+    /// Whatever keeps them from coming, within a bounded time; `NotFound` when the object is not there.
+    fn fetch(&self, key: &str, from: u64, len: usize, sink: &mut dyn Write) -> io::Result<()>;
+}
+
+/// An immutable object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    pub key: Arc<str>,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// How large the cache and its pieces are, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheSettings {
+    /// The unit that is kept. A multiple of the disk's block.
+    pub block_bytes: usize,
+    /// All blocks together.
+    pub bytes_max: u64,
+    /// Blocks that one request to the store may bring when an object is read from front to back.
+    pub ahead_blocks_max: u32,
+    /// What must stay free on the filesystem; below it blocks are not kept there.
+    pub free_bytes_min: u64,
+    /// What was fetched last is in memory too, up to so much: a reader that goes on need not read it from the disk, and one whose
+    /// blocks cannot be kept need not fetch them once for each of its pieces.
+    pub memory_bytes_max: usize,
+}
+
+/// What the cache has done since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Blocks that were there.
+    pub hits: u64,
+    /// Blocks that had to be fetched.
+    pub misses: u64,
+    /// Requests to the store, and the bytes they brought.
+    pub requests: u64,
+    pub fetched_bytes: u64,
+    /// Requests that failed.
+    pub failures: u64,
+}
+
+/// An object, and the block from which on it is likely to be read next.
+#[derive(Debug)]
+pub struct Ahead(Object, u32);
+
+impl Ahead {
+    /// The block's number.
+    pub fn block(&self) -> u32 {
+        self.1
+    }
+}
+
+/// A block that is to be written to the disk.
+#[derive(Debug)]
+pub struct Behind {
+    id: BlockId,
+    block: Arc<MemoryBlock>,
+    /// How often something had been forgotten when it came.
+    forgotten: u64,
+}
+
+/// Who works for the readers.
+#[derive(Debug, Default)]
+struct Helpers {
+    ahead: Option<Sender<Ahead>>,
+    behind: Option<Sender<Behind>>,
+}
+
+/// Blocks of objects on the local disk. Shared by all readers.
+#[derive(Debug)]
+pub struct BlockCache {
+    files: Files,
+    source: Arc<dyn Source>,
+    settings: CacheSettings,
+    memory: Arc<Memory>,
+    state: Mutex<State>,
+    arrived: Condvar,
+    helpers: Mutex<Helpers>,
+}
+
+impl BlockCache {
+    /// An empty cache in `DIR`; what an earlier life left there is removed.
+    ///
+    /// # Errors
+    /// The folder cannot be made or emptied.
+    pub fn open(disk: Arc<dyn Disk>, source: Arc<dyn Source>, settings: CacheSettings) -> io::Result<BlockCache> {
+        disk.create_dir(DIR)?;
+        BlockCache::clear(&*disk)?;
+        let memory = Memory::new(settings.block_bytes, settings.memory_bytes_max);
+        let (state, arrived, helpers) = (Mutex::default(), Condvar::new(), Mutex::default());
+        Ok(BlockCache { files: Files::new(disk), source, settings, memory, state, arrived, helpers })
+    }
+
+    /// Removes what a cache has left in a data directory that has none any more.
+    ///
+    /// # Errors
+    /// Something there cannot be removed.
+    pub fn clear(disk: &dyn Disk) -> io::Result<()> {
+        let files = match disk.list(DIR) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        files.iter().try_for_each(|(name, _)| disk.remove(&format!("{DIR}/{name}")))
+    }
+
+    /// From now on what is likely to be read next is put into this mailbox, for threads that call `prefetch`.
+    pub fn reads_ahead(&self, ahead: Sender<Ahead>) {
+        self.helpers.lock().ahead = Some(ahead);
+    }
+
+    /// From now on what has come is put into this mailbox, for a thread that calls `write_behind`.
+    pub fn writes_behind(&self, behind: Sender<Behind>) {
+        self.helpers.lock().behind = Some(behind);
+    }
+
+    /// Nothing more is read ahead or written, so the threads that do it can end.
+    pub fn stop_helpers(&self) {
+        *self.helpers.lock() = Helpers::default();
+    }
+
+    /// Bytes of all blocks that are kept on the disk.
+    pub fn bytes(&self) -> u64 {
+        self.state.lock().bytes()
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.state.lock().counts
+    }
+
+    /// Gives memory back that nobody has needed of late.
+    pub fn rest(&self) {
+        self.state.lock().rest();
+        self.memory.release();
+    }
+
+    /// Reads until `buf` is full or the object ends; the number of bytes read.
+    ///
+    /// # Errors
+    /// Those of the source. A local disk that fails or is full costs the block's place in the cache only.
+    pub fn read_at(&self, object: &Object, buf: &mut [u8], position: u64) -> io::Result<usize> {
+        let block_bytes = self.settings.block_bytes as u64;
+        let end = object.bytes.min(position.saturating_add(buf.len() as u64));
+        let mut at = position;
+        while at < end {
+            let number = u32::try_from(at / block_bytes).map_err(|_| io::Error::other("the object is too long"))?;
+            let within = (at % block_bytes) as usize;
+            let wanted = (end - at).min(block_bytes - within as u64) as usize;
+            let from = (at - position) as usize;
+            self.copy(object, number, within, &mut buf[from..from + wanted])?;
+            at += wanted as u64;
+        }
+        Ok(at.saturating_sub(position) as usize)
+    }
+
+    /// Forgets an object's blocks, because it is gone or what came of it was damaged.
+    pub fn forget(&self, key: &str) {
+        let gone = self.state.lock().forget_all(key);
+        self.files.remove(gone);
+    }
+
+    fn copy(&self, object: &Object, number: u32, within: usize, out: &mut [u8]) -> io::Result<()> {
+        let id = (object.key.clone(), number);
+        for last in [false, true] {
+            let entry = match self.block(object, number)? {
+                Block::File(entry) => entry,
+                Block::Memory(block) => {
+                    let part = block.get(within..within + out.len());
+                    out.copy_from_slice(part.ok_or_else(|| io::Error::other("the store sent less than it has"))?);
+                    if within + out.len() == block.len() {
+                        self.state.lock().was_read(&id);
+                    }
+                    return Ok(());
+                }
+            };
+            let Err(error) = self.files.read(&entry, within, out) else { return Ok(()) };
+            // The local copy is no good, or has just made room for others: it is fetched again, once.
+            let gone = self.state.lock().forget(&id);
+            self.files.remove(gone);
+            if last {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// The block, fetched if need be. Who comes while somebody fetches it waits for that.
+    fn block(&self, object: &Object, number: u32) -> io::Result<Block> {
+        let id = (object.key.clone(), number);
+        let mut state = self.state.lock();
+        loop {
+            if let Some((block, then)) = state.hit(&id) {
+                drop(state);
+                self.read_ahead(object, then);
+                return Ok(block);
+            }
+            if !state.is_fetching(&id) {
+                break;
+            }
+            self.arrived.wait(&mut state);
+        }
+        let (count, goes_on) = state.plan(object, number, &self.settings);
+        drop(state);
+        self.read_ahead(object, goes_on.then_some(number + count));
+        self.fetch(object, number, count).map(Block::Memory)
+    }
+
+    /// Asks for what is likely to be read next, if somebody does that here.
+    fn read_ahead(&self, object: &Object, next: Option<u32>) {
+        if let (Some(next), Some(ahead)) = (next, &self.helpers.lock().ahead) {
+            // With too much to do already, whoever reads fetches for himself.
+            let _ = ahead.try_send(Ahead(object.clone(), next));
+        }
+    }
+
+    /// Fetches blocks that somebody will soon read; for the threads that read ahead. What fails is told to who reads it.
+    pub fn prefetch(&self, Ahead(object, number): &Ahead) {
+        let number = *number;
+        let id = (object.key.clone(), number);
+        let mut state = self.state.lock();
+        if u64::from(number) * self.settings.block_bytes as u64 >= object.bytes || state.expects(&id) {
+            return;
+        }
+        let (count, _) = state.plan(object, number, &self.settings);
+        state.goes_on(id, number + count);
+        drop(state);
+        let _ = self.fetch(object, number, count);
+    }
+
+    /// Fetches `count` blocks with one request; gives the first.
+    fn fetch(&self, object: &Object, number: u32, count: u32) -> io::Result<Arc<MemoryBlock>> {
+        let block_bytes = self.settings.block_bytes as u64;
+        let from = u64::from(number) * block_bytes;
+        let left = (u64::from(count) * block_bytes).min(object.bytes - from) as usize;
+        let mut arriving = Arriving { cache: self, object, next: number, left, block: None, first: None };
+        let result = self.source.fetch(&object.key, from, left, &mut arriving);
+        let Arriving { next, left: missing, first, .. } = arriving;
+        if result.is_ok() && missing == 0 {
+            return first.ok_or_else(|| io::Error::other("an object without bytes was asked for some"));
+        }
+        self.state.lock().failed(&object.key, next..number + count);
+        self.arrived.notify_all();
+        result?;
+        let what = format!("the store sent {} bytes of {} for {left}", left - missing, object.key);
+        Err(io::Error::new(io::ErrorKind::UnexpectedEof, what))
+    }
+
+    /// A whole block is there: whoever waits for it can read it, and it is kept on the disk, by this thread if nobody else does it.
+    fn has_come(&self, id: BlockId, block: &Arc<MemoryBlock>) {
+        let behind = self.helpers.lock().behind.clone();
+        let order = Behind { id: id.clone(), block: Arc::clone(block), forgotten: self.state.lock().forgotten };
+        match behind {
+            // When the disk does not keep up, the cache does without it.
+            Some(behind) => drop(behind.try_send(order)),
+            None => self.write_behind(&order),
+        }
+        self.state.lock().arrived(id, Arc::clone(block), self.settings.memory_bytes_max);
+        self.arrived.notify_all();
+    }
+
+    /// Puts a block into a file, if there is room on the disk; for the thread that writes behind.
+    pub fn write_behind(&self, order: &Behind) {
+        let len = order.block.len() as u64;
+        if len > self.settings.bytes_max || !self.files.has_room(self.settings.free_bytes_min + len) {
+            return;
+        }
+        let (gone, number) = {
+            let mut state = self.state.lock();
+            (state.make_room(self.settings.bytes_max - len), state.new_file())
+        };
+        self.files.remove(gone);
+        let Ok(entry) = self.files.write(number, &order.block) else { return };
+        let mut state = self.state.lock();
+        let old = match state.forgotten == order.forgotten {
+            true => state.insert(order.id.clone(), entry),
+            false => Some(entry),
+        };
+        drop(state);
+        self.files.remove(old);
+    }
+}
+
+/// What a request brings, cut into blocks.
+struct Arriving<'a> {
+    cache: &'a BlockCache,
+    object: &'a Object,
+    /// The number of the block that comes.
+    next: u32,
+    /// Bytes that are still to come.
+    left: usize,
+    block: Option<MemoryBlock>,
+    first: Option<Arc<MemoryBlock>>,
+}
+
+impl Write for Arriving<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() > self.left {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let mut block = self.block.take().unwrap_or_else(|| self.cache.memory.take());
+        let count = bytes.len().min(self.cache.settings.block_bytes - block.len());
+        block.extend(&bytes[..count]);
+        self.left -= count;
+        if self.left > 0 && block.len() < self.cache.settings.block_bytes {
+            self.block = Some(block);
+            return Ok(count);
+        }
+        block.complete();
+        let block = Arc::new(block);
+        self.cache.has_come((self.object.key.clone(), self.next), &block);
+        self.next += 1;
+        self.first.get_or_insert(block);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A thread's work: reads ahead until nobody asks for that any more.
+pub fn read_ahead(cache: &BlockCache, asked: &Receiver<Ahead>) {
+    while let Some(ahead) = asked.recv() {
+        cache.prefetch(&ahead);
+    }
+}
+
+/// A thread's work: writes what has come until nothing comes any more, and gives memory back when nothing has come for a while.
+pub fn write_behind(cache: &BlockCache, come: &Receiver<Behind>) {
+    let mut rests_at = None;
+    loop {
+        match come.recv_until(rests_at) {
+            Received::Message(behind) => {
+                cache.write_behind(&behind);
+                drop(behind);
+                rests_at = Some(Instant::now() + Duration::from_secs(limits::TIER_MEMORY_KEPT_SECONDS));
+            }
+            Received::TimedOut => {
+                cache.rest();
+                rests_at = None;
+            }
+            Received::Closed => return,
+        }
+    }
+}

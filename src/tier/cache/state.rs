@@ -1,0 +1,259 @@
+//! Owns what the cache knows of its blocks: which are on the disk, in memory, or on their way, and what goes first.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use super::memory::MemoryBlock;
+use super::{CacheSettings, Counts, Object};
+
+/// A block of an object, by its number.
+pub type BlockId = (Arc<str>, u32);
+
+/// Places that are remembered, of each kind.
+const PLACES_MAX: usize = 1024;
+
+#[derive(Debug, Default)]
+pub struct State {
+    /// On the disk.
+    blocks: HashMap<BlockId, Entry>,
+    /// By when they were last used: what goes first.
+    by_use: BTreeMap<u64, BlockId>,
+    /// Somebody is bringing these.
+    fetching: HashSet<BlockId>,
+    /// In memory, the oldest first.
+    recent: VecDeque<Recent>,
+    recent_bytes: usize,
+    /// Where a request ended, and how many blocks it brought: who goes on there is given more at once.
+    ends: Places,
+    /// What to read ahead when this block is first used.
+    then: Places,
+    /// Bytes on the disk.
+    bytes: u64,
+    clock: u64,
+    next_file: u64,
+    /// How often something was forgotten: what was on its way to the disk then is not kept.
+    pub forgotten: u64,
+    pub counts: Counts,
+}
+
+/// A block on the disk.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub path: String,
+    pub len: usize,
+    used: u64,
+}
+
+/// A block, wherever it is.
+#[derive(Debug)]
+pub enum Block {
+    File(Entry),
+    Memory(Arc<MemoryBlock>),
+}
+
+#[derive(Debug)]
+struct Recent {
+    id: BlockId,
+    block: Arc<MemoryBlock>,
+    len: usize,
+    /// A reader has come to its end, so it is likely not to be read again.
+    is_read: bool,
+}
+
+impl Entry {
+    pub fn new(path: String, len: usize) -> Entry {
+        Entry { path, len, used: 0 }
+    }
+}
+
+impl State {
+    /// The block if it is there, and what to read ahead now.
+    pub fn hit(&mut self, id: &BlockId) -> Option<(Block, Option<u32>)> {
+        self.clock += 1;
+        let clock = self.clock;
+        let mut found = None;
+        if let Some(entry) = self.blocks.get_mut(id) {
+            self.by_use.remove(&entry.used);
+            entry.used = clock;
+            self.by_use.insert(clock, id.clone());
+            found = Some(Block::File(entry.clone()));
+        }
+        if let Some(recent) = self.recent.iter().find(|recent| recent.is(id)) {
+            found = Some(Block::Memory(Arc::clone(&recent.block)));
+        }
+        let found = found?;
+        self.counts.hits += 1;
+        Some((found, self.then.take(id)))
+    }
+
+    /// Whether a block is there, or on its way.
+    pub fn expects(&self, id: &BlockId) -> bool {
+        self.fetching.contains(id) || self.has(id)
+    }
+
+    /// Whether somebody is bringing a block.
+    pub fn is_fetching(&self, id: &BlockId) -> bool {
+        self.fetching.contains(id)
+    }
+
+    fn has(&self, id: &BlockId) -> bool {
+        self.blocks.contains_key(id) || self.recent.iter().any(|recent| recent.is(id))
+    }
+
+    /// How many blocks to fetch from `number` on, and whether that goes on from where an earlier request ended: then it is
+    /// more each time. They are noted as being fetched.
+    pub fn plan(&mut self, object: &Object, number: u32, settings: &CacheSettings) -> (u32, bool) {
+        let blocks = object.bytes.div_ceil(settings.block_bytes as u64);
+        let before = self.ends.take(&(object.key.clone(), number));
+        let wanted = before.map_or(1, |count| count.saturating_mul(2)).clamp(1, settings.ahead_blocks_max.max(1));
+        let mut count = 0;
+        while count < wanted && u64::from(number + count) < blocks {
+            let id = (object.key.clone(), number + count);
+            if self.has(&id) || !self.fetching.insert(id) {
+                break;
+            }
+            count += 1;
+        }
+        let count = count.max(1);
+        self.counts.misses += 1;
+        self.counts.requests += 1;
+        self.clock += 1;
+        self.ends.put((object.key.clone(), number + count), count, self.clock);
+        (count, before.is_some())
+    }
+
+    /// Who first uses a block asks for `then`.
+    pub fn goes_on(&mut self, id: BlockId, then: u32) {
+        self.clock += 1;
+        self.then.put(id, then, self.clock);
+    }
+
+    /// A block has come: nobody brings it any more, and it stays in memory in the place of others.
+    pub fn arrived(&mut self, id: BlockId, block: Arc<MemoryBlock>, bytes_max: usize) {
+        let len = block.len();
+        self.counts.fetched_bytes += len as u64;
+        self.fetching.remove(&id);
+        self.recent_bytes += len;
+        self.recent.push_back(Recent { id, block, len, is_read: false });
+        while self.recent_bytes > bytes_max {
+            let at = self.recent.iter().position(|recent| recent.is_read).unwrap_or(0);
+            let Some(gone) = self.recent.remove(at) else { break };
+            self.recent_bytes -= gone.len;
+        }
+    }
+
+    /// Blocks do not come after all.
+    pub fn failed(&mut self, key: &Arc<str>, numbers: std::ops::Range<u32>) {
+        for number in numbers {
+            self.fetching.remove(&(key.clone(), number));
+        }
+        self.counts.failures += 1;
+    }
+
+    /// A reader has come to a block's end.
+    pub fn was_read(&mut self, id: &BlockId) {
+        if let Some(recent) = self.recent.iter_mut().find(|recent| recent.is(id)) {
+            recent.is_read = true;
+        }
+    }
+
+    /// Nothing is in memory any more.
+    pub fn rest(&mut self) {
+        self.recent = VecDeque::new();
+        self.recent_bytes = 0;
+    }
+
+    /// The number of the next file.
+    pub fn new_file(&mut self) -> u64 {
+        self.next_file += 1;
+        self.next_file
+    }
+
+    /// Bytes on the disk.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// A block is on the disk; gives what was there in its place.
+    pub fn insert(&mut self, id: BlockId, mut entry: Entry) -> Option<Entry> {
+        self.clock += 1;
+        entry.used = self.clock;
+        let old = self.take(&id);
+        self.bytes += entry.len as u64;
+        self.by_use.insert(entry.used, id.clone());
+        self.blocks.insert(id, entry);
+        old
+    }
+
+    fn take(&mut self, id: &BlockId) -> Option<Entry> {
+        let entry = self.blocks.remove(id)?;
+        self.by_use.remove(&entry.used);
+        self.bytes -= entry.len as u64;
+        Some(entry)
+    }
+
+    /// Forgets a block; gives its file.
+    pub fn forget(&mut self, id: &BlockId) -> Option<Entry> {
+        self.forgotten += 1;
+        self.drop_recent(|of| of == id);
+        self.take(id)
+    }
+
+    /// Forgets an object's blocks; gives their files.
+    pub fn forget_all(&mut self, key: &str) -> Vec<Entry> {
+        self.forgotten += 1;
+        let ids: Vec<BlockId> = self.blocks.keys().filter(|(of, _)| **of == *key).cloned().collect();
+        self.drop_recent(|(of, _)| **of == *key);
+        self.ends.forget(key);
+        self.then.forget(key);
+        ids.iter().filter_map(|id| self.take(id)).collect()
+    }
+
+    fn drop_recent(&mut self, is_gone: impl Fn(&BlockId) -> bool) {
+        self.recent.retain(|recent| !is_gone(&recent.id));
+        self.recent_bytes = self.recent.iter().map(|recent| recent.len).sum();
+    }
+
+    /// Takes out what was not used for longest until no more than `bytes_max` are on the disk.
+    pub fn make_room(&mut self, bytes_max: u64) -> Vec<Entry> {
+        let mut gone = Vec::new();
+        while self.bytes > bytes_max {
+            let Some((_, id)) = self.by_use.pop_first() else { break };
+            if let Some(entry) = self.blocks.remove(&id) {
+                self.bytes -= entry.len as u64;
+                gone.push(entry);
+            }
+        }
+        gone
+    }
+}
+
+impl Recent {
+    fn is(&self, id: &BlockId) -> bool {
+        self.id.1 == id.1 && self.id.0 == id.0
+    }
+}
+
+/// Places of objects with a number each, of which the oldest go first.
+#[derive(Debug, Default)]
+struct Places {
+    by_id: HashMap<BlockId, (u32, u64)>,
+}
+
+impl Places {
+    fn put(&mut self, id: BlockId, number: u32, clock: u64) {
+        if self.by_id.len() >= PLACES_MAX {
+            let oldest = self.by_id.iter().min_by_key(|(_, (_, put))| *put).map(|(id, _)| id.clone());
+            oldest.map(|id| self.by_id.remove(&id));
+        }
+        self.by_id.insert(id, (number, clock));
+    }
+
+    fn take(&mut self, id: &BlockId) -> Option<u32> {
+        self.by_id.remove(id).map(|(number, _)| number)
+    }
+
+    fn forget(&mut self, key: &str) {
+        self.by_id.retain(|(of, _), _| **of != *key);
+    }
+}
