@@ -62,14 +62,21 @@ impl<'a> BatchCursor<'a> {
         Ok(Some(Found { header, position, len: header.total_bytes() as u32 }))
     }
 
-    /// Checks a batch's checksum, a piece at a time.
-    pub fn verify(&mut self, found: &Found) -> Result<(), ReadError> {
+    /// Checks a batch's checksum, a piece at a time, and appends the batch to `copy` if there is one. That holds a part of it, or
+    /// all, when the batch is damaged.
+    pub fn verify(&mut self, found: &Found, mut copy: Option<&mut Vec<u8>>) -> Result<(), ReadError> {
         let end = found.position + u64::from(found.len);
         let mut at = found.position + CRC_FROM as u64;
         let mut crc = 0;
+        if let Some(copy) = &mut copy {
+            copy.extend_from_slice(self.bytes(found.position, CRC_FROM)?);
+        }
         while at < end {
             let piece = self.some_bytes(at, end)?;
             crc = crc32c::crc32c_append(crc, piece);
+            if let Some(copy) = &mut copy {
+                copy.extend_from_slice(piece);
+            }
             at += piece.len() as u64;
         }
         match crc == found.header.crc || canary::has(Fault::RotServed) {

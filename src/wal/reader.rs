@@ -96,8 +96,16 @@ impl Reader {
         let Some(segment) = self.cache.open(place.segment)? else {
             return Ok(ReadFound::Splices(Vec::new(), range.0));
         };
+        if segment.is_elsewhere {
+            // Whoever sends it must not wait for where it is.
+            let (copy, end) = self.copied(&segment, id, place, range, bytes_max)?;
+            return Ok(match copy.is_empty() {
+                true => ReadFound::Splices(Vec::new(), end),
+                false => ReadFound::Converted(Bytes::from(copy), end),
+            });
+        }
         let (splices, end) = self.collect(&segment, id, place, range, bytes_max)?;
-        if must_gather(&segment, splices.iter().map(|splice| splice.len)) {
+        if are_many_short(splices.iter().map(|splice| splice.len)) {
             return Ok(ReadFound::Converted(Bytes::from(gather(&segment, &splices)?), end));
         }
         Ok(ReadFound::Splices(splices, end))
@@ -116,8 +124,7 @@ impl Reader {
             return Ok(ReadFound::Splices(Vec::new(), offset));
         };
         loop {
-            let (splices, end) = self.collect(&segment, id, place, (offset, end_offset), bytes_max)?;
-            let batches = gather(&segment, &splices)?;
+            let (batches, end) = self.copied(&segment, id, place, (offset, end_offset), bytes_max)?;
             if batches.is_empty() {
                 return Ok(ReadFound::Converted(Bytes::new(), offset));
             }
@@ -140,12 +147,15 @@ impl Reader {
         batches_max: usize,
     ) -> Result<ReadFound, ReadError> {
         let Some(segment) = self.cache.open(place.segment)? else { return Ok(ReadFound::Batches(Vec::new(), None)) };
-        let mut batches = Vec::new();
-        self.each_batch(&segment, id, place, range, bytes_max, |found| {
+        let (mut batches, mut copy) = (Vec::new(), segment.is_elsewhere.then(Vec::new));
+        self.each_batch(&segment, id, place, (range, bytes_max), copy.as_mut(), |found| {
             batches.push(BatchPlace::new(&found.header, splice(&segment, found)));
             batches.len() < batches_max
         })?;
-        if must_gather(&segment, batches.iter().map(|batch| batch.splice.len)) {
+        if let Some(copy) = copy.filter(|copy| !copy.is_empty()) {
+            return Ok(ReadFound::Batches(batches, Some(Bytes::from(copy))));
+        }
+        if are_many_short(batches.iter().map(|batch| batch.splice.len)) {
             let splices: Vec<Splice> = batches.iter().map(|batch| batch.splice.clone()).collect();
             let gathered = Bytes::from(gather(&segment, &splices)?);
             return Ok(ReadFound::Batches(batches, Some(gathered)));
@@ -163,7 +173,7 @@ impl Reader {
         bytes_max: u32,
     ) -> Result<(Vec<Splice>, i64), ReadError> {
         let (mut splices, mut next): (Vec<Splice>, i64) = (Vec::new(), range.0);
-        self.each_batch(segment, id, place, range, bytes_max, |found| {
+        self.each_batch(segment, id, place, (range, bytes_max), None, |found| {
             next = found.header.last_offset() + 1;
             match splices.last_mut() {
                 Some(last) if last.position + u64::from(last.len) == found.position => last.len += found.len,
@@ -174,18 +184,34 @@ impl Reader {
         Ok((splices, next))
     }
 
-    /// Visits whole, checked batches from the one that holds the first offset on, until there are enough bytes or the
-    /// visitor has enough.
-    fn each_batch(
+    /// The same, copied while they are checked.
+    fn copied(
         &mut self,
         segment: &Arc<OpenSegment>,
         id: PartitionId,
         place: &Place,
         range: Offsets,
         bytes_max: u32,
+    ) -> Result<(Vec<u8>, i64), ReadError> {
+        let (mut copy, mut next) = (Vec::new(), range.0);
+        self.each_batch(segment, id, place, (range, bytes_max), Some(&mut copy), |found| {
+            next = found.header.last_offset() + 1;
+            true
+        })?;
+        Ok((copy, next))
+    }
+
+    /// Visits whole, checked batches from the one that holds the first offset on, until there are enough bytes or the
+    /// visitor has enough. They are appended to `copy` if there is one.
+    fn each_batch(
+        &mut self,
+        segment: &Arc<OpenSegment>,
+        id: PartitionId,
+        place: &Place,
+        ((offset, end_offset), bytes_max): (Offsets, u32),
+        mut copy: Option<&mut Vec<u8>>,
         mut visit: impl FnMut(&Found) -> bool,
     ) -> Result<(), ReadError> {
-        let (offset, end_offset) = range;
         let mut is_first = true;
         let bytes_max = if segment.is_elsewhere { bytes_max.min(limits::READ_ELSEWHERE_BYTES) } else { bytes_max };
         let mut left = u64::from(bytes_max);
@@ -201,7 +227,10 @@ impl Reader {
                 if found.header.base_offset >= end_offset || (u64::from(found.len) > left && !is_first) {
                     return Ok(());
                 }
-                cursor.verify(&found)?;
+                if let Some(copy) = &mut copy {
+                    make_room(copy, found.len as usize, left);
+                }
+                cursor.verify(&found, copy.as_deref_mut())?;
                 is_first = false;
                 left = left.saturating_sub(u64::from(found.len));
                 if !visit(&found) || left == 0 {
@@ -290,13 +319,19 @@ fn splice(segment: &OpenSegment, found: &Found) -> Splice {
     Splice { handle: segment.segment.handle(), position: found.position, len: found.len }
 }
 
-/// Whether pieces are copied together instead of being sent one by one: many short ones, because that costs less, and those
-/// of a segment that is not on this disk, because whoever sends them must not wait for it.
-fn must_gather(segment: &OpenSegment, lens: impl ExactSizeIterator<Item = u32>) -> bool {
+/// Room for a batch, and for so much as is likely to follow it, so that nothing is moved again.
+fn make_room(copy: &mut Vec<u8>, batch: usize, left: u64) {
+    if copy.capacity() - copy.len() < batch {
+        let likely = left.min(limits::READ_ELSEWHERE_BYTES.into()) as usize;
+        copy.reserve_exact(batch.max(likely));
+    }
+}
+
+/// Whether pieces are copied together instead of being sent one by one, because that costs less.
+fn are_many_short(lens: impl ExactSizeIterator<Item = u32>) -> bool {
     let count = lens.len();
     let bytes: u64 = lens.map(u64::from).sum();
-    let many_short = count > limits::GATHER_SPLICES_MIN && bytes / (count as u64) < limits::GATHER_SPLICE_BYTES;
-    many_short || (segment.is_elsewhere && count > 0)
+    count > limits::GATHER_SPLICES_MIN && bytes / (count as u64) < limits::GATHER_SPLICE_BYTES
 }
 
 /// The bytes of splices of one segment, one after the other.
