@@ -138,6 +138,7 @@ fn start(in_memory: bool) -> (SocketAddr, Inbox<Echo>) {
             work: Box::new(|_| {}),
             checkpoint: Box::new(|_| {}),
             tidy: Box::new(|_| {}),
+            stop_tidy: Box::new(|| {}),
             remove: Box::new(|_| {}),
             upload: Box::new(|_| {}),
             evict: Box::new(|_, _| {}),

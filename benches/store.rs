@@ -169,8 +169,8 @@ impl Bench {
         assert_eq!(bytes, self.mib << 20);
     }
 
-    /// Reads an object as a consumer's reader does, with the threads that work for it.
-    fn cold_read(&self, key: &str) {
+    /// An empty cache.
+    fn cache(&self) -> BlockCache {
         let settings = CacheSettings {
             block_bytes: limits::TIER_BLOCK_BYTES,
             bytes_max: (2 * self.mib) << 20,
@@ -179,16 +179,20 @@ impl Bench {
             memory_bytes_max: limits::TIER_MEMORY_BYTES,
         };
         let source = Arc::new(StoreSource(Arc::clone(&self.store) as Arc<dyn ObjectStore>));
+        BlockCache::open(Arc::clone(&self.disk), source, settings).unwrap()
+    }
+
+    /// Reads an object as a consumer's reader does, with the threads that work for it.
+    fn cold_read(&self, key: &str, blocks: &BlockCache) {
         let (ahead, asked) = mailbox(limits::TIER_AHEAD_MAX);
         let (behind, come) = mailbox(limits::TIER_BEHIND_MAX);
-        let blocks = BlockCache::open(Arc::clone(&self.disk), source, settings).unwrap();
         blocks.reads_ahead(ahead);
         blocks.writes_behind(behind);
         let object = Object { key: key.into(), bytes: self.mib << 20 };
         thread::scope(|scope| {
-            scope.spawn(|| cache::write_behind(&blocks, &come));
+            scope.spawn(|| cache::write_behind(blocks, &come));
             for _ in 0..limits::TIER_AHEAD_THREADS {
-                scope.spawn(|| cache::read_ahead(&blocks, &asked));
+                scope.spawn(|| cache::read_ahead(blocks, &asked));
             }
             let mut piece = vec![0; limits::READ_PIECE_BYTES];
             for at in (0..object.bytes).step_by(piece.len()) {
@@ -196,7 +200,6 @@ impl Bench {
             }
             blocks.stop_helpers();
         });
-        BlockCache::clear(&*self.disk).unwrap();
     }
 
     /// One round: MiB a second of each column, and the store's requests for one object and for several.
@@ -231,7 +234,8 @@ impl Bench {
             }
         });
         assert_eq!(counter.0, (3 * mib) << 20);
-        let cold = speed(mib, || self.cold_read("one"));
+        let cache = self.cache();
+        let cold = speed(mib, || self.cold_read("one", &cache));
         for (at, _) in pieces() {
             store.delete(&format!("segment/{at}")).unwrap();
             store.delete(&format!("pieces/{at}")).unwrap();

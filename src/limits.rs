@@ -102,6 +102,10 @@ pub const TIDY_SEAL_BYTES: u64 = 1 << 20;
 /// than that is compacted already.
 pub const STORE_CLEAN_BYTES: u64 = 1 << 30;
 
+/// How long such a compaction may keep other tidying waiting before it is stopped, in µs, and how often that is doubled at most.
+pub const STORE_CLEAN_PATIENCE_US: u64 = 30_000_000;
+pub const STORE_CLEAN_DOUBLINGS_MAX: u32 = 12;
+
 /// What is to stay on this disk of a segment that could go otherwise is written anew for that, if it is at most one part in so
 /// many of what lives in the segment.
 pub const RELOCATE_PART: u64 = 4;

@@ -1,6 +1,11 @@
 //! Owns retention and compaction as the broker decides them: logical segments, policies that change while it runs, what a
 //! restart finds.
 
+use chronik::broker::tiering::{StoredObject, UploadDone};
+use chronik::config::Config;
+use chronik::limits;
+use chronik::wal::tidy::{TidyDone, TidyError, TidyJob};
+use chronik::wal::SegmentId;
 use chronik::wire::batch::{batches, records, BatchBuilder};
 use chronik::wire::msg::*;
 use chronik::wire::{ErrorCode, RecordSet};
@@ -11,9 +16,13 @@ const TOPIC: &str = "t";
 const SEGMENT_MS: i64 = 60_000;
 
 fn create(h: &mut Harness, configs: &[(&str, &str)]) {
+    create_named(h, TOPIC, configs);
+}
+
+fn create_named(h: &mut Harness, name: &str, configs: &[(&str, &str)]) {
     let configs = configs.iter().map(|(name, value)| CreatableTopicConfig { name, value: Some(value) });
     let configs = configs.chain([CreatableTopicConfig { name: "segment.ms", value: Some("60000") }]).collect();
-    let topic = CreatableTopic { name: TOPIC, num_partitions: 1, replication_factor: 1, configs, ..Default::default() };
+    let topic = CreatableTopic { name, num_partitions: 1, replication_factor: 1, configs, ..Default::default() };
     let answer = h.call(7, &CreateTopicsRequest { topics: vec![topic], ..Default::default() });
     assert_eq!(answer.decode::<CreateTopicsResponse<'_>>().topics[0].error_code, ErrorCode::NONE);
 }
@@ -29,12 +38,16 @@ fn configure(h: &mut Harness, name: &str, value: &str) {
 
 /// One record with this key; a value of so many bytes, or none.
 fn produce(h: &mut Harness, key: &str, bytes: Option<usize>) {
+    produce_to(h, TOPIC, key, bytes);
+}
+
+fn produce_to(h: &mut Harness, name: &str, key: &str, bytes: Option<usize>) {
     let mut batch = BatchBuilder::new();
     let value = bytes.map(|bytes| vec![7; bytes]);
     batch.push(h.now.wall_ms, Some(key.as_bytes()), value.as_deref(), &[]);
     let batch = batch.build().unwrap();
     let data = PartitionProduceData { index: 0, records: RecordSet::Bytes(&batch) };
-    let topic_data = vec![TopicProduceData { name: TOPIC, partition_data: vec![data], ..Default::default() }];
+    let topic_data = vec![TopicProduceData { name, partition_data: vec![data], ..Default::default() }];
     let answer = h.call(9, &ProduceRequest { acks: -1, timeout_ms: 1000, topic_data, ..Default::default() });
     let response: ProduceResponse<'_> = answer.decode();
     assert_eq!(response.responses[0].partition_responses[0].error_code, ErrorCode::NONE);
@@ -261,4 +274,72 @@ fn nothing_is_timed_when_nothing_can_become_due() {
     h.pass_ms(3_600_000);
     h.settle();
     assert_eq!(h.broker.deadline_us(), before, "nothing wakes up for compaction");
+}
+
+/// A topic of which the store alone has what can be compacted, and that is about to be read from there; and a compacted one that is
+/// still empty.
+fn compacted_over_the_store() -> Harness {
+    let mut config = Config::default();
+    config.storage.local_path = Some("a store".into());
+    config.storage.local_free_bytes = u64::MAX;
+    let mut h = Harness::with(config);
+    create(&mut h, &[]);
+    create_named(&mut h, "local", &[("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "0")]);
+    for _ in 0..4 {
+        produce(&mut h, "key", Some(10_000));
+        roll(&mut h);
+    }
+    h.checkpoint();
+    let stored = vec![(SegmentId::FIRST, StoredObject { incarnation: 1, bytes: 1 << 20, crc: 1 })];
+    for _ in 0..10 {
+        // The store is asked now and then, because something is to go that it holds.
+        let done = UploadDone { result: Ok(stored.clone()), free_bytes: Some(0), has_looked: true };
+        h.broker.uploaded(h.now, done);
+        h.settle();
+        h.pass_ms(6000);
+    }
+    assert_eq!(h.evicted, [SegmentId::FIRST]);
+    h.holds_tidying = true;
+    configure(&mut h, "cleanup.policy", "compact");
+    configure(&mut h, "min.cleanable.dirty.ratio", "0");
+    h.pass_ms(SEGMENT_MS as u64);
+    h
+}
+
+fn stopped(job: &TidyJob) -> TidyDone {
+    TidyDone { pack: job.pack, result: Err(TidyError::Stopped) }
+}
+
+/// There is one tidier: a store that gives a byte a second kept all space on the disk from coming back.
+#[test]
+fn a_compaction_over_a_slow_store_makes_room_for_others_and_gets_more_time_each_time() {
+    const PATIENCE_MS: u64 = limits::STORE_CLEAN_PATIENCE_US / 1000;
+    let mut h = compacted_over_the_store();
+    let over_the_store = h.tidying.pop().expect("a compaction");
+    h.pass_ms(3 * PATIENCE_MS);
+    assert_eq!(h.tidying_stops, 0, "nobody else waits");
+    for _ in 0..3 {
+        produce_to(&mut h, "local", "key", Some(10_000));
+        roll(&mut h);
+    }
+    h.pass_ms(SEGMENT_MS as u64 + PATIENCE_MS);
+    assert_eq!(h.tidying_stops, 1);
+    h.tidy_done(stopped(&over_the_store));
+    h.settle();
+    let local = h.tidying.pop().expect("the other compaction");
+    assert_ne!(local.parts[0].id, over_the_store.parts[0].id);
+    let done = h.log.tidy(&local);
+    h.tidy_done(done);
+    h.settle();
+    h.pass_ms(PATIENCE_MS);
+    let again = h.tidying.pop().expect("the one over the store again");
+    assert_eq!(again.parts[0].id, over_the_store.parts[0].id);
+    produce_to(&mut h, "local", "key", Some(10_000));
+    h.pass_ms(PATIENCE_MS + 1000);
+    assert_eq!(h.tidying_stops, 1, "it has twice the time");
+    for _ in 0..3 {
+        roll(&mut h);
+        produce_to(&mut h, "local", "key", Some(10_000));
+    }
+    assert_eq!(h.tidying_stops, 2);
 }

@@ -49,6 +49,8 @@ pub struct Harness {
     /// Tidyings are not done by themselves but kept here.
     pub holds_tidying: bool,
     pub tidying: Vec<TidyJob>,
+    /// How often the one under way was to stop.
+    pub tidying_stops: u32,
     checkpoint: Option<(GroupSeq, LogPosition, Vec<u8>)>,
 }
 
@@ -107,6 +109,7 @@ impl Harness {
             reads: Vec::new(),
             holds_tidying: false,
             tidying: Vec::new(),
+            tidying_stops: 0,
             checkpoint: None,
         }
     }
@@ -291,6 +294,7 @@ impl Harness {
                 }
                 Effect::LogLevel(_) => {}
                 Effect::Tidy(job) if self.holds_tidying => self.tidying.push(job),
+                Effect::StopTidy => self.tidying_stops += 1,
                 Effect::Tidy(job) => {
                     let done = self.log.tidy(&job);
                     self.broker.tidy_done(self.now, done);

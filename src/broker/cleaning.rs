@@ -65,6 +65,12 @@ impl Cleanings {
         ids
     }
 
+    /// A cleaning from the store did not get done: it comes after the others.
+    pub fn comes_last(&mut self, id: PartitionId) {
+        self.store.tries += 1;
+        self.store.failed.insert(id, self.store.tries);
+    }
+
     fn set_ready(&mut self, id: PartitionId, dirt: Option<u64>) {
         let before = match dirt {
             Some(dirt) => {
@@ -279,6 +285,13 @@ impl Broker {
         plan
     }
 
+    /// Whether another partition is due than the one that is being cleaned, of which the store has nothing.
+    pub(super) fn local_cleaning_waits(&self) -> bool {
+        let others = self.cleanings.ready.keys().filter(|id| self.cleanings.busy != Some(**id));
+        let mut logs = others.filter_map(|id| self.topics.partition(*id)).map(|partition| &partition.log);
+        logs.any(|log| log.ranges().all(|range| !self.segments.is_remote(range.segment)))
+    }
+
     /// Looks again after a while.
     fn rest_cleaning(&mut self, now: Now) {
         if self.cleanings.armed_us.is_none() {
@@ -332,9 +345,8 @@ impl Broker {
         let store = &mut self.cleanings.store;
         store.earliest_us = now.mono_us + store_retry_us(store.failures);
         store.failures += 1;
-        store.tries += 1;
-        store.failed.insert(id, store.tries);
         let at_us = store.earliest_us;
+        self.cleanings.comes_last(id);
         self.set_timer(at_us, Timer::Cleaning);
     }
 

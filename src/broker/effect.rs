@@ -59,6 +59,8 @@ pub enum Effect {
     Checkpoint(CheckpointJob),
     /// Make a pack on the tidier thread; answered by `Broker::tidy_done`. There is one at a time.
     Tidy(TidyJob),
+    /// Stop making the pack that is being made, which is answered all the same; nothing if none is being made.
+    StopTidy,
     /// Send to the object store what it lacks (uploader); answered by `Broker::uploaded`. There is one at a time. `looks` if the store
     /// has to be asked what it holds.
     Upload { looks: bool },

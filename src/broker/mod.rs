@@ -80,6 +80,8 @@ enum Timer {
     Checkpoint,
     /// Tidying failed; try again.
     Tidy,
+    /// The making of this pack, which reads from the object store, has taken long.
+    TidyPatience(u64),
     /// Much of the unsealed segment was deleted.
     Seal(SegmentId),
     /// The log is to be uploaded.
@@ -303,6 +305,7 @@ impl Broker {
                 }
                 Timer::Checkpoint => self.checkpoint_is_due(),
                 Timer::Tidy => self.tidy_again(now),
+                Timer::TidyPatience(pack) => self.tidy_patience_is_over(now, pack),
                 Timer::Seal(segment) if segment == self.segments.unsealed() => self.gather.seal(),
                 Timer::Seal(_) => {}
                 Timer::Upload => self.upload_timer(now),

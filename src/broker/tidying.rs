@@ -4,12 +4,14 @@
 //! partitions' ranges then name the pack instead of its sources. A segment in which nothing lives any more goes when both kept
 //! checkpoints know that, so whatever a checkpoint names is there, and when no reader can still be on its way to it.
 
+mod patience;
 mod policy;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
+use self::patience::Patience;
 use self::policy::Candidate;
 use super::configs::TopicSettings;
 use super::log::SegmentRange;
@@ -32,6 +34,8 @@ pub struct Tidying {
     cleaning: Option<PartitionId>,
     /// It takes what must stay here out of segments that may go.
     relocates: bool,
+    /// How long it may take if it reads from the object store.
+    patience: Patience,
     /// The last job was a compaction.
     cleaned_last: bool,
     /// The highest number that a pack ever had.
@@ -227,6 +231,9 @@ impl Broker {
         let part = TidyPart { id: plan.id, sources: ranges.iter().map(source).collect(), live_from, mode };
         self.tidying.cleaning = Some(plan.id);
         self.begin(ranges.iter().map(|range| range.segment).collect(), vec![part]);
+        if ranges.iter().any(|range| self.segments.is_remote(range.segment)) {
+            self.watch_tidying(now);
+        }
         true
     }
 
@@ -331,10 +338,11 @@ impl Broker {
         std::mem::take(&mut self.tidying.held).into_iter().for_each(|id| self.let_go(id));
         let cleaning = self.tidying.cleaning.take();
         let relocates = std::mem::take(&mut self.tidying.relocates);
+        let from_store = self.tidying.patience.is_over();
         match (done.result, cleaning) {
             (Ok(tidied), _) => {
-                let from_store = sources.iter().any(|id| self.segments.is_remote(*id));
                 if let Some(id) = cleaning.filter(|_| from_store) {
+                    self.tidying.patience.was_enough();
                     self.cleaned_from_store(id);
                 }
                 let seq = self.switch(now, done.pack, &tidied);
@@ -346,6 +354,10 @@ impl Broker {
             (Err(TidyError::Away(why)), Some(id)) => {
                 self.settings.metrics.tidy_failures.add(1);
                 self.cleaning_away(now, id, &why);
+            }
+            (Err(TidyError::Stopped), Some(id)) if from_store => {
+                self.cleanings.comes_last(id);
+                self.cleaning_put_off(now, id);
             }
             (Err(error), cleaning) => {
                 match (&error, cleaning) {

@@ -166,6 +166,11 @@ impl Tiering {
         self.leaving.contains(&id)
     }
 
+    /// Whether there are segments of which what is to stay here is to be written elsewhere.
+    pub fn has_blocked(&self) -> bool {
+        !self.blocked.is_empty()
+    }
+
     /// Takes out some segments of which what is to stay here is to be written elsewhere, as many as one job takes.
     pub fn take_blocked(&mut self) -> BTreeSet<SegmentId> {
         let (mut taken, mut bytes) = (BTreeSet::new(), 0);

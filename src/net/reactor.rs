@@ -95,6 +95,8 @@ pub struct Outlets {
     pub work: Box<dyn FnMut(WorkJob)>,
     pub checkpoint: Box<dyn FnMut(CheckpointJob)>,
     pub tidy: Box<dyn FnMut(TidyJob)>,
+    /// Stops making the pack that is being made.
+    pub stop_tidy: Box<dyn FnMut()>,
     pub remove: Box<dyn FnMut(SegmentId)>,
     pub upload: Box<dyn FnMut(bool)>,
     pub evict: Box<dyn FnMut(SegmentId, StoredObject)>,
@@ -584,6 +586,7 @@ impl<C: Core + 'static> Reactor<C> {
                 Effect::Work(job) => (self.outlets.work)(job),
                 Effect::Checkpoint(job) => (self.outlets.checkpoint)(job),
                 Effect::Tidy(job) => (self.outlets.tidy)(job),
+                Effect::StopTidy => (self.outlets.stop_tidy)(),
                 Effect::Upload { looks } => (self.outlets.upload)(looks),
                 Effect::Evict(segment, object) => (self.outlets.evict)(segment, object),
                 Effect::Remove(segment) => (self.outlets.remove)(segment),

@@ -117,8 +117,9 @@ impl Threads {
 
         let (tidyings, receiver) = mailbox(TIDYINGS_MAX);
         let (ending, reports) = (Arc::new(AtomicBool::new(false)), inbox.clone());
-        let is_ending = Arc::clone(&ending);
-        let tidier = Worker::spawn("chronik-tidy", move || tidy(tidier, &receiver, &reports, &traffic, &is_ending))?;
+        let stops = Stops { is_ending: Arc::clone(&ending), is_stopped: Arc::default() };
+        let is_stopped = Arc::clone(&stops.is_stopped);
+        let tidier = Worker::spawn("chronik-tidy", move || tidy(tidier, &receiver, &reports, &traffic, &stops))?;
 
         let evictions = chores.clone();
 
@@ -136,6 +137,7 @@ impl Threads {
             work: Box::new(move |job| expect_taken(jobs.try_send(job), "worker")),
             checkpoint: Box::new(move |job| expect_taken(chores.try_send(Chore::Checkpoint(job)), "housekeeper")),
             tidy: Box::new(move |job| expect_taken(tidyings.try_send(job), "tidier")),
+            stop_tidy: Box::new(move || is_stopped.store(true, Ordering::Relaxed)),
             remove: Box::new(move |segment| expect_taken(removals.try_send(Chore::Forget(segment)), "housekeeper")),
             upload,
             evict: Box::new(move |segment, object| {
@@ -252,19 +254,21 @@ fn do_work(jobs: &Receiver<WorkJob>, inbox: &Inbox<Broker>) {
     }
 }
 
+/// What ends a tidying before its time: the end of the server, or the broker, which stops that one only.
+struct Stops {
+    is_ending: Arc<AtomicBool>,
+    is_stopped: Arc<AtomicBool>,
+}
+
 /// Makes packs, and rests after each piece.
-fn tidy(
-    mut tidier: Tidier,
-    jobs: &Receiver<TidyJob>,
-    inbox: &Inbox<Broker>,
-    traffic: &Arc<Traffic>,
-    is_ending: &AtomicBool,
-) {
+fn tidy(mut tidier: Tidier, jobs: &Receiver<TidyJob>, inbox: &Inbox<Broker>, traffic: &Arc<Traffic>, stops: &Stops) {
     while let Some(job) = jobs.recv() {
+        // The broker stops a job only while it waits for it, so what was meant for the last one came before this one.
+        stops.is_stopped.store(false, Ordering::Relaxed);
         let mut pieces = Pieces::begin(Arc::clone(traffic), TIDY_RESTS);
         let done = tidier.run(&job, &mut |_bytes| {
             pieces.end();
-            !is_ending.load(Ordering::Relaxed)
+            ![&stops.is_ending, &stops.is_stopped].iter().any(|flag| flag.load(Ordering::Relaxed))
         });
         inbox.push(Completion::Tidy(done));
     }

@@ -274,6 +274,7 @@ impl Rig {
                     work: Box::new(|_| {}),
                     checkpoint: Box::new(|_| {}),
                     tidy: Box::new(|_| {}),
+                    stop_tidy: Box::new(|| {}),
                     remove: Box::new(|_| {}),
                     upload: Box::new(|_| {}),
                     evict: Box::new(|_, _| {}),

@@ -80,6 +80,7 @@ impl World {
             stats: Stats::default(),
             metrics: Arc::default(),
             life: self.life + 1000,
+            stops_tidying: false,
             checking: false,
             next_misfortune: u64::MAX,
             keep_plans: false,

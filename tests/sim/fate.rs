@@ -85,6 +85,7 @@ impl World {
             ids: Default::default(),
             stats: Stats::default(),
             life: 0,
+            stops_tidying: false,
             checking: false,
             next_misfortune: 0,
             closing: false,

@@ -8,7 +8,7 @@ use chronik::broker::work::WorkJob;
 use chronik::broker::{CheckpointJob, ConnId, ConnInfo, Effect, Response};
 use chronik::limits;
 use chronik::metrics::Metrics;
-use chronik::wal::tidy::{TidyDone, TidyJob, TidyMode, TidyPart};
+use chronik::wal::tidy::{TidyDone, TidyError, TidyJob, TidyMode, TidyPart};
 use chronik::wal::{Group, ReadDone, ReadJob, SegmentId, Written};
 
 use super::actors::{Actor, Ids, Turn};
@@ -131,6 +131,8 @@ pub struct World {
     pub ids: Ids,
     pub stats: Stats,
     pub life: u32,
+    /// The tidying that is about to begin is to be stopped.
+    pub stops_tidying: bool,
     /// When each client's next turn is.
     pub acts_at: Vec<Option<u64>>,
     /// Only the checker speaks.
@@ -232,6 +234,9 @@ impl World {
                 Ok(done) => node.broker.checkpoint_done(now, done),
                 Err(why) => self.log_failed(&why)?,
             },
+            Event::Tidy(of, job) if of == life && self.stops_tidying => {
+                node.broker.tidy_done(now, TidyDone { pack: job.pack, result: Err(TidyError::Stopped) });
+            }
             Event::Tidy(of, job) if of == life => {
                 let done = node.tidy(&job);
                 self.stats.packs += u64::from(done.result.is_ok());
@@ -381,7 +386,11 @@ impl World {
                 Effect::Work(job) => self.clock.after(delay, Event::Work(life, Box::new(job))),
                 Effect::Checkpoint(job) => self.clock.after(delay, Event::Checkpoint(life, Box::new(job))),
                 Effect::LogLevel(_) => {}
-                Effect::Tidy(job) => self.clock.after(delay, Event::Tidy(life, Box::new(job))),
+                Effect::Tidy(job) => {
+                    self.stops_tidying = false;
+                    self.clock.after(delay, Event::Tidy(life, Box::new(job)));
+                }
+                Effect::StopTidy => self.stops_tidying = true,
                 Effect::Remove(segment) => self.clock.after(delay, Event::Remove(life, segment)),
                 Effect::Upload { looks } => self.clock.after(delay, Event::Upload(life, looks)),
                 Effect::Evict(segment, stored) => self.clock.after(delay, Event::Evict(life, segment, stored)),

@@ -10,46 +10,37 @@ use crate::sys::aligned::AlignedBuf;
 /// Where blocks take their memory from, and give it back to.
 #[derive(Debug)]
 pub struct Memory {
-    state: Mutex<State>,
+    free: Mutex<Vec<AlignedBuf>>,
     block_bytes: usize,
-    blocks_max: usize,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    free: Vec<AlignedBuf>,
-    out: usize,
-}
+/// Buffers that lie ready for use: as many as are given back before the next are taken, when several readers go on.
+const FREE_MAX: usize = 8;
 
 impl Memory {
-    /// Of blocks of at most `block_bytes`. No more buffers lie ready for use than make `bytes_max` together with those in use.
-    pub fn new(block_bytes: usize, bytes_max: usize) -> Arc<Memory> {
-        Arc::new(Memory { state: Mutex::default(), block_bytes, blocks_max: bytes_max / block_bytes.max(1) })
+    /// Of blocks of at most `block_bytes`.
+    pub fn new(block_bytes: usize) -> Arc<Memory> {
+        Arc::new(Memory { free: Mutex::default(), block_bytes })
     }
 
     /// An empty block with room for the largest.
     pub fn take(self: &Arc<Memory>) -> MemoryBlock {
-        let free = {
-            let mut state = self.state.lock();
-            state.out += 1;
-            state.free.pop()
-        };
+        let free = self.free.lock().pop();
         let buf = free.unwrap_or_else(|| AlignedBuf::with_capacity(self.block_bytes));
         MemoryBlock { buf: Some(buf), len: 0, home: Arc::clone(self) }
     }
 
     /// Gives back to the system what nobody uses.
     pub fn release(&self) {
-        let free = std::mem::take(&mut self.state.lock().free);
+        let free = std::mem::take(&mut *self.free.lock());
         drop(free);
     }
 
     fn give(&self, mut buf: AlignedBuf) {
         buf.clear();
-        let mut state = self.state.lock();
-        state.out -= 1;
-        if state.free.len() + state.out < self.blocks_max {
-            state.free.push(buf);
+        let mut free = self.free.lock();
+        if free.len() < FREE_MAX {
+            free.push(buf);
         }
     }
 }
@@ -108,17 +99,17 @@ mod tests {
 
     #[test]
     fn memory_is_used_again_and_does_not_pile_up() {
-        let memory = Memory::new(4096, 2 * 4096);
+        let memory = Memory::new(4096);
         let mut first = memory.take();
         first.extend(b"chronik");
         let address = first.as_ptr();
         drop(first);
         let again = memory.take();
         assert_eq!((again.as_ptr(), again.len()), (address, 0));
-        let others: Vec<_> = (0..5).map(|_| memory.take()).collect();
+        let others: Vec<_> = (0..2 * FREE_MAX).map(|_| memory.take()).collect();
         drop((again, others));
-        assert_eq!(memory.state.lock().free.len(), 2);
+        assert_eq!(memory.free.lock().len(), FREE_MAX);
         memory.release();
-        assert!(memory.state.lock().free.is_empty());
+        assert!(memory.free.lock().is_empty());
     }
 }

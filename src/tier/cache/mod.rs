@@ -121,7 +121,7 @@ impl BlockCache {
     pub fn open(disk: Arc<dyn Disk>, source: Arc<dyn Source>, settings: CacheSettings) -> io::Result<BlockCache> {
         disk.create_dir(DIR)?;
         BlockCache::clear(&*disk)?;
-        let memory = Memory::new(settings.block_bytes, settings.memory_bytes_max);
+        let memory = Memory::new(settings.block_bytes);
         let (state, arrived, helpers) = (Mutex::default(), Condvar::new(), Mutex::default());
         Ok(BlockCache { files: Files::new(disk), source, settings, memory, state, arrived, helpers })
     }
