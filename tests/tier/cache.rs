@@ -172,6 +172,9 @@ fn a_block_can_be_read_while_the_rest_of_its_request_is_on_its_way() {
     (*source.before_gate.lock(), *source.gate.lock()) = (2 * BLOCK + 10, true);
     std::thread::scope(|scope| {
         scope.spawn(|| cache.prefetch(&ahead));
+        while source.asked.lock().len() < 3 {
+            std::thread::yield_now();
+        }
         for block in 3..5 {
             cache.read_at(&object, &mut buf, block * BLOCK as u64).unwrap();
             assert_eq!(buf[0], byte_at(block * BLOCK as u64));
