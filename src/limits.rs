@@ -413,6 +413,9 @@ const _: () = assert!(4 * BACKUP_RENEWAL_MS as i64 <= BACKUP_LEASE_MS && BACKUP_
 
 /// How long the server waits after a backup that failed, in ms; doubled each time, up to the interval.
 pub const BACKUP_RETRY_MS: i64 = 60_000;
+
+/// The same after one that somebody else was in the way of, as an upload is; in ms.
+pub const BACKUP_BUSY_MS: i64 = 5_000;
 /// Bytes of an object's key, and of each part of it between slashes. A store's own prefix comes on top; S3 allows 1024.
 pub const STORE_KEY_BYTES_MAX: usize = 600;
 pub const STORE_KEY_PART_BYTES_MAX: usize = 200;

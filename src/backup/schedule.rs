@@ -124,8 +124,10 @@ impl Keeper {
             Err(failure) => {
                 self.subject.metrics.backups_failed.inc();
                 let doubled = limits::BACKUP_RETRY_MS.saturating_mul(1 << self.failures.min(20));
-                let wait_ms = doubled.min(self.plan.interval_ms);
-                self.failures = self.failures.saturating_add(1);
+                // Who is in the way, as an upload is, soon is not.
+                let is_busy = failure.kind == Kind::Busy;
+                let wait_ms = if is_busy { limits::BACKUP_BUSY_MS } else { doubled }.min(self.plan.interval_ms);
+                self.failures = self.failures.saturating_add(u32::from(!is_busy));
                 log::warn!("no backup was made: {failure}. The next try is in {} s", (wait_ms + 999) / 1000);
                 wait_ms
             }

@@ -45,6 +45,8 @@ pub struct UploadError {
     pub sentence: String,
     /// Nothing may be relied on that the store was seen to hold before: somebody else removes things there.
     pub is_deposed: bool,
+    /// Somebody else works on the same files, as a backup does: it was not even begun.
+    pub is_busy: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -307,7 +309,12 @@ impl Broker {
                 }
                 objects.into_iter().for_each(|(id, object)| self.note_stored(id, object));
             }
-            Err(UploadError { sentence: why, is_deposed }) => {
+            Err(UploadError { sentence: why, is_busy: true, .. }) => {
+                // However often that comes, it says nothing of the store.
+                ::log::debug!("the log is uploaded later: {why}");
+                self.tiering.earliest_us = now.mono_us + store_retry_us(0);
+            }
+            Err(UploadError { sentence: why, is_deposed, is_busy: false }) => {
                 if is_deposed {
                     self.tiering.stored.values_mut().for_each(|stored| stored.is_confirmed = false);
                 }

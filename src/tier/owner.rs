@@ -93,7 +93,7 @@ impl Owner {
     /// the last claim of this process. With `take_over`, whoever the store knew before.
     ///
     /// # Errors
-    /// [`Kind::Deposed`] when it knows another one; [`Kind::Busy`] when others write the object all the time.
+    /// [`Kind::Deposed`] when it knows another one; [`Kind::Store`] when others write the object all the time.
     pub fn claim(
         &mut self,
         store: &dyn ObjectStore,
@@ -121,7 +121,7 @@ impl Owner {
             }
         }
         let what = format!("others write {} in {} all the time", owner_key(directory), store.describe());
-        Err(Failure::new(Kind::Busy, what))
+        Err(Failure::new(Kind::Store, what))
     }
 
     /// Whether the store still knows this owner, by the state of its object.

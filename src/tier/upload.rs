@@ -69,15 +69,18 @@ impl Uploader {
                 Ok(stored)
             }
             Err(failure) => {
-                // What an upload that failed has done is not known; the next one asks.
-                self.made.clear();
-                metrics.tier_upload_failures.inc();
+                let is_busy = failure.kind == Kind::Busy;
+                if !is_busy {
+                    // What an upload that failed has done is not known; the next one asks.
+                    self.made.clear();
+                    metrics.tier_upload_failures.inc();
+                }
                 let is_deposed = failure.kind == Kind::Deposed;
                 if is_deposed {
                     self.claimed = None;
                     self.sent = Sent::default();
                 }
-                Err(UploadError { sentence: failure.sentence, is_deposed })
+                Err(UploadError { sentence: failure.sentence, is_deposed, is_busy })
             }
         };
         UploadDone { result, free_bytes: self.subject.disk.free_bytes().ok(), has_looked }

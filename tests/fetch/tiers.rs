@@ -1,6 +1,6 @@
 //! A partition whose records only a slow object store has, beside one that is at hand.
 
-use chronik::broker::tiering::{StoredObject, UploadDone};
+use chronik::broker::tiering::{StoredObject, UploadDone, UploadError};
 use chronik::config::Config;
 use chronik::wal::SegmentId;
 
@@ -89,4 +89,25 @@ fn a_client_that_leaves_and_one_whose_topic_goes_leave_nothing_behind() {
     h.settle();
     let told = wanted.answered(&mut h, other).expect("an answer");
     assert!(told.parts.iter().any(|part| part.contains("UNKNOWN_TOPIC")), "{:?}", told.parts);
+}
+
+/// Each time that a backup was in the way counted as a failure of the store, and the next try came later and later: with backups at
+/// short intervals, minutes.
+#[test]
+fn an_upload_that_a_backup_was_in_the_way_of_comes_again_soon_however_often_that_happens() {
+    let mut config = Config::default();
+    config.storage.local_path = Some("a store".into());
+    config.storage.upload_interval_ms = 1000;
+    let mut h = Harness::with(config);
+    create(&mut h, "news", 1);
+    produce(&mut h, "news", 0);
+    for times in 1..=10 {
+        h.settle();
+        h.pass_ms(chronik::limits::UPLOAD_RETRY_US / 1000 + 1);
+        h.settle();
+        assert_eq!(h.uploads, times, "uploads that were begun");
+        let error = UploadError { sentence: "a backup is made".into(), is_deposed: false, is_busy: true };
+        let done = UploadDone { result: Err(error), free_bytes: None, has_looked: false };
+        h.broker.uploaded(h.now, done);
+    }
 }
