@@ -30,62 +30,60 @@ TOPICS = {"aged": (6, AGED), "sized": (3, SIZED), "trimmed": (2, SIZED), "compac
           "right": (5, AGED)}
 
 
-class Turning(Actor):
-    """A group that is never at rest: the oldest member leaves, another one joins. Committed offsets never go back."""
+class Reader(Actor):
+    """A member of a group for as long as it is there; a thread of its own, because a member may wait for the others."""
 
-    MEMBERS = 3
-    TURN_SECONDS = 3
-
-    def __init__(self, options, group, topic, **settings):
-        super().__init__(options, f"turning-{group}")
-        self.topic, self.members, self.turn_due = topic, [], 0
-        self.settings = {**self.client, "group.id": group, "auto.offset.reset": "earliest", "check.crcs": True,
-                         "enable.auto.commit": False, "session.timeout.ms": 6000, **settings}
-        self.committed = {}
+    def __init__(self, options, topic, settings):
+        super().__init__(options, "reader")
+        self.topic, self.consumer = topic, Consumer({**self.client, **settings})
+        self.consumer.subscribe([topic])
 
     def act(self):
-        if time.monotonic() > self.turn_due:
-            self.turn_due = time.monotonic() + self.TURN_SECONDS
-            if len(self.members) == self.MEMBERS:
-                self.members.pop(0).close()
-            self.members.append(Consumer(self.settings))
-            self.members[-1].subscribe([self.topic])
-        for member in self.members:
-            self.read(member)
-
-    def read(self, member):
         last = {}
-        for message in member.consume(500, timeout=0.1):
+        for message in self.consumer.consume(500, timeout=0.1):
             if message.error():
                 check(is_away(message.error()), f"reading: {message.error()}")
                 continue
             partition, offset = message.partition(), message.offset()
             check(offset > last.get(partition, -1), f"partition {partition}: {offset} came after {last.get(partition)}")
             last[partition] = offset
-        if not last:
-            return
-        try:
-            told = member.commit(offsets=[TopicPartition(self.topic, p, o + 1) for p, o in last.items()], asynchronous=False)
-        except KafkaException:
-            return  # The server is away, or the group has moved on.
-        for tp in told:
-            if tp.error is None:
-                self.committed[tp.partition] = tp.offset
-        self.look(member)
+        if last:
+            try:
+                self.consumer.commit(offsets=[TopicPartition(self.topic, p, o + 1) for p, o in last.items()], asynchronous=False)
+            except KafkaException:
+                pass  # The server is away, or the group has moved on.
 
-    def look(self, member):
-        """What is committed is what was committed last: this thread is the only one that does."""
-        try:
-            told = member.committed([TopicPartition(self.topic, p) for p in self.committed], timeout=2)
-        except KafkaException:
-            return
-        for tp in told:
-            check(tp.offset >= self.committed[tp.partition],
-                  f"the committed offset of {tp.partition} went back from {self.committed[tp.partition]} to {tp.offset}")
+    def finish(self):
+        self.consumer.close()
+
+
+class Turning(Actor):
+    """A group that is never at rest: the oldest member leaves, another one joins."""
+
+    MEMBERS = 3
+    TURN_SECONDS = 3
+
+    def __init__(self, options, group, topic, **settings):
+        super().__init__(options, f"turning-{group}")
+        self.topic, self.members = topic, []
+        self.settings = {"group.id": group, "auto.offset.reset": "earliest", "check.crcs": True, "enable.auto.commit": False,
+                         **settings}
+
+    def act(self):
+        if len(self.members) == self.MEMBERS:
+            self.end(self.members.pop(0))
+        self.members.append(Reader(self.options, self.topic, self.settings))
+        self.members[-1].start()
+        self.stopping.wait(self.TURN_SECONDS)
+
+    def end(self, member):
+        member.stopping.set()
+        member.join(FINISH_SECONDS_MAX)
+        check(not member.is_alive(), f"a member can't leave within {FINISH_SECONDS_MAX} s")
 
     def finish(self):
         for member in self.members:
-            member.close()
+            self.end(member)
 
 
 class Passing(Actor):
@@ -134,11 +132,9 @@ def cast(options):
     yield Compacted(options, "compacted", 200)
     for name in ("one", "two"):
         yield Transactions(options, name, ("left", "right"))
-    yield Turning(options, "classic", "aged")
-    yield Turning(options, "cooperative", "aged", **{"partition.assignment.strategy": "cooperative-sticky"})
-    new = Turning(options, "new", "aged", **{"group.protocol": "consumer"})
-    del new.settings["session.timeout.ms"]  # The server says what it is.
-    yield new
+    yield Turning(options, "classic", "aged", **{"session.timeout.ms": 6000})
+    yield Turning(options, "cooperative", "aged", **{"session.timeout.ms": 6000, "partition.assignment.strategy": "cooperative-sticky"})
+    yield Turning(options, "new", "aged", **{"group.protocol": "consumer"})
     yield Passing(options)
     yield Topics(options)
 

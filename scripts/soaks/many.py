@@ -11,11 +11,13 @@ import statistics
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "crashes"))
 
 from common import check, main_guard  # noqa: E402
+from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
 from server import Places, Server  # noqa: E402
 from soak import Watched  # noqa: E402
 
@@ -27,7 +29,9 @@ class Many:
 
     def __init__(self, options):
         self.options = options
+        self.metrics = f"127.0.0.1:{options.metrics_port}"
         self.server = Server(options.server, options.port, Places(options.work), [])
+        self.server.metrics_port = str(options.metrics_port)
         self.server.log_level = "info"
         self.watched = Watched(self.server)
 
@@ -42,16 +46,19 @@ class Many:
         """A trickle over so many topics, which are made if they are missing."""
         done = subprocess.run([self.options.loadgen, "many", "--brokers", self.server.bootstrap, "--topics", str(topics), "--partitions",
                                str(partitions), "--prefix", prefix, "--rate", str(rate), "--seconds", str(seconds), "--linger", "0s",
-                               "--connections", "2", "--warmup", "5s", "--quiet"], capture_output=True, text=True)
+                               "--connections", "2", "--quiet"], capture_output=True, text=True)
         check(done.returncode == 0, f"loadgen many: {done.stdout[-1000:]} {done.stderr[-1000:]}")
         return json.loads(done.stdout)
 
     def run(self):
         self.starts("new", 1)
+        self.churn("new")
         self.fill()
         self.idle("without clients")
         self.beside_members()
         self.latencies()
+        self.churn("full")
+        self.scrape()
         self.starts("full", STARTS)
         self.server.stop()
         return 0
@@ -60,15 +67,16 @@ class Many:
         if self.server.process is None:
             self.begin()
         for how, end in (("SIGTERM", self.server.stop), ("kill -9", self.server.kill)):
-            took, said = [], []
+            took, cpu = [], []
             for _ in range(count):
                 if what == "full":
                     self.loadgen("many", self.options.topics, self.options.partitions, self.options.rate, 6)
                 end()
                 self.begin()
                 took.append(self.server.start_seconds * 1000)
-                said += re.findall(r"ready after (.*)$", self.server.said(), re.M)
-            self.say(f"{what}: ready after {how}, ms", ", ".join(f"{ms:.0f}" for ms in took) + f" (it says {said[-1]})")
+                cpu.append(self.watched.cpu_seconds() * 1000)
+            self.say(f"{what}: ready after {how}, ms; CPU until then, ms",
+                     "; ".join(", ".join(f"{ms:.0f}" for ms in series) for series in (took, cpu)))
             self.say(f"{what}: memory then, MiB", f"{self.watched.sample()['memory'] / 2**20:.1f}")
 
     def fill(self):
@@ -108,18 +116,44 @@ class Many:
         answered, took = self.members(live, lambda: self.idle(f"with {live} members at rest"))
         self.say("requests of the members a second", f"{int(answered) / float(took):.0f}")
 
+    def churn(self, what):
+        """Topics that are made and deleted, one after the other."""
+        admin = AdminClient({"bootstrap.servers": self.server.bootstrap})
+        took, cpu, until = [], self.watched.cpu_seconds(), time.monotonic() + self.options.seconds
+        while time.monotonic() < until:
+            begun, name = time.monotonic(), f"passing-{len(took)}"
+            admin.create_topics([NewTopic(name, 10, 1)])[name].result(20)
+            admin.delete_topics([name])[name].result(20)
+            took.append((time.monotonic() - begun) * 1000)
+        percentiles = statistics.quantiles(took, n=100)
+        self.say(f"{what}: a topic made and deleted: p50, p99, ms; CPU each, ms",
+                 f"{percentiles[49]:.2f}, {percentiles[98]:.2f}; {1000 * (self.watched.cpu_seconds() - cpu) / len(took):.2f}")
+
+    def scrape(self):
+        cpu, took = self.watched.cpu_seconds(), []
+        for _ in range(20):
+            begun = time.monotonic()
+            with urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=30) as answer:
+                size = len(answer.read())
+            took.append((time.monotonic() - begun) * 1000)
+        self.say("GET /metrics: median, ms; CPU, ms; KiB",
+                 f"{statistics.median(took):.1f}; {1000 * (self.watched.cpu_seconds() - cpu) / len(took):.1f}; {size >> 10}")
+
     def latencies(self):
         """The same rate over all partitions and over those of one topic, in turn."""
-        seen = {"all": [], "few": []}
-        for _ in range(self.options.rounds):
-            for what, topics in (("all", self.options.topics), ("few", 1)):
+        options, seen = self.options, []
+        for _ in range(options.rounds):
+            of_round = []
+            for topics in (options.topics, 1):
                 cpu = self.watched.cpu_seconds()
-                told = self.loadgen("many" if what == "all" else "few", topics, self.options.partitions, self.options.rate, self.options.seconds + 5)
-                seen[what].append((told["latency_ms"]["p50"], told["latency_ms"]["p99"], self.watched.cpu_seconds() - cpu))
-                self.say(f"{self.options.rate} records/s over {topics * self.options.partitions} partitions: p50, p99, ms; CPU, s",
-                         ", ".join(f"{figure:.2f}" for figure in seen[what][-1]))
-        ratios = [statistics.median(a[at] / f[at] for a, f in zip(seen["all"], seen["few"])) for at in range(3)]
-        self.say("ratio of all to few: p50, p99, CPU", ", ".join(f"{ratio:.2f}" for ratio in ratios))
+                done = subprocess.run([sys.executable, str(Path(__file__).with_name("trickle.py")), self.server.bootstrap, str(topics),
+                                       str(options.partitions), str(options.rate), str(options.seconds)], capture_output=True, text=True)
+                check(done.returncode == 0, f"trickle.py: {done.stderr[-1000:]}")
+                of_round.append([*map(float, done.stdout.split()), self.watched.cpu_seconds() - cpu])
+                self.say(f"{options.rate} records/s over {topics * options.partitions} partitions: p50, p99, ms; CPU, s",
+                         ", ".join(f"{figure:.2f}" for figure in of_round[-1]))
+            seen.append([all_of / max(few, 0.01) for all_of, few in zip(*of_round)])
+        self.say("all partitions to few, median of rounds: p50, p99, CPU", ", ".join(f"{statistics.median(of):.2f}" for of in zip(*seen)))
 
     def end(self):
         if self.server.process and self.server.process.poll() is None:
@@ -130,7 +164,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     for name, default in (("topics", 1000), ("partitions", 10), ("groups", 1000), ("live", 300), ("rate", 500), ("rounds", 3), ("seconds", 20)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--port", type=int, required=True)
+    for name in ("port", "metrics-port"):
+        parser.add_argument(f"--{name}", type=int, required=True)
     for name in ("server", "work", "loadgen"):
         parser.add_argument(f"--{name}", required=True)
     options = parser.parse_args()

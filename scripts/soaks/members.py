@@ -1,9 +1,9 @@
 """Members of many groups at rest, in one thread: each is alone in its group, has all partitions of a topic, and waits for records.
 
-    members.py HOST:PORT GROUPS PARTITIONS [LIVE]     group G commits offsets of topic PREFIX-G; the first LIVE have a member
+    members.py HOST:PORT GROUPS PARTITIONS [LIVE]     group G commits offsets of topic many-G; the first LIVE have a member
 
 Says "committed" and "joined", and goes on until standard input ends; the last line is the number of requests that were answered
-since "joined", and the seconds. It knows no more of Kafka than the few bytes of the requests that it sends.
+since "joined", and the seconds.
 """
 
 import asyncio
@@ -12,52 +12,15 @@ import struct
 import sys
 import time
 
-FETCH, OFFSET_COMMIT, JOIN_GROUP, HEARTBEAT, SYNC_GROUP = 1, 8, 11, 12, 14
+from requests import (FETCH, HEARTBEAT, JOIN_GROUP, LIST_OFFSETS, OFFSET_COMMIT, SYNC_GROUP, Connection, blob, expect, text,
+                      topic_of)
+
 HEARTBEAT_SECONDS, FETCH_WAIT_MS = 3, 500
-PREFIX = "many"
-
-
-def text(value):
-    value = value.encode() if isinstance(value, str) else value
-    return struct.pack(">h", len(value)) + value
-
-
-def blob(value):
-    return struct.pack(">i", len(value)) + value
-
-
-class Connection:
-    """One request at a time."""
-
-    answered = 0
-
-    def __init__(self, reader, writer):
-        self.reader, self.writer = reader, writer
-
-    @classmethod
-    async def open(cls, address):
-        host, port = address.rsplit(":", 1)
-        return cls(*await asyncio.open_connection(host, int(port)))
-
-    async def ask(self, key, version, body):
-        """The answer behind its correlation id."""
-        self.writer.write(blob(struct.pack(">hhih", key, version, 7, 0) + body))
-        size, = struct.unpack(">i", await self.reader.readexactly(4))
-        Connection.answered += 1
-        return (await self.reader.readexactly(size))[4:]
-
-
-def expect(code, what):
-    if code != 0:
-        sys.exit(f"{what} was answered with error {code}")
-
-
-def topic_of(number):
-    return f"{PREFIX}-{number:05}"
 
 
 async def commit(connection, number, partitions):
-    body = text(f"group-{number}") + struct.pack(">i", -1) + text("") + struct.pack(">qi", -1, 1) + text(topic_of(number))
+    body = text(f"group-{number}") + struct.pack(">i", -1) + text("") + struct.pack(">qi", -1, 1)
+    body += text(topic_of(number))
     body += struct.pack(">i", partitions) + b"".join(struct.pack(">iq", p, 0) + text("") for p in range(partitions))
     answer = await connection.ask(OFFSET_COMMIT, 2, body)
     expect(struct.unpack(">h", answer[-2:])[0], "OffsetCommit")
@@ -109,7 +72,7 @@ class Member:
 
     async def ends(self):
         body = struct.pack(">ii", -1, 1) + text(self.topic) + struct.pack(">i", self.partitions)
-        answer = await self.records.ask(2, 1, body + b"".join(struct.pack(">iq", p, -1) for p in range(self.partitions)))
+        answer = await self.records.ask(LIST_OFFSETS, 1, body + b"".join(struct.pack(">iq", p, -1) for p in range(self.partitions)))
         at = 4 + 2 + len(self.topic) + 4
         found = dict.fromkeys(range(self.partitions), 0)
         for _ in range(self.partitions):
