@@ -27,7 +27,7 @@ SIZED = {"retention.bytes": "2097152", "segment.bytes": "1048576"}
 COMPACTED = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01", "segment.bytes": "1048576", "segment.ms": "1000",
              "delete.retention.ms": "2000"}
 TOPICS = {"aged": (6, AGED), "sized": (3, SIZED), "trimmed": (2, SIZED), "compacted": (3, COMPACTED), "left": (1, AGED),
-          "right": (5, AGED)}
+          "right": (5, AGED), **{f"wide-{number:05}": (4, AGED) for number in range(50)}}
 
 
 class Reader(Actor):

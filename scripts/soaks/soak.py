@@ -36,7 +36,7 @@ REST_CPU, REST_SECONDS_MAX = 0.05, 20
 # How much more the last third of a part may have than the second one, by median: a share, and so much besides. The share is
 # for what follows the load, the rest for what samples have by chance: some segments more that are about to go, clients that are
 # just coming, pages that the allocator keeps.
-TOLERANCE = {"memory": (0.05, 3 << 20), "descriptors": (0.10, 6), "connections": (0.10, 6), "threads": (0, 0), "disk": (0.10, 48 << 20), "files": (0.10, 6),
+TOLERANCE = {"memory": (0.05, 3 << 20), "descriptors": (0.10, 6), "connections": (0.10, 6), "threads": (0, 0), "disk": (0.05, 8 << 20), "files": (0.10, 6),
              "start after a stop": (0.5, 0.03), "start after a kill": (0.5, 0.10)}
 SAMPLES_MIN = 6
 UNITS = {"memory": (1 << 20, "MiB"), "disk": (1 << 20, "MiB"), "start after a stop": (0.001, "ms"), "start after a kill": (0.001, "ms")}
@@ -115,7 +115,7 @@ class Load:
     def start(self):
         self.spawn("clients", [sys.executable, str(Path(__file__).with_name("load.py")), "--bootstrap", self.bootstrap])
         eventually(60, "the clients are under way", lambda: "all are there" in self.said("clients") or self.look())
-        self.spawn("lasting", self.verified("lasting", self.acked, 20, 100_000))
+        self.spawn("lasting", self.verified("lasting", self.acked, 10, 100_000))
 
     def verified(self, topic, file, rate, seconds):
         return [self.loadgen, "verify-acked", "--brokers", self.bootstrap, "--topic", topic, "--file", file, "--rate", str(rate),
