@@ -216,6 +216,25 @@ fn a_rebalance_waits_for_ids_handed_out() {
 }
 
 #[test]
+fn whoever_was_handed_an_id_joins_also_when_all_others_have_gone_meanwhile() {
+    for leaves in [true, false] {
+        let mut w = World::new();
+        let first = w.stable(&[Join::default()]).remove(0);
+        w.pass_ms(SESSION_MS as u64 / 2);
+        let pending = w.new_id(&Join::default());
+        if leaves {
+            assert_eq!(w.leave(&[(&first.id, None)]), [ErrorCode::NONE]);
+        } else {
+            w.pass_ms(SESSION_MS as u64 / 2);
+        }
+        assert_eq!((w.size(), w.state()), (0, Some(GroupState::PreparingRebalance)));
+        let other = Join::default().with_protocols(&["other"]).with_id(&pending);
+        let joined = w.join_now(&other);
+        assert_eq!((joined.error, joined.members.len()), (ErrorCode::NONE, 1), "leaves: {leaves}");
+    }
+}
+
+#[test]
 fn the_protocol_with_most_votes_wins_among_those_that_all_support() {
     let mut w = delayed(1000);
     let joins = [["a", "b", "c"], ["b", "a", "x"], ["b", "y", "a"]].map(|p| Join::default().with_protocols(&p));
