@@ -216,20 +216,25 @@ fn a_rebalance_waits_for_ids_handed_out() {
 }
 
 #[test]
-fn whoever_was_handed_an_id_joins_also_when_all_others_have_gone_meanwhile() {
+fn whoever_was_handed_an_id_joins_also_in_the_turn_in_which_the_last_member_goes() {
     for leaves in [true, false] {
         let mut w = World::new();
         let first = w.stable(&[Join::default()]).remove(0);
-        w.pass_ms(SESSION_MS as u64 / 2);
-        let pending = w.new_id(&Join::default());
+        w.pass_ms(SESSION_MS as u64 - 1);
+        let other = Join::default().with_protocols(&["other"]);
+        let other = other.with_id(&w.new_id(&other));
+        w.in_one_turn = true;
         if leaves {
             assert_eq!(w.leave(&[(&first.id, None)]), [ErrorCode::NONE]);
         } else {
-            w.pass_ms(SESSION_MS as u64 / 2);
+            w.move_to(w.mono_us + 1000);
+            w.with_ctx(|groups, ctx| groups.expire(ctx));
         }
         assert_eq!((w.size(), w.state()), (0, Some(GroupState::PreparingRebalance)));
-        let other = Join::default().with_protocols(&["other"]).with_id(&pending);
-        let joined = w.join_now(&other);
+        let ticket = w.join(&other);
+        w.in_one_turn = false;
+        w.expire();
+        let joined = w.joined(ticket);
         assert_eq!((joined.error, joined.members.len()), (ErrorCode::NONE, 1), "leaves: {leaves}");
     }
 }
