@@ -189,7 +189,8 @@ class Soak:
         file = f"{self.options.work}/{topic}.acked"
         writers = {"verify-acked": self.load.verified(topic, file, 500, self.seconds),
                    "many": [self.options.loadgen, "many", "--brokers", self.server.bootstrap, "--topics", "50", "--partitions", "4",
-                            "--rate", "200", "--prefix", "wide", "--seconds", str(self.seconds), "--timeout", "10m"]}
+                            "--rate", "200", "--prefix", "wide", "--seconds", str(self.seconds), "--timeout", "10m",
+                            "--delivery-timeout", "5m", "--drain", "2m"]}
         running = {name: subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
                    for name, command in writers.items()}
         try:

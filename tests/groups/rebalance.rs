@@ -221,8 +221,7 @@ fn whoever_was_handed_an_id_joins_also_in_the_turn_in_which_the_last_member_goes
         let mut w = World::new();
         let first = w.stable(&[Join::default()]).remove(0);
         w.pass_ms(SESSION_MS as u64 - 1);
-        let other = Join::default().with_protocols(&["other"]);
-        let other = other.with_id(&w.new_id(&other));
+        let other = Join::default().with_id(&w.new_id(&Join::default()));
         w.in_one_turn = true;
         if leaves {
             assert_eq!(w.leave(&[(&first.id, None)]), [ErrorCode::NONE]);
