@@ -2,6 +2,8 @@
 //!
 //! `scripts/fuzz` builds and runs them.
 
+// What runs them in the tests is not used here.
+#[allow(dead_code, unused_imports)]
 #[path = "../../tests/fuzz/mod.rs"]
 pub mod fuzz;
 

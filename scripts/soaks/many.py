@@ -77,6 +77,8 @@ class Many:
                 cpu.append(self.watched.cpu_seconds() * 1000)
             self.say(f"{what}: ready after {how}, ms; CPU until then, ms",
                      "; ".join(", ".join(f"{ms:.0f}" for ms in series) for series in (took, cpu)))
+            sizes = [path.stat().st_size for path in Path(self.server.places.data, "checkpoints").glob("*.ckpt")]
+            self.say(f"{what}: checkpoints, KiB", ", ".join(f"{size >> 10}" for size in sizes))
             self.say(f"{what}: memory then, MiB", f"{self.watched.sample()['memory'] / 2**20:.1f}")
 
     def fill(self):
@@ -87,9 +89,7 @@ class Many:
         self.say("created in, s; server CPU of that and a record to each, s", f"{made['create_s']}; {self.watched.cpu_seconds() - cpu:.2f}")
         self.members(0)
         self.watched.rest()
-        sizes = [path.stat().st_size for path in Path(self.server.places.data, "checkpoints").glob("*")]
         self.say("memory, MiB", f"{self.watched.sample()['memory'] / 2**20:.1f}")
-        self.say("checkpoints, KiB", ", ".join(f"{size >> 10}" for size in sizes))
 
     def members(self, live, while_there=lambda: None):
         program = str(Path(__file__).with_name("members.py"))
