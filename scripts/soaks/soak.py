@@ -195,6 +195,8 @@ class Soak:
                    for name, command in writers.items()}
         try:
             if restarts:
+                # What has not begun when the server is away would give up.
+                eventually(300, "the writers are under way", lambda: os.path.exists(file) and os.path.getsize(file) > 1000)
                 time.sleep(self.seconds * self.chance.uniform(0.2, 0.8))
                 self.restart(samples)
             for name, process in running.items():
