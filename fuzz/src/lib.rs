@@ -2,28 +2,13 @@
 //!
 //! `scripts/fuzz` builds and runs them.
 
+// What runs them in the tests is not used here.
+#[allow(dead_code, unused_imports)]
 #[path = "../../tests/fuzz/mod.rs"]
 pub mod fuzz;
 
-/// What the targets need of the tests of the codec.
-pub mod codec {
-    #[path = "../../../tests/codec/list.rs"]
-    pub mod list;
-    #[path = "../../../tests/codec/random.rs"]
-    pub mod random;
-}
-
-/// What they need of the simulation.
-pub mod sim {
-    #[path = "../../../tests/sim/disk.rs"]
-    pub mod disk;
-    #[path = "../../../tests/sim/image.rs"]
-    pub mod image;
-    #[path = "../../../tests/sim/node.rs"]
-    pub mod node;
-    #[path = "../../../tests/sim/rng.rs"]
-    pub mod rng;
-}
+pub mod codec;
+pub mod sim;
 
 #[global_allocator]
 static MEMORY: fuzz::memory::Counting = fuzz::memory::Counting;

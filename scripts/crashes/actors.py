@@ -8,6 +8,7 @@ per event, into the folder of --journals; promises.py holds a server against the
 import argparse
 import itertools
 import json
+import os
 import signal
 import sys
 import threading
@@ -31,10 +32,10 @@ def is_away(error):
 
 
 class Journal:
-    """A file of whole lines."""
+    """A file of whole lines; without a folder for journals nothing is kept."""
 
     def __init__(self, options, name):
-        self.file = open(f"{options.journals}/{name}", "a", buffering=1)
+        self.file = open(f"{options.journals}/{name}" if options.journals else os.devnull, "a", buffering=1)
         self.lock = threading.Lock()
 
     def note(self, *words):
@@ -43,7 +44,10 @@ class Journal:
 
 
 class Actor(threading.Thread):
-    """Runs act() again and again until it is time to stop, then finish()."""
+    """Runs act() again and again until it is time to stop, then finish(). Nobody acts while `going` is not set."""
+
+    going = threading.Event()
+    going.set()
 
     def __init__(self, options, name):
         super().__init__(daemon=True, name=name)
@@ -54,7 +58,8 @@ class Actor(threading.Thread):
     def run(self):
         try:
             while not self.stopping.is_set():
-                self.act()
+                if self.going.wait(0.2):
+                    self.act()
             self.finish()
         except Exception as error:
             stop(f"{self.name}: {type(error).__name__}: {error}")

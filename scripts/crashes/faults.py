@@ -285,14 +285,19 @@ def run_start(options, folder, case):
     admin.delete_topics(["gone"])["gone"].result(10)
 
     def is_settled():
+        """There are packs, and both checkpoints know them: what none knows yet has to be read at a start."""
         server.load(100)
-        return os.path.isdir(f"{server.data}/packs") and len(os.listdir(f"{server.data}/checkpoints")) == 2
-    eventually(40, "there are packs and two checkpoints", is_settled)
+        packs, checkpoints = (list(Path(server.data, name).glob("*.*")) for name in ("packs", "checkpoints"))
+        if not packs or len(checkpoints) != 2 or any(path.suffix == ".tmp" for path in packs + checkpoints):
+            return False
+        return max(path.stat().st_mtime for path in packs) < min(path.stat().st_mtime for path in checkpoints)
+    eventually(40, "there are packs and two checkpoints that know them", is_settled)
     for _ in range(2):
         server.load(300)
         server.kill()
         server.serve()
     server.load(300)
+    eventually(40, "the checkpoints know the packs", is_settled)
     server.kill()
     server.rule(*case.rules)
     server.start()

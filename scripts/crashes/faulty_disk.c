@@ -66,6 +66,9 @@ static ssize_t do_writev(int fd, const struct iovec *v, int n) { REAL(writev, ss
 static int do_close(int fd) { REAL(close, int, int); return real_close(fd); }
 static int do_linkat(int a, const char *f, int b, const char *t, int flags) { REAL(linkat, int, int, const char *, int, const char *, int); return real_linkat(a, f, b, t, flags); }
 
+/* What a call that is to move a part moves: half, in whole blocks, but never nothing, which would be the end of the file. */
+static size_t part_of(size_t length) { return length < 8192 ? (length > 4096 ? 4096 : length) : length / 2 & ~4095ul; }
+
 static void give_up(const char *what) {
     fprintf(stderr, "faulty_disk: %s: %s\n", what, strerror(errno));
     abort();
@@ -301,7 +304,7 @@ ssize_t pwrite64(int fd, const void *bytes, size_t length, off_t position) {
         return -1;
     }
     /* A part is whole blocks, as it has to be past the page cache. */
-    if (error < 0 && length > 4096) length = length / 2 & ~4095ul;
+    if (error < 0) length = part_of(length);
     if (!journal) return real_pwrite64(fd, bytes, length, position);
     pthread_mutex_lock(&lock);
     note_write(fd, bytes, length, position);
@@ -339,7 +342,7 @@ ssize_t pread64(int fd, void *bytes, size_t length, off_t position) {
         errno = error;
         return -1;
     }
-    return do_pread(fd, bytes, error < 0 && length > 4096 ? length / 2 & ~4095ul : length, position);
+    return do_pread(fd, bytes, error < 0 ? part_of(length) : length, position);
 }
 
 ssize_t pread(int fd, void *bytes, size_t length, off_t position) { return pread64(fd, bytes, length, position); }

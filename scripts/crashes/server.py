@@ -102,6 +102,7 @@ class Server:
         self.process, self.log, self.run = None, "", 0
         self.before = {}
         self.start_seconds = 0.05
+        self.log_level, self.metrics_port = "debug", "off"
 
     @property
     def bootstrap(self):
@@ -117,7 +118,7 @@ class Server:
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 [self.program, "--bind-addr", "127.0.0.1", "--kafka-port", str(self.port), "--admin-port", "off",
-                 "--metrics-port", "off", "--log-level", "debug", "--data-dir", self.places.data, *self.options, *options],
+                 "--metrics-port", self.metrics_port, "--log-level", self.log_level, "--data-dir", self.places.data, *self.options, *options],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment)
 
     def said(self):

@@ -1,6 +1,6 @@
 //! Owns the joint between the broker and its group coordinator: what a group request is given, and where answers go.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::dispatch::Request;
@@ -139,9 +139,9 @@ impl Broker {
         }
     }
 
-    /// Offsets committed for a topic end with it.
-    pub(super) fn topic_was_deleted(&mut self, now: Now, name: &str) {
-        self.with_groups(now, NOBODY, NOWHERE, |groups, ctx| groups.topic_deleted(ctx, name));
+    /// Offsets committed for topics end with them.
+    pub(super) fn topics_were_deleted(&mut self, now: Now, names: &BTreeSet<String>) {
+        self.with_groups(now, NOBODY, NOWHERE, |groups, ctx| groups.topics_deleted(ctx, names));
     }
 
     /// Topics were created or deleted, or have more partitions: groups that subscribe to them have to know.

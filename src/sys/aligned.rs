@@ -130,7 +130,7 @@ impl fmt::Debug for AlignedBuf {
 ///
 /// # Safety
 /// As for `std::ptr::copy_nonoverlapping`.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 unsafe fn stream(from: *const u8, to: *mut u8, len: usize) {
     use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
     /// A cache line, which is written whole.
@@ -158,11 +158,11 @@ unsafe fn stream(from: *const u8, to: *mut u8, len: usize) {
     }
 }
 
-/// Copies; elsewhere caches are left to themselves.
+/// Copies; elsewhere caches are left to themselves, and Miri does not know of them.
 ///
 /// # Safety
 /// As for `std::ptr::copy_nonoverlapping`.
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(any(not(target_arch = "x86_64"), miri))]
 unsafe fn stream(from: *const u8, to: *mut u8, len: usize) {
     // SAFETY: the caller vouches for it.
     unsafe { std::ptr::copy_nonoverlapping(from, to, len) }

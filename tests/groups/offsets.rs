@@ -323,6 +323,35 @@ fn a_first_offset_gives_an_empty_group_its_full_time() {
     assert_eq!(w.groups.deadline_us(), Some(w.mono_us + 7 * DAY_MS * 1000));
 }
 
+fn delete_topics(w: &mut World, names: &[&str]) {
+    names.iter().for_each(|name| drop(w.topics.0.remove(*name)));
+    let names = names.iter().map(|name| name.to_string()).collect();
+    w.with_ctx(|groups, ctx| groups.topics_deleted(ctx, &names));
+}
+
+#[test]
+fn offsets_go_with_all_topics_of_a_request_in_one_look_at_each_group() {
+    let mut w = World::new();
+    for (number, topic) in ["w", "x"].into_iter().enumerate() {
+        w.topics.0.insert(topic.into(), (Uuid([50 + number as u8; 16]), 1));
+    }
+    let id = w.stable(&[Join::default()]).remove(0).id;
+    for topic in ["t", "u", "v", "w"] {
+        w.commit(&id, 1, topic, 0, 5);
+    }
+    for group in ["one", "other"] {
+        w.commit_to(group, "", -1, if group == "one" { "t" } else { "x" }, 0, 7);
+    }
+    // Fewer than one group has, and more than the others have.
+    delete_topics(&mut w, &["t", "u", "never"]);
+    assert_eq!(w.fetch_all(G), [("v".into(), 0, 5), ("w".into(), 0, 5)]);
+    assert_eq!(w.fetch_all("other"), [("x".into(), 0, 7)]);
+    assert_eq!(w.groups.states().count(), 2, "one had nothing else");
+    delete_topics(&mut w, &["v", "w", "x", "y", "z"]);
+    w.restart();
+    assert_eq!(w.groups.lag().count(), 0);
+}
+
 #[test]
 fn offsets_go_with_their_topic() {
     let mut w = World::new();
@@ -331,8 +360,7 @@ fn offsets_go_with_their_topic() {
     w.commit(&id, 1, "t", 1, 5);
     w.commit(&id, 1, "u", 0, 6);
     w.commit_to("simple", "", -1, "t", 0, 7);
-    w.topics.0.remove("t");
-    w.with_ctx(|groups, ctx| groups.topic_deleted(ctx, "t"));
+    delete_topics(&mut w, &["t"]);
     assert_eq!(w.fetch_all(G), [("u".into(), 0, 6)]);
     assert_eq!(w.groups.states().count(), 1, "the simple group had nothing else");
     w.restart();

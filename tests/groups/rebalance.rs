@@ -216,6 +216,29 @@ fn a_rebalance_waits_for_ids_handed_out() {
 }
 
 #[test]
+fn whoever_was_handed_an_id_joins_also_in_the_turn_in_which_the_last_member_goes() {
+    for leaves in [true, false] {
+        let mut w = World::new();
+        let first = w.stable(&[Join::default()]).remove(0);
+        w.pass_ms(SESSION_MS as u64 - 1);
+        let other = Join::default().with_id(&w.new_id(&Join::default()));
+        w.in_one_turn = true;
+        if leaves {
+            assert_eq!(w.leave(&[(&first.id, None)]), [ErrorCode::NONE]);
+        } else {
+            w.move_to(w.mono_us + 1000);
+            w.with_ctx(|groups, ctx| groups.expire(ctx));
+        }
+        assert_eq!((w.size(), w.state()), (0, Some(GroupState::PreparingRebalance)));
+        let ticket = w.join(&other);
+        w.in_one_turn = false;
+        w.expire();
+        let joined = w.joined(ticket);
+        assert_eq!((joined.error, joined.members.len()), (ErrorCode::NONE, 1), "leaves: {leaves}");
+    }
+}
+
+#[test]
 fn the_protocol_with_most_votes_wins_among_those_that_all_support() {
     let mut w = delayed(1000);
     let joins = [["a", "b", "c"], ["b", "a", "x"], ["b", "y", "a"]].map(|p| Join::default().with_protocols(&p));

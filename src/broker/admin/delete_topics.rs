@@ -24,6 +24,7 @@ impl Broker {
         let mut answered = BTreeSet::new();
         let mut named: Vec<(Option<String>, Uuid)> = Vec::new();
         let mut outcomes = Vec::new();
+        let mut deleted = BTreeSet::new();
         for topic in &wanted {
             let twice = topic.name.is_some_and(|name| names.contains(name)) || ids.contains(&topic.topic_id);
             let again = twice && !answered.insert((topic.name, topic.topic_id));
@@ -43,8 +44,9 @@ impl Broker {
                 Ok(id) => (self.topics.by_id(*id).map(|topic| topic.name.to_string()), *id),
                 Err(_) => (topic.name.map(str::to_owned), given_twice.unwrap_or(topic.topic_id)),
             });
-            outcomes.push(found.and_then(|id| self.delete_checked(req.now, id)));
+            outcomes.push(found.and_then(|id| self.delete_checked(req.now, id, &mut deleted)));
         }
+        self.topics_were_deleted(req.now, &deleted);
         self.count_outcomes(req.to, &outcomes);
         let responses = named.iter().zip(&outcomes).map(|((name, topic_id), outcome)| DeletableTopicResult {
             name: name.as_deref(),
@@ -90,20 +92,21 @@ impl Broker {
         }
     }
 
-    fn delete_checked(&mut self, now: Now, id: Uuid) -> Result<(), Refused> {
+    /// Deletes a topic if there is room for that, and adds its name to those of which groups have to forget the offsets.
+    fn delete_checked(&mut self, now: Now, id: Uuid, deleted: &mut BTreeSet<String>) -> Result<(), Refused> {
         // Each moved log start is an entry of its own to take back.
         let moved = self
             .topics
             .by_id(id)
             .map_or(0, |topic| topic.partitions.iter().filter(|partition| partition.log.start_offset > 0).count());
         self.check_space(now, moved * 128)?;
-        self.delete_topic(now, id);
+        deleted.extend(self.delete_topic(now, id));
         Ok(())
     }
 
-    /// Deletes a topic: nobody finds it any more, and its data goes once that is durable.
-    fn delete_topic(&mut self, now: Now, id: Uuid) {
-        let Some(topic) = self.topics.remove(id) else { return };
+    /// Deletes a topic: nobody finds it any more, and its data goes once that is durable. Its name.
+    fn delete_topic(&mut self, now: Now, id: Uuid) -> Option<String> {
+        let topic = self.topics.remove(id)?;
         let mut seq = self.append_meta(topics::removed_topic_entry(id));
         for partition in topic.partitions.iter().filter(|partition| partition.log.start_offset > 0) {
             seq = self.append_meta(topics::log_start_entry(partition.log.id, None));
@@ -115,10 +118,10 @@ impl Broker {
         }
         ::log::info!("topic {} ({}) is deleted", topic.name, topic.id);
         self.topic_gone(now, &topic.partitions);
-        self.topic_was_deleted(now, &topic.name);
         self.share_topic_deleted(now, topic.id);
         self.topics_have_changed();
         self.give_space_back(now);
         self.look_at_eviction(now);
+        Some(topic.name.to_string())
     }
 }

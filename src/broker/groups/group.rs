@@ -267,9 +267,10 @@ impl Group {
         if self.state == GroupState::Empty {
             return !protocol_type.is_empty() && !protocols.is_empty();
         }
+        // When the last member has just gone, and somebody who was handed an id comes, any protocol will do.
         let all = self.members.len();
         self.protocol_type.as_deref() == Some(protocol_type)
-            && protocols.iter().any(|p| self.supported.get(&p.name) == Some(&all))
+            && protocols.iter().any(|p| self.supported.get(&p.name).copied().unwrap_or(0) == all)
     }
 
     /// Whether the request's identity is that of a member: the rules of KIP-345.

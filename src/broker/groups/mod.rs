@@ -24,7 +24,7 @@ mod rebalance;
 mod timers;
 mod txn_offsets;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::effect::{ConnId, Now};
 use super::metalog;
@@ -327,12 +327,15 @@ impl Groups {
         }
     }
 
-    /// A topic was deleted: what groups committed for it is forgotten.
-    pub fn topic_deleted(&mut self, ctx: &mut Ctx<'_>, name: &str) {
-        let concerned = |g: &&Group| !g.offsets.partitions_of(name).is_empty() || !g.pending_txn.is_empty();
+    /// Topics were deleted: what groups committed for them is forgotten. One look at each group, however many topics there are.
+    pub fn topics_deleted(&mut self, ctx: &mut Ctx<'_>, names: &BTreeSet<String>) {
+        if names.is_empty() {
+            return;
+        }
+        let concerned = |g: &&Group| !g.offsets.topics_in(names).is_empty() || !g.pending_txn.is_empty();
         let ids: Vec<Name> = self.groups.values().filter(concerned).map(|g| g.id.clone()).collect();
         for id in ids {
-            self.act(ctx.now, ctx.out, &id, |group, env| group.topic_deleted(env, name));
+            self.act(ctx.now, ctx.out, &id, |group, env| group.topics_deleted(env, names));
         }
     }
 
@@ -452,7 +455,7 @@ impl Groups {
             for (topic, partition) in offsets {
                 group.remove_offset(env, &topic, partition);
             }
-            group.forget_all_pending(env, None);
+            group.forget_all_pending(env, |_| true);
             if group.persisted.is_some() {
                 env.out.meta(persist::group_value_entry(&group.id, None));
             }

@@ -1,6 +1,6 @@
 //! Owns a group's committed offsets: what is kept of each, the rules for committing, and when they expire (KIP-211).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::group::{Group, GroupState, Name, CONSUMER};
 use super::timers::{Timer, What};
@@ -83,6 +83,15 @@ impl Offsets {
         self.topics.iter().flat_map(|(topic, partitions)| partitions.iter().map(move |(p, o)| (topic, *p, o)))
     }
 
+    /// Those of some topics of which there are offsets.
+    pub fn topics_in(&self, names: &BTreeSet<String>) -> Vec<Name> {
+        if names.len() < self.topics.len() {
+            let held = names.iter().filter_map(|name| self.topics.get_key_value(name.as_str()));
+            return held.map(|(topic, _)| topic.clone()).collect();
+        }
+        self.topics.keys().filter(|topic| names.contains(&***topic)).cloned().collect()
+    }
+
     pub fn partitions_of(&self, topic: &str) -> Vec<i32> {
         self.topics.get(topic).map(|partitions| partitions.keys().copied().collect()).unwrap_or_default()
     }
@@ -138,14 +147,16 @@ impl Group {
         }
     }
 
-    /// Forgets the offsets of a topic that was deleted.
-    pub fn topic_deleted(&mut self, env: &mut Env<'_>, topic: &str) {
-        let partitions = self.offsets.partitions_of(topic);
-        for partition in &partitions {
-            self.remove_offset(env, topic, *partition);
+    /// Forgets the offsets of topics that were deleted.
+    pub fn topics_deleted(&mut self, env: &mut Env<'_>, names: &BTreeSet<String>) {
+        let topics = self.offsets.topics_in(names);
+        for topic in &topics {
+            for partition in self.offsets.partitions_of(topic) {
+                self.remove_offset(env, topic, partition);
+            }
         }
-        self.forget_all_pending(env, Some(topic));
-        if !partitions.is_empty() {
+        self.forget_all_pending(env, |topic| names.contains(topic));
+        if !topics.is_empty() {
             self.arm_offsets(env);
         }
     }

@@ -87,10 +87,10 @@ impl TxnOffsets {
         holders.filter_map(|(id, offsets)| Some((*id, offsets.get(&key)?.order))).collect()
     }
 
-    /// The partitions of which some transaction has an offset.
-    fn partitions(&self, topic: Option<&str>) -> Vec<(Name, i32)> {
+    /// The partitions of certain topics of which some transaction has an offset.
+    fn partitions(&self, is_meant: impl Fn(&str) -> bool) -> Vec<(Name, i32)> {
         let all = self.by_producer.values().flat_map(BTreeMap::keys);
-        all.filter(|(name, _)| topic.is_none_or(|topic| **name == *topic)).cloned().collect()
+        all.filter(|(name, _)| is_meant(name)).cloned().collect()
     }
 }
 
@@ -144,8 +144,8 @@ impl Group {
     }
 
     /// Forgets what transactions hold of a topic, or of all.
-    pub fn forget_all_pending(&mut self, env: &mut Env<'_>, topic: Option<&str>) {
-        for (topic, partition) in self.pending_txn.partitions(topic) {
+    pub fn forget_all_pending(&mut self, env: &mut Env<'_>, is_meant: impl Fn(&str) -> bool) {
+        for (topic, partition) in self.pending_txn.partitions(is_meant) {
             self.forget_pending(env, &topic, partition);
         }
     }
