@@ -324,7 +324,9 @@ fn a_first_offset_gives_an_empty_group_its_full_time() {
 }
 
 fn delete_topics(w: &mut World, names: &[&str]) {
-    names.iter().for_each(|name| drop(w.topics.0.remove(*name)));
+    for name in names {
+        w.topics.0.remove(*name);
+    }
     let names = names.iter().map(|name| name.to_string()).collect();
     w.with_ctx(|groups, ctx| groups.topics_deleted(ctx, &names));
 }
