@@ -201,7 +201,8 @@ class Soak:
                 self.restart(samples)
             for name, process in running.items():
                 said, _ = process.communicate(timeout=600)
-                check(process.returncode == 0, f"{name} ended with {process.returncode}: {said[-1500:]}")
+                # The trickle promises nothing, and gives up when the server is away while it asks for its topics.
+                check(process.returncode == 0 or (restarts and name == "many"), f"{name} ended with {process.returncode}: {said[-1500:]}")
         finally:
             for process in running.values():
                 process.kill()
