@@ -43,6 +43,10 @@ struct Echo {
 impl Core for Echo {
     fn connected(&mut self, _conn: ConnId, _info: ConnInfo) {}
     fn disconnected(&mut self, _now: Now, _conn: ConnId) {}
+    fn abandon(&mut self, _now: Now, _conn: ConnId) {}
+    fn owes(&self, _conn: ConnId) -> bool {
+        false
+    }
     fn ready_for(&self, _conn: ConnId, _api_key: i16) -> bool {
         true
     }
@@ -150,6 +154,7 @@ fn start(in_memory: bool) -> (SocketAddr, Inbox<Echo>) {
             connections_per_ip_max: 1000,
             idle_us: None,
             unread_us: 60_000_000,
+            linger_us: 5_000_000,
             frame_bytes_max: 100 << 20,
             request_bytes_max: 128 << 20,
             response_bytes_max: 128 << 20,

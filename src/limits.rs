@@ -293,6 +293,9 @@ pub const PATTERN_NESTING_MAX: u32 = 100;
 pub const PATTERNS_MAX: usize = 10_000;
 pub const PATTERNS_BYTES_MAX: usize = 64 << 20;
 
+/// Bytes of the heartbeats that wait until a worker has looked up their regular expressions; COORDINATOR_NOT_AVAILABLE beyond it.
+pub const PATTERN_WAITING_BYTES_MAX: usize = 16 << 20;
+
 /// Names and values of one topic's own configurations together, in bytes.
 pub const TOPIC_CONFIGS_BYTES_MAX: usize = 32 << 10;
 

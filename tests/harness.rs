@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use chronik::broker::recovery::{LogState, Recovering};
 use chronik::broker::settings::Settings;
-use chronik::broker::{work, Broker, CheckpointDone, ConnId, ConnInfo, Effect, Now, Response};
+use chronik::broker::work::{self, WorkDone, WorkJob};
+use chronik::broker::{Broker, CheckpointDone, ConnId, ConnInfo, Effect, Now, Response};
 use chronik::config::Config;
 use chronik::metrics::Metrics;
 use chronik::sys::aligned::AlignedBuf;
@@ -46,6 +47,9 @@ pub struct Harness {
     /// Look-ups are not answered by themselves but kept here.
     pub holds_reads: bool,
     pub reads: Vec<ReadJob>,
+    /// Jobs of the worker are not done by themselves but kept here.
+    pub holds_work: bool,
+    pub work: Vec<WorkJob>,
     /// Tidyings are not done by themselves but kept here.
     pub holds_tidying: bool,
     pub tidying: Vec<TidyJob>,
@@ -107,6 +111,8 @@ impl Harness {
             evicted: Vec::new(),
             holds_reads: false,
             reads: Vec::new(),
+            holds_work: false,
+            work: Vec::new(),
             holds_tidying: false,
             tidying: Vec::new(),
             tidying_stops: 0,
@@ -223,6 +229,12 @@ impl Harness {
         self.carry_out();
     }
 
+    /// Reports what became of a job of the worker that was kept.
+    pub fn work_done(&mut self, done: WorkDone) {
+        self.broker.work_done(self.now, done);
+        self.carry_out();
+    }
+
     /// Reports what became of a tidying that was kept.
     pub fn tidy_done(&mut self, done: TidyDone) {
         self.broker.tidy_done(self.now, done);
@@ -283,6 +295,7 @@ impl Harness {
                     let done = self.log.find(job);
                     self.broker.read_done(self.now, done);
                 }
+                Effect::Work(job) if self.holds_work => self.work.push(job),
                 Effect::Work(job) => self.broker.work_done(self.now, work::run(job)),
                 Effect::Checkpoint(job) => {
                     let done = CheckpointDone {

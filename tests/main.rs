@@ -13,6 +13,7 @@ mod fetch;
 mod fuzz;
 mod groups;
 mod harness;
+mod leaving;
 mod like_kafka;
 mod logged;
 mod man;

@@ -163,6 +163,22 @@ impl Broker {
         }
     }
 
+    /// The client has closed its side of the connection. It is not waited for: what it has parked (a fetch, a join) is given up
+    /// without an answer, so that what it sent behind that can be carried out. Its members stay until their sessions end.
+    pub fn abandon(&mut self, now: Now, conn: ConnId) {
+        let mut given_up = self.groups.unpark(conn);
+        given_up.extend(self.give_up_fetch_of(conn));
+        given_up.extend(self.give_up_share_fetch_of(now, conn));
+        for slot in given_up {
+            self.conns.fill(conn, slot, 0, None, self.durable, &mut self.effects);
+        }
+    }
+
+    /// Whether requests of this connection are not answered yet.
+    pub fn owes(&self, conn: ConnId) -> bool {
+        self.conns.owes(conn)
+    }
+
     /// Whether a frame of this connection with this API key may be handed in now. False while an earlier request of the
     /// connection holds it (a parked fetch, a join), while its pipeline is full, while a checkpoint waits for the groups on
     /// their way, or, for Produce, while the log is behind.

@@ -77,6 +77,11 @@ impl Conns {
         })
     }
 
+    /// Whether requests of the connection are not answered yet.
+    pub fn owes(&self, conn: ConnId) -> bool {
+        self.conns.get(&conn).is_some_and(|c| !c.slots.is_empty())
+    }
+
     /// Begins a request; the number of its slot. `None` when the connection is gone.
     pub fn open(&mut self, conn: ConnId) -> Option<u64> {
         let c = self.conns.get_mut(&conn)?;

@@ -114,7 +114,12 @@ impl Buffer {
 
     /// Makes room for at least `capacity` bytes in all, keeping the content.
     pub fn grow(&mut self, capacity: usize) {
-        if capacity > self.memory.capacity() {
+        let before = self.memory.capacity();
+        if capacity > before && before >= READ_BYTES << (CLASSES - 1) {
+            // The allocator moves large memory without a copy.
+            self.memory.reserve_exact(capacity - self.memory.len());
+            self.pool.out_bytes.fetch_add(self.memory.capacity() - before, Ordering::Relaxed);
+        } else if capacity > before {
             let mut larger = self.pool.take(capacity);
             larger.memory.extend_from_slice(&self.memory);
             *self = larger;

@@ -23,9 +23,6 @@ const OUTGOING_RESPONSES_MAX: usize = 512;
 /// Most requests whose time of arrival is remembered; answers to older ones are not measured.
 const ASKED_MAX: usize = 1024;
 
-/// API key of Produce, the one request that may have no answer (acks=0).
-const PRODUCE: i16 = 0;
-
 /// Why a connection is closed; without a kind it is nothing to talk about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Why {
@@ -52,6 +49,8 @@ pub enum Closing {
     No,
     /// Nothing more is read; it closes when the frames that were read are handled.
     AfterHeld(Why),
+    /// The client has closed its side and all that it sent is handled; it closes when the broker owes it no answer.
+    AfterAnswers,
     /// It closes when what is queued has been sent.
     AfterSending(Why),
 }
@@ -88,6 +87,8 @@ pub struct Connection {
     pub writable: bool,
     /// The kernel said that the client's side is closed, so reading goes on to the end of the stream.
     pub read_closed: bool,
+    /// The kernel said that nothing that is sent arrives any more.
+    pub write_closed: bool,
     /// It stands in the queue of connections to read from.
     pub in_reads: bool,
     /// It stands in the queue of connections to write to.
@@ -125,6 +126,7 @@ impl Connection {
             readable: false,
             writable: false,
             read_closed: false,
+            write_closed: false,
             in_reads: false,
             in_writes: false,
             in_held: false,
@@ -155,7 +157,10 @@ impl Connection {
                 self.readable = false;
                 0
             }
-            Ok(Received::End) => self.stop_reading(Why::quiet()),
+            Ok(Received::End) => {
+                self.read_closed = true;
+                self.stop_reading(Why::quiet())
+            }
             Err(ReadError::Fault(fault)) => {
                 if fault == frames::Fault::Http && self.held.is_empty() && self.outgoing.is_empty() {
                     self.outgoing.push(Response { head: HTTP_ANSWER.into(), splices: Vec::new() });
@@ -163,7 +168,10 @@ impl Connection {
                 self.stop_reading(Why::said(Kind::Garbage, fault.to_string()))
             }
             // Resets and time-outs are how clients leave; nobody wants a line for each.
-            Err(ReadError::Socket(_)) => self.stop_reading(Why::quiet()),
+            Err(ReadError::Socket(_)) => {
+                self.write_closed = true;
+                self.stop_reading(Why::quiet())
+            }
         }
     }
 
@@ -272,12 +280,6 @@ impl Connection {
     /// Whether answers wait to be sent.
     pub fn has_outgoing(&self) -> bool {
         !self.outgoing.is_empty()
-    }
-
-    /// Whether the client waits for an answer that may take long (a parked fetch, a join), so that silence means
-    /// nothing. Produce is left out: it may have no answer, and never takes long.
-    pub fn waits_for_answer(&self) -> bool {
-        self.asked.iter().any(|asked| asked.api_key != PRODUCE)
     }
 
     /// Drops the frames that were not handled.

@@ -13,6 +13,8 @@ use crate::wal::{Group, ReadDone, Splice, Written};
 pub trait Core {
     fn connected(&mut self, conn: ConnId, info: ConnInfo);
     fn disconnected(&mut self, now: Now, conn: ConnId);
+    fn abandon(&mut self, now: Now, conn: ConnId);
+    fn owes(&self, conn: ConnId) -> bool;
     fn ready_for(&self, conn: ConnId, api_key: i16) -> bool;
     fn request(&mut self, now: Now, conn: ConnId, frame: Bytes);
     fn written(&mut self, now: Now, written: Written);
@@ -38,6 +40,12 @@ impl Core for Broker {
     }
     fn disconnected(&mut self, now: Now, conn: ConnId) {
         Broker::disconnected(self, now, conn);
+    }
+    fn abandon(&mut self, now: Now, conn: ConnId) {
+        Broker::abandon(self, now, conn);
+    }
+    fn owes(&self, conn: ConnId) -> bool {
+        Broker::owes(self, conn)
     }
     fn ready_for(&self, conn: ConnId, api_key: i16) -> bool {
         Broker::ready_for(self, conn, api_key)

@@ -6,6 +6,7 @@
 //!
 //! With nothing to do and no timer the thread sleeps without end.
 
+mod leaving;
 mod shortage;
 
 use std::collections::VecDeque;
@@ -58,9 +59,6 @@ const CONNECTION_SEND_BYTES: usize = 256 << 10;
 /// How long accepting rests when no descriptor was free, unless a connection is closed before.
 const ACCEPT_REST_US: u64 = 1_000_000;
 
-/// How long a connection that is being closed may take to read its last answers.
-const LINGER_US: u64 = 5_000_000;
-
 /// How long, after everything is answered, a stop waits for clients to read it.
 const LAST_SENDS_US: u64 = 1_000_000;
 
@@ -78,6 +76,8 @@ pub struct Limits {
     pub idle_us: Option<u64>,
     /// How long a client may read nothing while answers wait for it, in µs.
     pub unread_us: u64,
+    /// How long a connection that is being closed, by its client or by us, may read nothing of its last answers, in µs.
+    pub linger_us: u64,
     /// `socket.request.max.bytes`.
     pub frame_bytes_max: usize,
     /// `queued.max.request.bytes`: all request frames in memory together.
@@ -181,6 +181,8 @@ pub struct Reactor<C> {
     writes: VecDeque<ConnId>,
     /// Connections whose next frame the broker does not want yet.
     held: Vec<ConnId>,
+    /// Connections whose clients have closed their side, and which the broker owes answers.
+    leaving: Vec<ConnId>,
     /// Connections that wait until request frames in memory become fewer. The first goes on regardless, so that requests
     /// that are all incomplete cannot block each other.
     starved: VecDeque<ConnId>,
@@ -228,6 +230,7 @@ impl<C: Core + 'static> Reactor<C> {
             reads: VecDeque::new(),
             writes: VecDeque::new(),
             held: Vec::new(),
+            leaving: Vec::new(),
             starved: VecDeque::new(),
             shortage_check_us: None,
             answers_check_us: None,
@@ -261,7 +264,7 @@ impl<C: Core + 'static> Reactor<C> {
                 }
             }
             let now = self.now();
-            self.note_edges(&events);
+            self.note_edges(now, &events);
             // What other threads finished goes first: it frees memory, wakes fetches and lets held requests go on.
             self.take_completions(now);
             if let Some(why) = self.fatal.take() {
@@ -272,6 +275,7 @@ impl<C: Core + 'static> Reactor<C> {
             self.expire(now);
             // One group for everything that this turn appended, while no other is being written.
             self.submit_group(now);
+            self.see_off(now);
             // Last, so that answers of the whole turn leave in one call per connection.
             self.send(now);
             self.look_at_memory(now);
@@ -310,24 +314,27 @@ impl<C: Core + 'static> Reactor<C> {
 
 /// The steps of a turn, in order.
 impl<C: Core + 'static> Reactor<C> {
-    fn note_edges(&mut self, events: &Events) {
+    fn note_edges(&mut self, now: Now, events: &Events) {
         for event in events {
             match event.token() {
                 WAKER => {}
                 LISTENER => self.accepting.ready = true,
                 SIGNALS => self.signalled = true,
-                Token(name) => self.note_edge(ConnId(name as u64), event),
+                Token(name) => self.note_edge(now, ConnId(name as u64), event),
             }
         }
     }
 
-    fn note_edge(&mut self, id: ConnId, event: &Event) {
+    fn note_edge(&mut self, now: Now, id: ConnId, event: &Event) {
         let Some(conn) = self.table.get(id) else { return };
         let gone = event.is_error() || event.is_write_closed();
         if event.is_readable() || event.is_read_closed() || gone {
             conn.readable = true;
-            conn.read_closed |= event.is_read_closed() || gone;
+            conn.write_closed |= gone;
             self.queue_read(id);
+        }
+        if event.is_read_closed() || gone {
+            self.note_leaver(now, id);
         }
         if event.is_writable() || gone {
             self.with(id, |conn| conn.writable = true);
@@ -475,8 +482,9 @@ impl<C: Core + 'static> Reactor<C> {
         let mut read = 0;
         while self.hand_over(now, id) {
             let Some(conn) = self.table.get(id) else { break };
-            if let Closing::AfterHeld(why) = std::mem::take(&mut conn.closing) {
-                self.close_after_sending(now, id, why);
+            if let Closing::AfterHeld(why) = &conn.closing {
+                let why = why.clone();
+                self.end_of_stream(now, id, why);
                 break;
             }
             if !conn.readable {
@@ -513,7 +521,7 @@ impl<C: Core + 'static> Reactor<C> {
                 return false;
             }
             let Some(api_key) = conn.next_api_key() else { return true };
-            if !self.is_wanted(id, api_key) {
+            if !self.is_wanted(id, api_key) && !self.is_wanted_of_leaver(now, id, api_key) {
                 self.hold(id);
                 return false;
             }
@@ -541,8 +549,10 @@ impl<C: Core + 'static> Reactor<C> {
     fn ask_again(&mut self) {
         let mut held = std::mem::take(&mut self.held);
         held.retain(|id| {
-            let Some(api_key) = self.with(*id, |conn| conn.next_api_key()) else { return false };
-            let wanted = api_key.is_none_or(|api_key| self.is_wanted(*id, api_key));
+            let Some((api_key, leaves)) = self.with(*id, |conn| (conn.next_api_key(), conn.read_closed)) else {
+                return false;
+            };
+            let wanted = leaves || api_key.is_none_or(|api_key| self.is_wanted(*id, api_key));
             if wanted {
                 self.with(*id, |conn| conn.in_held = false);
                 self.queue_read(*id);
@@ -622,7 +632,7 @@ impl<C: Core + 'static> Reactor<C> {
         match sent {
             Sent::Enough => self.queue_write(id),
             Sent::Full => {
-                let stalled_us = conn.sent_us.saturating_add(self.limits.unread_us);
+                let stalled_us = conn.sent_us.saturating_add(self.limits.patience_us(conn));
                 if stalled_us < conn.timer_us {
                     self.table.set_timer(id, stalled_us);
                 }
@@ -689,64 +699,6 @@ impl<C: Core + 'static> Reactor<C> {
             let open = self.table.len();
             log::error!("cannot accept connections for now, {open} are open: {error}{hint}");
         }
-    }
-
-    /// Lets the connection read its last answers, then closes it.
-    fn close_after_sending(&mut self, now: Now, id: ConnId, why: Why) {
-        let Some(conn) = self.table.get(id) else { return };
-        if !conn.has_outgoing() || why.kind.is_none() {
-            return self.close(now, id, why);
-        }
-        conn.closing = Closing::AfterSending(why);
-        conn.drop_held();
-        self.queue_write(id);
-        self.table.set_timer(id, now.mono_us + LINGER_US);
-    }
-
-    fn close(&mut self, now: Now, id: ConnId, why: Why) {
-        let Some(conn) = self.table.remove(id) else { return };
-        if let Some(kind) = why.kind {
-            self.complaints.closed(now.mono_ms(), kind, conn.peer, &why.text);
-        }
-        if conn.in_starved {
-            self.starved.retain(|starved| *starved != id);
-            self.feed_starved(now);
-        }
-        drop(conn);
-        self.metrics.active_connections.set(self.table.len() as i64);
-        if self.accepting.resting_until_us.take().is_some() {
-            self.accepting.said = false;
-        }
-        self.core.disconnected(now, id);
-        self.carry_out(now);
-    }
-
-    /// The timer of a connection fired: it is closed, or gets a later timer.
-    fn connection_timer(&mut self, now: Now, id: ConnId) {
-        let idle_us = self.limits.idle_us.unwrap_or(u64::MAX);
-        let unread_us = self.limits.unread_us;
-        let Some(conn) = self.table.get(id) else { return };
-        if let Closing::AfterSending(why) = &conn.closing {
-            let why = why.clone();
-            return self.close(now, id, why);
-        }
-        if conn.has_outgoing() {
-            let stalled_us = conn.sent_us.saturating_add(unread_us);
-            if stalled_us > now.mono_us {
-                return self.table.set_timer(id, stalled_us);
-            }
-            let text = format!("it has not read its answers for {} s", unread_us / 1_000_000);
-            return self.close(now, id, Why::said(Kind::Slow, text));
-        }
-        if conn.waits_for_answer() || conn.holds_frames() {
-            return self.table.set_timer(id, now.mono_us.saturating_add(idle_us));
-        }
-        let idle_until_us = conn.active_us.saturating_add(idle_us);
-        if idle_until_us > now.mono_us {
-            return self.table.set_timer(id, idle_until_us);
-        }
-        log::debug!("closed the idle connection from {}", conn.peer);
-        self.close(now, id, Why::quiet());
     }
 
     fn heed_signals(&mut self, now: Now) {

@@ -23,6 +23,7 @@ use crate::config::{self, Config};
 use crate::logging;
 use crate::metrics::{self, Metrics, Scrape};
 use crate::options::{self, exit};
+use crate::sys::allocator;
 use crate::sys::clock::Clock;
 use crate::sys::signals::Signals;
 use crate::sys::socket;
@@ -39,6 +40,9 @@ const ASK_TIME: Duration = Duration::from_secs(2);
 /// How long a client may read nothing while answers wait for it.
 const UNREAD_US: u64 = 60_000_000;
 
+/// How long a connection that is being closed may read nothing of its last answers.
+const LINGER_US: u64 = 5_000_000;
+
 /// How long a clean stop may take.
 const STOP_US: u64 = 10_000_000;
 
@@ -47,6 +51,7 @@ const OWN_DESCRIPTORS: u64 = 128;
 
 /// The server's process: everything from the arguments to the exit code.
 pub fn main() -> u8 {
+    allocator::give_back_what_is_freed();
     let config = match options::from_process() {
         Ok(config) => config,
         Err(code) => return code,
@@ -194,6 +199,7 @@ fn limits_of(config: &Config) -> Limits {
             .filter(|ms| *ms > 0)
             .map(|ms| ms.saturating_mul(1000)),
         unread_us: UNREAD_US,
+        linger_us: LINGER_US,
         frame_bytes_max: config.socket_request_max_bytes,
         request_bytes_max: config.queued_max_request_bytes,
         response_bytes_max: config.response_bytes_max,

@@ -1,6 +1,7 @@
 //! Owns what is particular to the machine: files, clock, threads, signals.
 
 pub mod aligned;
+pub mod allocator;
 pub mod clock;
 pub mod disk;
 mod fileops;

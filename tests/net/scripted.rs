@@ -43,6 +43,8 @@ pub struct Seen {
     pub requests: AtomicUsize,
     pub connected: AtomicUsize,
     pub disconnected: AtomicUsize,
+    /// Requests that were parked, whatever has become of them.
+    pub parked: AtomicUsize,
     /// Record data is served from memory when set, otherwise from the file.
     pub in_ring: AtomicBool,
     /// Produce requests are not wanted while set.
@@ -138,6 +140,15 @@ impl Core for Scripted {
         self.seen.disconnected.fetch_add(1, Ordering::SeqCst);
     }
 
+    fn abandon(&mut self, _now: Now, conn: ConnId) {
+        self.parked.remove(&conn);
+    }
+
+    fn owes(&self, conn: ConnId) -> bool {
+        let appended = self.gathered.iter().chain(&self.in_flight).flatten();
+        self.parked.contains_key(&conn) || appended.into_iter().any(|(of, _)| *of == conn)
+    }
+
     fn ready_for(&self, conn: ConnId, api_key: i16) -> bool {
         !(self.parked.contains_key(&conn) || api_key == PRODUCE && self.seen.behind.load(Ordering::SeqCst))
     }
@@ -152,6 +163,7 @@ impl Core for Scripted {
             PARK => {
                 let until_us = now.mono_us + u64::from(u32_at(payload, 0)) * 1000;
                 self.parked.insert(conn, (until_us, correlation_id));
+                self.seen.parked.fetch_add(1, Ordering::SeqCst);
             }
             FILL => self.answer(conn, correlation_id, &vec![b'x'; u32_at(payload, 0) as usize], Vec::new()),
             FETCH => self.fetch(conn, correlation_id, payload),
@@ -236,6 +248,7 @@ pub fn wide_limits() -> Limits {
         connections_per_ip_max: 100_000,
         idle_us: Some(600_000_000),
         unread_us: 60_000_000,
+        linger_us: 60_000_000,
         frame_bytes_max: 8 << 20,
         request_bytes_max: 64 << 20,
         response_bytes_max: 64 << 20,

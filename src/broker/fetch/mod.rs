@@ -590,6 +590,15 @@ impl Broker {
         }
     }
 
+    /// Nobody waits for the fetch of this connection any more. If no reader is about to bring it something it is dropped; its slot.
+    pub(super) fn give_up_fetch_of(&mut self, conn: ConnId) -> Option<u64> {
+        let id = self.fetches.by_conn.get(&conn).copied()?;
+        let fetch = self.fetches.by_id.get(&id).filter(|fetch| fetch.reading == 0)?;
+        let slot = fetch.to.slot;
+        self.take_fetch(id);
+        Some(slot)
+    }
+
     /// The server stops: whoever waits is answered with what there is.
     pub(super) fn answer_all_fetches(&mut self, now: Now) {
         // Who stands in line sends its readers now.
@@ -615,7 +624,10 @@ impl Broker {
         } else {
             for part in &fetch.parts {
                 if let Some(partition) = part.id().and_then(|id| self.topics.partition_mut(id)) {
-                    partition.fetches.retain(|other| *other != id);
+                    // Many may wait at one partition, and are taken out oldest first: so this looks at few.
+                    if let Some(at) = partition.fetches.iter().position(|other| *other == id) {
+                        partition.fetches.remove(at);
+                    }
                 }
             }
         }

@@ -315,16 +315,23 @@ impl Groups {
     pub fn disconnected(&mut self, conn: ConnId) {
         let waiting: Vec<_> = self.waiting.range((conn, 0)..=(conn, u64::MAX)).map(|(key, _)| *key).collect();
         waiting.iter().for_each(|key| drop(self.waiting.remove(key)));
+        self.unpark(conn);
+    }
+
+    /// Nobody waits for the joins and syncs of a connection any more, as far as clients are concerned; their slots. The members
+    /// stay as they are.
+    pub fn unpark(&mut self, conn: ConnId) -> Vec<u64> {
         let keys: Vec<(ConnId, u64)> = self.parked.range((conn, 0)..=(conn, u64::MAX)).map(|(key, _)| *key).collect();
-        for key in keys {
-            let Some((id, member_id)) = self.parked.remove(&key) else { continue };
+        for key in &keys {
+            let Some((id, member_id)) = self.parked.remove(key) else { continue };
             let Some(member) = self.groups.get_mut(&id).and_then(|g| g.members.get_mut(&member_id)) else { continue };
             for waiting in [&mut member.join, &mut member.sync].into_iter().flatten() {
-                if waiting.to.is_some_and(|to| (to.conn, to.slot) == key) {
+                if waiting.to.is_some_and(|to| (to.conn, to.slot) == *key) {
                     waiting.to = None;
                 }
             }
         }
+        keys.into_iter().map(|(_, slot)| slot).collect()
     }
 
     /// Topics were deleted: what groups committed for them is forgotten. One look at each group, however many topics there are.

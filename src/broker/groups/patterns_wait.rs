@@ -3,8 +3,10 @@
 use super::api::send;
 use super::consumer::patterns::MatchDone;
 use super::ctx::{Client, Ctx, Node};
+use super::group::Name;
 use super::{Groups, Handled};
 use crate::broker::reply::ReplyTo;
+use crate::broker::ConnId;
 use crate::wire::msg::ConsumerGroupHeartbeatResponse;
 use crate::wire::ErrorCode;
 
@@ -13,6 +15,8 @@ use crate::wire::ErrorCode;
 pub(super) struct Waiting {
     to: ReplyTo,
     body: Vec<u8>,
+    /// The patterns that were not known.
+    unknown: Vec<Name>,
     client_id: String,
     client_host: String,
     node_id: i32,
@@ -21,16 +25,22 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    pub fn new(ctx: &Ctx<'_>, to: ReplyTo, body: &[u8]) -> Waiting {
+    pub fn new(ctx: &Ctx<'_>, to: ReplyTo, body: &[u8], unknown: Vec<Name>) -> Waiting {
         Waiting {
             to,
             body: body.to_vec(),
+            unknown,
             client_id: ctx.client.id.to_owned(),
             client_host: ctx.client.host.to_owned(),
             node_id: ctx.node.id,
             node_host: ctx.node.host.to_owned(),
             node_port: ctx.node.port,
         }
+    }
+
+    /// Bytes of memory that it takes, roughly.
+    pub fn bytes(&self) -> usize {
+        200 + self.body.len() + self.client_id.len() + self.client_host.len() + self.node_host.len()
     }
 
     /// The server stops.
@@ -41,7 +51,7 @@ impl Waiting {
 }
 
 impl Groups {
-    /// A worker has looked a pattern up: whoever waited is served, and groups that use it look at their topics again.
+    /// A worker has looked a pattern up: whoever waited for it is served, and groups that use it look at their topics again.
     pub fn matched(&mut self, ctx: &mut Ctx<'_>, done: MatchDone) {
         let pattern = done.pattern.clone();
         if self.patterns.done(done) {
@@ -51,7 +61,11 @@ impl Groups {
                 }
             }
         }
-        for waiting in std::mem::take(&mut self.waiting).into_values() {
+        let waited = |waiting: &Waiting| waiting.unknown.contains(&pattern);
+        let keys: Vec<(ConnId, u64)> =
+            self.waiting.iter().filter(|(_, waiting)| waited(waiting)).map(|(key, _)| *key).collect();
+        for key in keys {
+            let Some(waiting) = self.waiting.remove(&key) else { continue };
             let mut ctx = Ctx {
                 now: ctx.now,
                 client: Client { id: &waiting.client_id, host: &waiting.client_host },

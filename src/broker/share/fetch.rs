@@ -294,6 +294,16 @@ impl Broker {
         }
     }
 
+    /// Nobody waits for the ShareFetch of this connection any more. If no reader is about to bring it something it is dropped; its
+    /// slot.
+    pub(in crate::broker) fn give_up_share_fetch_of(&mut self, now: Now, conn: ConnId) -> Option<u64> {
+        let id = self.share.fetches.by_conn.get(&conn).copied()?;
+        let fetch = self.share.fetches.by_id.get(&id).filter(|fetch| fetch.reading == 0)?;
+        let slot = fetch.to.slot;
+        self.drop_share_fetch_of(now, conn);
+        Some(slot)
+    }
+
     pub(super) fn drop_share_fetch_of(&mut self, now: Now, conn: ConnId) {
         let Some(id) = self.share.fetches.by_conn.get(&conn).copied() else { return };
         let Some(fetch) = self.take_share_fetch(id) else { return };

@@ -101,8 +101,14 @@ impl Groups {
             return self.leave(ctx, request).map(Some);
         }
         self.check_group(request.group_id, request.member_epoch == member::JOINS)?;
-        if !self.patterns_are_known(ctx, request)? {
-            self.waiting.insert((to.conn, to.slot), Waiting::new(ctx, to, body));
+        let unknown = self.unknown_patterns(ctx, request)?;
+        if !unknown.is_empty() {
+            let waiting = Waiting::new(ctx, to, body, unknown);
+            let bytes: usize = self.waiting.values().map(Waiting::bytes).sum();
+            if bytes + waiting.bytes() > limits::PATTERN_WAITING_BYTES_MAX {
+                return refuse(ErrorCode::COORDINATOR_NOT_AVAILABLE, "Too much waits for regular expressions.");
+            }
+            self.waiting.insert((to.conn, to.slot), waiting);
             return Ok(None);
         }
         self.begin_consumer_group(ctx, request.group_id, request.member_id)?;
@@ -170,33 +176,29 @@ impl Groups {
         }
     }
 
-    /// Whether all patterns that the request and its group use have been looked up; those that have not are asked for.
-    fn patterns_are_known(
+    /// The patterns that the request and its group use and that have not been looked up yet; they are asked for.
+    fn unknown_patterns(
         &mut self,
         ctx: &mut Ctx<'_>,
         request: &ConsumerGroupHeartbeatRequest<'_>,
-    ) -> Result<bool, Refused> {
+    ) -> Result<Vec<Name>, Refused> {
         let Groups { groups, patterns, .. } = self;
         let group = groups.get(request.group_id).and_then(|group| group.consumer.as_ref());
         let used: BTreeSet<Name> = group.into_iter().flat_map(|group| group.patterns().cloned()).collect();
-        let mut known = true;
+        let mut unknown = Vec::new();
         if let Some(said) = request.subscribed_topic_regex.filter(|said| !said.is_empty() && !used.contains(*said)) {
-            let too_many = patterns.len() >= limits::PATTERNS_MAX || patterns.bytes() >= limits::PATTERNS_BYTES_MAX;
-            if too_many && patterns.topics(said).is_none() {
-                let is_used = |pattern: &Name| {
-                    groups
-                        .values()
-                        .filter_map(|g| g.consumer.as_ref())
-                        .any(|g| g.patterns().any(|used| used == pattern))
-                };
-                patterns.retain(is_used);
-                if patterns.len() >= limits::PATTERNS_MAX || patterns.bytes() >= limits::PATTERNS_BYTES_MAX {
+            if patterns.are_too_many() && patterns.topics(said).is_none() {
+                let consumers = groups.values().filter_map(|group| group.consumer.as_ref());
+                let used: BTreeSet<&Name> = consumers.flat_map(|group| group.patterns()).collect();
+                patterns.retain(|pattern| used.contains(pattern));
+                if patterns.are_too_many() {
                     return refuse(ErrorCode::COORDINATOR_NOT_AVAILABLE, "There are too many regular expressions.");
                 }
             }
-            match patterns.ask(&said.into(), ctx.topics, ctx.out) {
+            let said: Name = said.into();
+            match patterns.ask(&said, ctx.topics, ctx.out) {
                 Known::Yes => {}
-                Known::NotYet => known = false,
+                Known::NotYet => unknown.push(said),
                 Known::Fault(fault) => {
                     return refuse(
                         ErrorCode::INVALID_REGULAR_EXPRESSION,
@@ -205,10 +207,12 @@ impl Groups {
                 }
             }
         }
-        for pattern in &used {
-            known &= patterns.ask(pattern, ctx.topics, ctx.out) == Known::Yes;
+        for pattern in used {
+            if patterns.ask(&pattern, ctx.topics, ctx.out) != Known::Yes {
+                unknown.push(pattern);
+            }
         }
-        Ok(known)
+        Ok(unknown)
     }
 
     fn leave(&mut self, ctx: &mut Ctx<'_>, request: &ConsumerGroupHeartbeatRequest<'_>) -> Result<Beaten, Refused> {

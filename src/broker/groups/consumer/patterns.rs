@@ -116,6 +116,15 @@ struct Entry {
     version: u64,
     /// A worker has it.
     asked: bool,
+    /// Bytes that its topics will take at most, before they are known.
+    reserved: usize,
+}
+
+impl Entry {
+    /// Bytes that the pattern takes, roughly.
+    fn bytes(&self, name: &str) -> usize {
+        160 + name.len() + self.reserved + self.topics.as_ref().map_or(0, |topics| topics.len() * size_of::<Name>())
+    }
 }
 
 /// What a request may do about a pattern.
@@ -132,6 +141,8 @@ pub(in super::super) enum Known {
 #[derive(Debug, Default)]
 pub(in super::super) struct Patterns {
     entries: BTreeMap<Name, Entry>,
+    /// Sum of the entries' bytes.
+    bytes: usize,
     /// All topics of `version`, once they were needed.
     names: Option<Arc<[Name]>>,
     version: u64,
@@ -154,25 +165,23 @@ impl Patterns {
         self.version
     }
 
-    /// How many patterns are known or asked for.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Bytes that the patterns take, roughly.
-    pub fn bytes(&self) -> usize {
-        let one = |(name, entry): (&Name, &Entry)| {
-            160 + name.len() + entry.topics.as_ref().map_or(0, |topics| topics.len() * size_of::<Name>())
-        };
-        self.entries.iter().map(one).sum()
+    /// Whether there is no room for another one.
+    pub fn are_too_many(&self) -> bool {
+        self.entries.len() >= limits::PATTERNS_MAX || self.bytes >= limits::PATTERNS_BYTES_MAX
     }
 
     /// Asks a worker for a pattern unless its topics are known as they are now; whether they are known at all. A fault is
     /// told once: who repeats the request has the pattern looked at again.
     pub fn ask(&mut self, pattern: &Name, lookup: &dyn TopicLookup, out: &mut dyn Outbox) -> Known {
-        let entry = self.entries.entry(pattern.clone()).or_default();
+        let bytes = &mut self.bytes;
+        let entry = self.entries.entry(pattern.clone()).or_insert_with(|| {
+            let entry = Entry::default();
+            *bytes += entry.bytes(pattern);
+            entry
+        });
         if let Some(fault) = entry.fault.take() {
             if entry.topics.is_none() && !entry.asked {
+                self.bytes -= entry.bytes(pattern);
                 self.entries.remove(pattern);
             }
             return Known::Fault(fault);
@@ -181,6 +190,10 @@ impl Patterns {
         if !entry.asked && (!known || entry.version != self.version) {
             entry.asked = true;
             let topics = self.names.get_or_insert_with(|| lookup.names().into());
+            if !known {
+                entry.reserved = topics.len() * size_of::<Name>();
+                self.bytes += entry.reserved;
+            }
             out.match_topics(MatchJob { pattern: pattern.clone(), topics: topics.clone(), version: self.version });
         }
         if known {
@@ -193,25 +206,33 @@ impl Patterns {
     /// A worker has answered. True when the pattern stands for other topics than before.
     pub fn done(&mut self, done: MatchDone) -> bool {
         let Some(entry) = self.entries.get_mut(&done.pattern) else { return false };
+        self.bytes -= entry.bytes(&done.pattern);
         entry.asked = false;
+        entry.reserved = 0;
         entry.version = done.version;
+        let mut changed = false;
         match done.result {
             Ok(topics) => {
                 let topics: Arc<[Name]> = topics.into();
-                let same = entry.topics.as_ref() == Some(&topics);
+                changed = entry.topics.as_ref() != Some(&topics);
                 entry.topics = Some(topics);
-                !same
             }
-            Err(fault) => {
-                entry.fault = Some(fault);
-                false
-            }
+            Err(fault) => entry.fault = Some(fault),
         }
+        self.bytes += entry.bytes(&done.pattern);
+        changed
     }
 
     /// Forgets the patterns that nobody uses.
     pub fn retain(&mut self, is_used: impl Fn(&Name) -> bool) {
-        self.entries.retain(|name, entry| entry.asked || is_used(name));
+        let bytes = &mut self.bytes;
+        self.entries.retain(|name, entry| {
+            let stays = entry.asked || is_used(name);
+            if !stays {
+                *bytes -= entry.bytes(name);
+            }
+            stays
+        });
     }
 }
 

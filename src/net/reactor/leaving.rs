@@ -1,0 +1,147 @@
+//! Owns how connections end: clients that leave, clients that are silent or read nothing, and those that we send away.
+//!
+//! A client that has closed its side may have closed all of it, or still read; nobody can tell before something is sent to it. So it
+//! gets the answers to what it has sent, as from Kafka, but it is not waited for: what it has parked is given up, and what it does
+//! not read is not kept for long.
+
+use super::{Limits, Reactor};
+use crate::broker::{ConnId, Now};
+use crate::net::complaints::Kind;
+use crate::net::connection::{Closing, Connection, Why};
+use crate::net::core::Core;
+
+impl Limits {
+    /// How long the connection may read nothing while answers wait for it, in µs.
+    pub(super) fn patience_us(&self, conn: &Connection) -> u64 {
+        if conn.read_closed {
+            self.linger_us
+        } else {
+            self.unread_us
+        }
+    }
+}
+
+/// Clients that leave.
+impl<C: Core + 'static> Reactor<C> {
+    /// The kernel says that the client has closed its side, or all of the connection.
+    pub(super) fn note_leaver(&mut self, now: Now, id: ConnId) {
+        let Some(conn) = self.table.get(id) else { return };
+        let is_news = !std::mem::replace(&mut conn.read_closed, true);
+        let until_us = conn.timer_us.min(now.mono_us.saturating_add(self.limits.linger_us));
+        if is_news && conn.has_outgoing() {
+            self.table.set_timer(id, until_us);
+        }
+    }
+
+    /// Whether the next frame of a connection can be handed in after all, because its client has left and is not waited for.
+    /// Without a way to send anything, or memory for the answer, the connection is closed instead.
+    pub(super) fn is_wanted_of_leaver(&mut self, now: Now, id: ConnId, api_key: i16) -> bool {
+        let Some(conn) = self.table.get(id).filter(|conn| conn.read_closed) else { return false };
+        if conn.write_closed {
+            self.close(now, id, Why::quiet());
+            return false;
+        }
+        self.core.abandon(now, id);
+        self.carry_out(now);
+        let is_ready = self.core.ready_for(id, api_key);
+        if is_ready && self.answer_must_wait(id, api_key) {
+            self.close(now, id, Why::quiet());
+            return false;
+        }
+        is_ready
+    }
+
+    /// Nothing more comes from the connection, and what came is handled.
+    pub(super) fn end_of_stream(&mut self, now: Now, id: ConnId, why: Why) {
+        let Some(conn) = self.table.get(id) else { return };
+        if conn.write_closed {
+            return self.close(now, id, why);
+        }
+        if why.kind.is_some() {
+            return self.close_after_sending(now, id, why);
+        }
+        conn.closing = Closing::AfterAnswers;
+        self.table.set_timer(id, now.mono_us.saturating_add(self.limits.linger_us));
+        self.leaving.push(id);
+    }
+
+    /// Closes the connections whose clients have left and which have all answers that they can get.
+    pub(super) fn see_off(&mut self, now: Now) {
+        for id in std::mem::take(&mut self.leaving) {
+            self.core.abandon(now, id);
+            self.carry_out(now);
+            if self.core.owes(id) {
+                self.leaving.push(id);
+            } else {
+                self.close_after_sending(now, id, Why::quiet());
+            }
+        }
+    }
+}
+
+/// Connections that we close.
+impl<C: Core + 'static> Reactor<C> {
+    /// Lets the connection read its last answers, then closes it.
+    pub(super) fn close_after_sending(&mut self, now: Now, id: ConnId, why: Why) {
+        let Some(conn) = self.table.get(id) else { return };
+        if !conn.has_outgoing() {
+            return self.close(now, id, why);
+        }
+        conn.closing = Closing::AfterSending(why);
+        conn.drop_held();
+        self.queue_write(id);
+        self.table.set_timer(id, now.mono_us.saturating_add(self.limits.linger_us));
+    }
+
+    pub(super) fn close(&mut self, now: Now, id: ConnId, why: Why) {
+        let Some(conn) = self.table.remove(id) else { return };
+        if let Some(kind) = why.kind {
+            self.complaints.closed(now.mono_ms(), kind, conn.peer, &why.text);
+        }
+        if conn.in_starved {
+            self.starved.retain(|starved| *starved != id);
+            self.feed_starved(now);
+        }
+        drop(conn);
+        self.metrics.active_connections.set(self.table.len() as i64);
+        if self.accepting.resting_until_us.take().is_some() {
+            self.accepting.said = false;
+        }
+        self.core.disconnected(now, id);
+        self.carry_out(now);
+    }
+
+    /// The timer of a connection fired: it is closed, or gets a later timer. As in Kafka a request that waits keeps no silent
+    /// connection.
+    pub(super) fn connection_timer(&mut self, now: Now, id: ConnId) {
+        let Some(conn) = self.table.get(id) else { return };
+        let patience_us = self.limits.patience_us(conn);
+        let stalled_us = conn.sent_us.saturating_add(patience_us);
+        match &conn.closing {
+            // A client that has left may take its time as long as it reads.
+            Closing::AfterSending(why) if why.kind.is_none() && stalled_us > now.mono_us => {
+                return self.table.set_timer(id, stalled_us);
+            }
+            Closing::AfterSending(why) => {
+                let why = why.clone();
+                return self.close(now, id, why);
+            }
+            Closing::AfterAnswers => return self.close(now, id, Why::quiet()),
+            Closing::No | Closing::AfterHeld(_) => {}
+        }
+        if conn.has_outgoing() {
+            if stalled_us > now.mono_us {
+                return self.table.set_timer(id, stalled_us);
+            }
+            let text = format!("it has not read its answers for {} s", patience_us / 1_000_000);
+            let why = if conn.read_closed { Why::quiet() } else { Why::said(Kind::Slow, text) };
+            return self.close(now, id, why);
+        }
+        let idle_until_us = conn.active_us.saturating_add(self.limits.idle_us.unwrap_or(u64::MAX));
+        if idle_until_us > now.mono_us {
+            return self.table.set_timer(id, idle_until_us);
+        }
+        log::debug!("closed the idle connection from {}", conn.peer);
+        self.close(now, id, Why::quiet());
+    }
+}
