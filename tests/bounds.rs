@@ -300,7 +300,7 @@ fn share_groups_are_bounded_in_memory() {
     let names: Vec<String> = (0..1000).map(|number| format!("{number:0240}")).collect();
     let beat = |h: &mut Harness, number: usize, member_epoch: i32| {
         let request = ShareGroupHeartbeatRequest {
-            group_id: &format!("s{}", number / 100),
+            group_id: &format!("s{number}"),
             member_id: &format!("m{number}"),
             member_epoch,
             subscribed_topic_names: Some(names.iter().map(String::as_str).collect()),
@@ -321,7 +321,7 @@ fn share_groups_are_bounded_in_memory() {
 fn configurations_that_are_described_are_bounded_in_memory() {
     let mut h = with_topic();
     let resource = DescribeConfigsResource { resource_type: 2, resource_name: "t", configuration_keys: None };
-    let resources = vec![resource; 20_000];
+    let resources = vec![resource; 12_000];
     let request = DescribeConfigsRequest { resources, include_synonyms: true, include_documentation: true };
     let mut answer = None;
     let peak = peak_of(|| answer = Some(h.call(4, &request)));

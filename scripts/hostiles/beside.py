@@ -102,6 +102,8 @@ def beside(options, server, kind):
     script = os.path.join(os.path.dirname(__file__), "clients.py")
     bad = subprocess.Popen([sys.executable, script, kind, options.bootstrap, TOPIC, str(options.connections)],
                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    # Some have much to prepare.
+    bad.stdout.readline()
     time.sleep(5)
     good = Good(options, options.seconds).finish()
     if kind == "flood":

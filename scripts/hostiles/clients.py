@@ -2,8 +2,8 @@
 
     clients.py KIND HOST:PORT TOPIC [SECONDS]
 
-TOPIC has records that are worth asking for. Each line of standard output is a count for people. Nothing here knows Kafka
-beyond the few bytes of a request that it sends.
+TOPIC has records that are worth asking for. The first line of standard output says "ready", when they begin; each other one is a
+count for people. Nothing here knows Kafka beyond the few bytes of a request that it sends.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ def old_fetch(topic, wait_ms=0, least=1):
 def long_fetch(topic):
     """Fetch 4 for as much as there can be, however long it takes."""
     head = struct.pack(">iiiibi", -1, LONGEST, LONGEST, LONGEST, 0, 1)
-    return frame(FETCH, 4, head + text(topic) + struct.pack(">iiqi", 1, 0, LONGEST, 1))
+    return frame(FETCH, 4, head + text(topic) + struct.pack(">iiqi", 1, 0, 0, 1))
 
 
 def join(group, member=b""):
@@ -113,6 +113,7 @@ class Crowd:
                 pair[1].transport.abort()
 
     async def run(self, count, do):
+        print("ready", flush=True)
         tasks = [asyncio.create_task(self.again_and_again(number, do)) for number in range(count)]
         await self.done.wait()
         for task in tasks:
@@ -253,6 +254,7 @@ def flood(address, done, count):
     host, port = address.rsplit(":", 1)
     reset = struct.pack("ii", 1, 0)
     made = refused = 0
+    print("ready", flush=True)
     begun = time.monotonic()
     while made < count and not done.is_set():
         with socket.socket() as sock:

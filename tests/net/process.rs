@@ -81,6 +81,12 @@ impl Server {
         }
     }
 
+    /// Everything said so far, for whom the server has disappointed.
+    pub fn witness(&self) -> impl Fn() -> Vec<String> {
+        let said = Arc::clone(&self.said);
+        move || said.0.lock().unwrap().0.clone()
+    }
+
     /// Everything said, after the end.
     pub fn lines_to_the_end(&self) -> Vec<String> {
         let mut said = self.said.0.lock().unwrap();

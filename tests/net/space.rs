@@ -13,17 +13,30 @@ use chronik::wire::{self, frame, ErrorCode, RecordSet, Request};
 
 use super::process::{Server, TempDir};
 
-/// A client with one connection that waits for each answer.
-struct Client(TcpStream);
+/// A client with one connection that waits for each answer, and what its server has said.
+struct Client {
+    stream: TcpStream,
+    said: Box<dyn Fn() -> Vec<String>>,
+}
 
 impl Client {
+    fn of(server: &Server) -> Client {
+        Client { stream: server.connect(), said: Box::new(server.witness()) }
+    }
+
+    fn receive(&mut self, buf: &mut [u8], what: &str) {
+        if let Err(error) = self.stream.read_exact(buf) {
+            panic!("no answer to {what}: {error}; the server said {:#?}", (self.said)());
+        }
+    }
+
     fn call<'a, M: Request<'a>>(&mut self, version: i16, message: &M) -> Bytes {
         let request = frame::request(version, 7, Some("space"), message);
-        self.0.write_all(&request.bytes).unwrap();
+        self.stream.write_all(&request.bytes).unwrap();
         let mut len = [0; 4];
-        self.0.read_exact(&mut len).unwrap();
+        self.receive(&mut len, M::API.name);
         let mut frame = vec![0; u32::from_be_bytes(len) as usize];
-        self.0.read_exact(&mut frame).unwrap();
+        self.receive(&mut frame, M::API.name);
         let frame = Bytes::from(frame);
         let (_, body) = frame::parse_response(M::API, version, &frame).unwrap();
         frame.slice_ref(body)
@@ -102,7 +115,7 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 fn a_deleted_topics_space_comes_back_from_the_segments_that_it_shares_with_a_living_one() {
     let dir = TempDir::new("space");
     let server = Server::start(&dir.0, &[]);
-    let mut client = Client(server.connect());
+    let mut client = Client::of(&server);
     client.create("lives");
     client.create("goes");
     for _ in 0..250 {
@@ -119,6 +132,6 @@ fn a_deleted_topics_space_comes_back_from_the_segments_that_it_shares_with_a_liv
     server.signal("-KILL");
     drop(server);
     let server = Server::start(&dir.0, &[]);
-    let mut client = Client(server.connect());
+    let mut client = Client::of(&server);
     assert_eq!(client.read_all("lives"), 1250);
 }
