@@ -307,7 +307,10 @@ pub const REQUEST_ARRAYS_BYTES_MAX: usize = 32 << 20;
 
 const _: () = assert!(PARTITIONS_MAX * 160 <= REQUEST_ARRAYS_BYTES_MAX);
 
-/// Things that one administrative request may name; one that names more is refused as a whole.
+/// Bytes that each thing in such an array counts for at least: what is small takes time nevertheless, and others wait meanwhile.
+pub const REQUEST_ELEMENT_BYTES_MIN: usize = 64;
+
+/// Things that one administrative request may name, and topics in a Metadata request; one that names more is refused as a whole.
 pub const REQUEST_ITEMS_MAX: usize = PARTITIONS_MAX;
 
 /// Bytes of configurations that one answer tells; what goes beyond is refused.

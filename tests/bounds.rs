@@ -132,6 +132,11 @@ fn one_request_names_no_more_things_than_it_may() {
     assert!(told.responses.iter().all(|topic| topic.error_code != ErrorCode::NONE), "{:?}", told.responses.first());
     let answer = h.call(1, &MetadataRequest::default());
     assert_eq!(answer.decode::<MetadataResponse<'_>>().topics.len(), 1, "nothing of it is done");
+    let topic = MetadataRequestTopic { name: Some("t"), ..Default::default() };
+    let topics = Some(vec![topic; limits::REQUEST_ITEMS_MAX + 1]);
+    let conn = h.connect();
+    h.send(conn, 1, &MetadataRequest { topics, ..Default::default() });
+    assert_eq!(h.closed.len(), 1);
 }
 
 /// Sends a request many times over few connections, and tells how many were not refused. All that are refused come last, with `error`.

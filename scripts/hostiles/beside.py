@@ -45,8 +45,15 @@ class Server:
         with open(f"{self.proc}/clear_refs", "w", encoding="ascii") as file:
             file.write("5")
 
-    def descriptors(self):
-        return len(os.listdir(f"{self.proc}/fd"))
+    def sockets(self):
+        """Sockets that are open. Files come and go with the log."""
+        count = 0
+        for name in os.listdir(f"{self.proc}/fd"):
+            try:
+                count += os.readlink(f"{self.proc}/fd/{name}").startswith("socket:")
+            except FileNotFoundError:
+                pass
+        return count
 
     def gauges(self):
         """What clients may hold: connections, and memory of requests and answers."""
@@ -87,8 +94,8 @@ def settled(server, before):
     """Waits until nothing of the bad clients is left; what is, as a sentence."""
     until = time.monotonic() + SETTLE_SECONDS
     while True:
-        fds, gauges = server.descriptors(), server.gauges()
-        left = [f"{fds} descriptors, {before[0]} before"] if fds > before[0] else []
+        fds, gauges = server.sockets(), server.gauges()
+        left = [f"{fds} sockets, {before[0]} before"] if fds > before[0] else []
         left += [f"{name} is {gauges[name]}, {number} before" for name, number in before[1].items() if gauges[name] > number]
         if not left or time.monotonic() > until:
             return left
@@ -97,7 +104,7 @@ def settled(server, before):
 
 def beside(options, server, kind):
     """The good load beside one kind of bad clients: percentiles, peak of memory, and what is wrong."""
-    before = server.descriptors(), server.gauges()
+    before = server.sockets(), server.gauges()
     server.forget_peak()
     script = os.path.join(os.path.dirname(__file__), "clients.py")
     bad = subprocess.Popen([sys.executable, script, kind, options.bootstrap, TOPIC, str(options.connections)],
@@ -137,7 +144,7 @@ def main():
                     "--size", "1024", "--records", "300000"], check=True, stdout=subprocess.DEVNULL)
     Good(options, 3).finish()
     begun = server.memory("VmRSS")
-    print(f"  memory {begun >> 20} MiB, limit {limit >> 20} MiB, {server.descriptors()} descriptors", flush=True)
+    print(f"  memory {begun >> 20} MiB, limit {limit >> 20} MiB, {server.sockets()} sockets", flush=True)
     for _ in range(options.rounds):
         quiet = Good(options, options.seconds).finish()
         for kind in kinds:

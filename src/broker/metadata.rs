@@ -25,6 +25,11 @@ impl Broker {
             Some(topics) if version == 0 && topics.is_empty() => None,
             named => named.as_deref(),
         };
+        let count = named.map_or(0, <[_]>::len);
+        if count > limits::REQUEST_ITEMS_MAX {
+            self.close(req.to.conn, format!("it asked for the metadata of {count} topics; there cannot be so many"));
+            return Ok(());
+        }
         if version < TOPIC_ID_VERSION && named.is_some_and(|named| named.iter().any(|topic| !is_named(topic))) {
             return self.refuse_metadata(req, named.unwrap_or(&[]));
         }

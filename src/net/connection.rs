@@ -272,6 +272,11 @@ impl Connection {
         self.outgoing.head_bytes()
     }
 
+    /// The complete frame that comes next.
+    pub fn peek_frame(&self) -> Option<&Bytes> {
+        self.held.front()
+    }
+
     /// Bytes of the complete frame that comes next.
     pub fn next_frame_bytes(&self) -> usize {
         self.held.front().map_or(0, Bytes::len)

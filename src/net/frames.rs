@@ -205,12 +205,14 @@ impl FrameReader {
     }
 
     /// How much room an incomplete frame deserves: never more than it claims, and never more than twice what has arrived
-    /// or what this connection's frames have recently needed.
+    /// or what this connection's frames have recently needed, which counts up to `FRESH_BYTES_MAX`. Whoever looks after the memory
+    /// reckons with that (`net::reactor::shortage`).
     fn room(&self, partial: &[u8]) -> usize {
         let Some(total) = total_bytes(partial).filter(|_| partial.len() > CARRY_BYTES_MAX) else {
             return partial.len();
         };
-        let trusted = if partial.len() > COPY_BYTES_MAX { self.usual_bytes } else { 0 };
+        let usual = self.usual_bytes.min(FRESH_BYTES_MAX);
+        let trusted = if partial.len() > COPY_BYTES_MAX { usual } else { 0 };
         total.min((2 * partial.len()).max(trusted).max(ROOM_BYTES_MIN)).max(partial.len())
     }
 

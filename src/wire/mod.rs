@@ -174,7 +174,8 @@ mod tests {
             let body = [&(count as i32).to_be_bytes()[..], &vec![0; 2 * count]].concat();
             decode_request::<MetadataRequest>(&body, 1).map(|request| request.topics.map_or(0, |topics| topics.len()))
         };
-        let most = limits::REQUEST_ARRAYS_BYTES_MAX / size_of::<MetadataRequestTopic>();
+        let most = limits::REQUEST_ARRAYS_BYTES_MAX / limits::REQUEST_ELEMENT_BYTES_MIN;
+        assert!(size_of::<MetadataRequestTopic>() <= limits::REQUEST_ELEMENT_BYTES_MIN);
         assert_eq!(named(most), Ok(most));
         assert_eq!(named(most + 1).unwrap_err().what, "it names more than any request may");
         // What is nested counts together.

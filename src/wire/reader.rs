@@ -4,6 +4,7 @@ use byteorder::{BigEndian, ByteOrder};
 use std::fmt;
 
 use super::primitives::Wire;
+use crate::limits;
 
 /// The longest string that Kafka's protocol allows, in bytes, in the compact form as well as in the classic one.
 pub const MAX_STRING: usize = i16::MAX as usize;
@@ -239,7 +240,7 @@ impl<'a> Reader<'a> {
         if count > self.rest.len() / smallest {
             return Err(self.error("an array has more elements than the message has room for"));
         }
-        let bytes = count.saturating_mul(size_of::<T>());
+        let bytes = count.saturating_mul(size_of::<T>().max(limits::REQUEST_ELEMENT_BYTES_MIN));
         self.room = self.room.checked_sub(bytes).ok_or_else(|| self.error("it names more than any request may"))?;
         let mut elements = Vec::with_capacity(count);
         for _ in 0..count {

@@ -263,6 +263,29 @@ fn incomplete_requests_that_make_no_progress_give_their_memory_to_others() {
 }
 
 #[test]
+fn large_requests_of_whom_usually_sends_them_take_no_more_memory_than_they_may() {
+    const LARGE: usize = 30 << 20;
+    let (frame_bytes_max, request_bytes_max) = (32 << 20, 32 << 20);
+    let rig = Rig::start(Limits { frame_bytes_max, request_bytes_max, ..wide_limits() });
+    let whole = request(PRODUCE, 1, &vec![1; LARGE]);
+    let mut clients: Vec<Client> = (0..3).map(|_| rig.client()).collect();
+    for client in &mut clients {
+        client.stream.write_all(&whole).unwrap();
+    }
+    rig.turn_until(|seen| seen.requests.load(Ordering::SeqCst) == 3);
+    // Now a part of another one each, which is more than a first read takes.
+    for client in &mut clients {
+        client.stream.write_all(&whole[..5 << 20]).unwrap();
+    }
+    let mut good = rig.client();
+    for correlation_id in 0..100 {
+        good.send(ECHO, correlation_id, b"as ever");
+        assert_eq!(good.receive().0, correlation_id);
+        assert!(rig.metrics.request_memory_bytes.get() <= request_bytes_max as i64);
+    }
+}
+
+#[test]
 fn answers_that_nobody_reads_take_no_more_memory_than_they_may() {
     const ANSWER: usize = 8 << 20;
     let rig = Rig::start(Limits { response_bytes_max: 3 * ANSWER, ..wide_limits() });

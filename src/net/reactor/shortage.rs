@@ -10,7 +10,7 @@ use crate::limits;
 use crate::net::complaints::Kind;
 use crate::net::connection::Connection;
 use crate::net::core::Core;
-use crate::wire::ApiKey;
+use crate::wire::{ApiKey, RequestHeader};
 
 /// How long, while memory is short, an incomplete request may go without a byte, and an answer may wait for its client.
 const SHORTAGE_STALL_US: u64 = 2_000_000;
@@ -25,8 +25,7 @@ const PROGRESS_BYTES: usize = 64 << 10;
 const LARGE_REQUEST_BYTES: usize = 2 << 20;
 
 /// What clients do all the time, and whose answers are about as large as the requests. A Fetch that needs memory waits in the broker.
-const SMALL: [ApiKey; 14] = [
-    ApiKey::PRODUCE,
+const SMALL: [ApiKey; 13] = [
     ApiKey::FETCH,
     ApiKey::OFFSET_COMMIT,
     ApiKey::FIND_COORDINATOR,
@@ -41,6 +40,24 @@ const SMALL: [ApiKey; 14] = [
     ApiKey::CONSUMER_GROUP_HEARTBEAT,
     ApiKey::SHARE_GROUP_HEARTBEAT,
 ];
+
+/// Topics that a Metadata request may name for its answer to be a small one. It is the first thing that clients ask.
+const FEW_TOPICS: i32 = 16;
+
+/// First version of Metadata with compact arrays.
+const COMPACT_METADATA_VERSION: i16 = 9;
+
+/// Whether a request is one for the metadata of a few topics by name.
+fn asks_for_few_topics(frame: &[u8]) -> bool {
+    let Ok((header, body)) = RequestHeader::parse(frame) else { return false };
+    let named = if header.version >= COMPACT_METADATA_VERSION {
+        // One more than there are, in one byte if they are few.
+        body.first().map_or(0, |count| i32::from(*count) - 1)
+    } else {
+        body.first_chunk().map_or(0, |count| i32::from_be_bytes(*count))
+    };
+    header.api.key == ApiKey::METADATA && (1..=FEW_TOPICS).contains(&named)
+}
 
 /// What happens when answers in memory take as much as they may.
 impl<C: Core + 'static> Reactor<C> {
@@ -61,8 +78,12 @@ impl<C: Core + 'static> Reactor<C> {
             return false;
         }
         let is_small = |conn: &mut Connection| {
-            let has_small_answer = api_key == ApiKey::PRODUCE.0 || conn.next_frame_bytes() <= SMALL_REQUEST_BYTES;
-            has_small_answer && SMALL.contains(&ApiKey(api_key)) && !conn.has_outgoing()
+            let has_small_answer = match ApiKey(api_key) {
+                ApiKey::PRODUCE => true,
+                ApiKey::METADATA => conn.peek_frame().is_some_and(|frame| asks_for_few_topics(frame)),
+                key => conn.next_frame_bytes() <= SMALL_REQUEST_BYTES && SMALL.contains(&key),
+            };
+            has_small_answer && !conn.has_outgoing()
         };
         // One large answer that has just fitted must not keep back small ones.
         let most = self.limits.response_bytes_max + limits::DESCRIBED_BYTES_MAX;
@@ -222,5 +243,30 @@ impl<C: Core + 'static> Reactor<C> {
     fn close_for_memory(&mut self, now: Now, id: ConnId) {
         let text = "memory for requests is short (queued.max.request.bytes) and its request makes no progress";
         self.close(now, id, Why::said(Kind::Slow, text));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::frame;
+    use crate::wire::msg::{MetadataRequest, MetadataRequestTopic};
+
+    #[test]
+    fn requests_for_few_topics_are_told_from_those_for_all() {
+        let named = |count: usize| {
+            let topic = MetadataRequestTopic { name: Some("t"), ..Default::default() };
+            MetadataRequest { topics: Some(vec![topic; count]), ..Default::default() }
+        };
+        for version in 0..=13 {
+            let asks = |request: &MetadataRequest<'_>| {
+                asks_for_few_topics(&frame::request(version, 1, Some("client"), request).bytes[4..])
+            };
+            assert!(asks(&named(1)) && asks(&named(16)), "version {version}");
+            assert!(!asks(&named(0)) && !asks(&named(17)) && !asks(&named(1000)), "version {version}");
+            if version > 0 {
+                assert!(!asks(&MetadataRequest { topics: None, ..Default::default() }), "version {version}");
+            }
+        }
     }
 }
