@@ -354,6 +354,26 @@ fn what_was_fetched_last_is_in_memory_also_where_the_disk_has_no_room() {
     assert_eq!(source.asked().len(), 1);
 }
 
+/// Many short objects, each in a buffer for a whole block, took much more memory than they may.
+#[test]
+fn short_blocks_count_with_the_memory_that_they_take() {
+    let (scratch, source) = (Scratch::new("short"), Arc::new(Numbers::default()));
+    let cache = open(
+        &scratch,
+        &source,
+        CacheSettings { free_bytes_min: u64::MAX / 2, memory_bytes_max: 2 * BLOCK, ..settings(64) },
+    );
+    let objects: Vec<Object> = (0..3).map(|n| Object { key: format!("wal/{n}").into(), bytes: 100 }).collect();
+    let read = |object| assert_eq!(cache.read_at(object, &mut [0; 10], 0).unwrap(), 10);
+    objects.iter().for_each(read);
+    source.asked();
+    // The last two are in memory, the first has made room.
+    objects[1..].iter().for_each(read);
+    assert!(source.asked().is_empty());
+    read(&objects[0]);
+    assert_eq!(source.asked().len(), 1);
+}
+
 #[test]
 fn a_start_empties_the_folder() {
     let (scratch, source) = (Scratch::new("start"), Arc::new(Numbers::default()));

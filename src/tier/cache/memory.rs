@@ -72,6 +72,11 @@ impl MemoryBlock {
         }
     }
 
+    /// Bytes of memory that it takes, however short it is.
+    pub fn memory_bytes(&self) -> usize {
+        self.buf.as_ref().map_or(0, AlignedBuf::capacity)
+    }
+
     /// With the zeros.
     pub fn padded(&self) -> &[u8] {
         self.buf.as_deref().unwrap_or_default()

@@ -55,7 +55,6 @@ pub enum Block {
 struct Recent {
     id: BlockId,
     block: Arc<MemoryBlock>,
-    len: usize,
     /// A reader has come to its end, so it is likely not to be read again.
     is_read: bool,
 }
@@ -130,15 +129,14 @@ impl State {
 
     /// A block has come: nobody brings it any more, and it stays in memory in the place of others.
     pub fn arrived(&mut self, id: BlockId, block: Arc<MemoryBlock>, bytes_max: usize) {
-        let len = block.len();
-        self.counts.fetched_bytes += len as u64;
+        self.counts.fetched_bytes += block.len() as u64;
         self.fetching.remove(&id);
-        self.recent_bytes += len;
-        self.recent.push_back(Recent { id, block, len, is_read: false });
+        self.recent_bytes += block.memory_bytes();
+        self.recent.push_back(Recent { id, block, is_read: false });
         while self.recent_bytes > bytes_max {
             let at = self.recent.iter().position(|recent| recent.is_read).unwrap_or(0);
             let Some(gone) = self.recent.remove(at) else { break };
-            self.recent_bytes -= gone.len;
+            self.recent_bytes -= gone.block.memory_bytes();
         }
     }
 
@@ -211,7 +209,7 @@ impl State {
 
     fn drop_recent(&mut self, is_gone: impl Fn(&BlockId) -> bool) {
         self.recent.retain(|recent| !is_gone(&recent.id));
-        self.recent_bytes = self.recent.iter().map(|recent| recent.len).sum();
+        self.recent_bytes = self.recent.iter().map(|recent| recent.block.memory_bytes()).sum();
     }
 
     /// Takes out what was not used for longest until no more than `bytes_max` are on the disk.
