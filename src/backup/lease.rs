@@ -87,7 +87,7 @@ impl<'a> Lease<'a> {
         let what =
             "it took too long since this backup could last say that it is being made; others may have removed what \
                     it needs";
-        Err(Failure::new(Kind::Busy, what))
+        Err(Failure::new(Kind::Store, what))
     }
 }
 

@@ -53,7 +53,7 @@ impl Scheduler {
     pub fn spawn(subject: Subject, plan: Plan) -> io::Result<Scheduler> {
         let (sender, receiver) = mailbox(1);
         let stopped = Arc::new(AtomicBool::new(false));
-        let keeper = Keeper { subject, plan, stopped: Arc::clone(&stopped), failures: 0 };
+        let keeper = Keeper { subject, plan, stopped: Arc::clone(&stopped), failures: 0, was_busy: false };
         let worker = Worker::spawn("chronik-backup", move || keeper.run(&receiver))?;
         Ok(Scheduler { sender, worker, stopped })
     }
@@ -72,6 +72,8 @@ struct Keeper {
     stopped: Arc<AtomicBool>,
     /// Failures since the last backup that was made.
     failures: u32,
+    /// Somebody was in the way of the last try, which was said.
+    was_busy: bool,
 }
 
 struct Stopped<'a>(&'a AtomicBool);
@@ -115,19 +117,24 @@ impl Keeper {
         let (begun, now_ms) = (Instant::now(), self.subject.clock.wall_ms());
         match self.make(now_ms) {
             Ok(created) => {
-                self.failures = 0;
+                (self.failures, self.was_busy) = (0, false);
                 self.say(&created, begun.elapsed());
                 self.keep(now_ms);
                 (self.plan.interval_ms - begun.elapsed().as_millis() as i64).max(0)
             }
             Err(failure) if failure.kind == Kind::Stopped => self.plan.interval_ms,
+            // Who is in the way, as an upload is, soon is not.
+            Err(failure) if failure.kind == Kind::Busy => {
+                if !std::mem::replace(&mut self.was_busy, true) {
+                    log::info!("a backup is made later: {failure}");
+                }
+                limits::BACKUP_BUSY_MS.min(self.plan.interval_ms)
+            }
             Err(failure) => {
                 self.subject.metrics.backups_failed.inc();
                 let doubled = limits::BACKUP_RETRY_MS.saturating_mul(1 << self.failures.min(20));
-                // Who is in the way, as an upload is, soon is not.
-                let is_busy = failure.kind == Kind::Busy;
-                let wait_ms = if is_busy { limits::BACKUP_BUSY_MS } else { doubled }.min(self.plan.interval_ms);
-                self.failures = self.failures.saturating_add(u32::from(!is_busy));
+                let wait_ms = doubled.min(self.plan.interval_ms);
+                self.failures = self.failures.saturating_add(1);
                 log::warn!("no backup was made: {failure}. The next try is in {} s", (wait_ms + 999) / 1000);
                 wait_ms
             }

@@ -273,12 +273,14 @@ impl<C: Core + 'static> Reactor<C> {
             self.accept(now);
             self.read(now);
             self.expire(now);
+            self.see_off(now);
             // One group for everything that this turn appended, while no other is being written.
             self.submit_group(now);
-            self.see_off(now);
             // Last, so that answers of the whole turn leave in one call per connection.
             self.send(now);
             self.look_at_memory(now);
+            // Clients that went meanwhile may have left something to be written, for which others wait.
+            self.submit_group(now);
             if let Some(outcome) = self.stopped(now) {
                 return outcome;
             }
@@ -485,6 +487,13 @@ impl<C: Core + 'static> Reactor<C> {
             if let Closing::AfterHeld(why) = &conn.closing {
                 let why = why.clone();
                 self.end_of_stream(now, id, why);
+                break;
+            }
+            if matches!(conn.closing, Closing::AfterAnswers) {
+                conn.readable = false;
+                if conn.write_closed {
+                    self.close(now, id, Why::quiet());
+                }
                 break;
             }
             if !conn.readable {

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use chronik::net::reactor::{Limits, Outcome};
 
@@ -169,4 +170,17 @@ fn idle_connections_are_closed_whatever_waits_on_them() {
         assert!(client.is_closed());
     }
     rig.turn_until(|seen| seen.disconnected.load(Ordering::SeqCst) == 4);
+}
+
+/// It was written with the next group only, whenever somebody else came, and so long others waited for it.
+#[test]
+fn what_a_client_leaves_behind_is_written_though_nobody_else_comes() {
+    let rig = Rig::start(wide_limits());
+    rig.seen.wills.store(true, Ordering::SeqCst);
+    for how in [Leave::Close, Leave::Half] {
+        let half = leave(greeted(&rig, how), how);
+        let group = rig.groups.recv_timeout(Duration::from_secs(20)).expect("a group, without another event");
+        rig.written(&group);
+        drop(half);
+    }
 }

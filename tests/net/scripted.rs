@@ -49,6 +49,8 @@ pub struct Seen {
     pub in_ring: AtomicBool,
     /// Produce requests are not wanted while set.
     pub behind: AtomicBool,
+    /// Clients that go leave something to be written while set.
+    pub wills: AtomicBool,
 }
 
 /// A file in memory, which `sendfile` cannot have.
@@ -137,6 +139,9 @@ impl Core for Scripted {
 
     fn disconnected(&mut self, _now: Now, conn: ConnId) {
         self.parked.remove(&conn);
+        if self.seen.wills.load(Ordering::SeqCst) {
+            self.gathered.push(None);
+        }
         self.seen.disconnected.fetch_add(1, Ordering::SeqCst);
     }
 
@@ -313,7 +318,11 @@ impl Rig {
 
     /// Waits for the group being written and reports it durable.
     pub fn make_durable(&self) {
-        let group = self.groups.recv().unwrap();
+        self.written(&self.groups.recv().unwrap());
+    }
+
+    /// Reports a group durable.
+    pub fn written(&self, group: &Group) {
         self.inbox.push(Completion::Written(Written {
             seq: group.seq,
             runs: Vec::new(),

@@ -57,6 +57,10 @@ impl Broker {
 
     /// Whether there is something to tidy that needs nothing of the object store.
     fn other_tidying_waits(&self) -> bool {
+        // Where there is no room for them, stopping this one would help nobody.
+        if !self.has_space_for_metadata() || self.tidying.full {
+            return false;
+        }
         let mut candidates = self.candidates();
         candidates.retain(|candidate| !self.tidying.works_on(candidate.id));
         !policy::choose(&candidates).is_empty() || self.tiering.has_blocked() || self.local_cleaning_waits()

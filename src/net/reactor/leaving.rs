@@ -126,7 +126,15 @@ impl<C: Core + 'static> Reactor<C> {
                 let why = why.clone();
                 return self.close(now, id, why);
             }
-            Closing::AfterAnswers => return self.close(now, id, Why::quiet()),
+            // What is owed to it comes by itself, as nothing of it is parked any more.
+            Closing::AfterAnswers => {
+                let owed_until_us = conn.active_us.saturating_add(self.limits.unread_us);
+                let until_us = if conn.has_outgoing() { stalled_us } else { owed_until_us };
+                return match until_us > now.mono_us {
+                    true => self.table.set_timer(id, until_us),
+                    false => self.close(now, id, Why::quiet()),
+                };
+            }
             Closing::No | Closing::AfterHeld(_) => {}
         }
         if conn.has_outgoing() {

@@ -328,6 +328,9 @@ struct Arriving<'a> {
 
 impl Write for Arriving<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.is_empty() {
+            return Ok(0);
+        }
         if bytes.len() > self.left {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
@@ -355,6 +358,10 @@ impl Write for Arriving<'_> {
 /// A thread's work: reads ahead until nobody asks for that any more.
 pub fn read_ahead(cache: &BlockCache, asked: &Receiver<Ahead>) {
     while let Some(ahead) = asked.recv() {
+        if cache.helpers.lock().ahead.is_none() {
+            // The server stops, and nobody will read it.
+            return;
+        }
         cache.prefetch(&ahead);
     }
 }
