@@ -327,10 +327,18 @@ class Loop:
         named, there = set(), set()
         for directory in names(base):
             for manifest in names(f"{base}/{directory}/manifests"):
-                for line in Path(f"{base}/{directory}/manifests/{manifest}").read_text().splitlines():
-                    words = line.split(" ")
+                try:
+                    lines = Path(f"{base}/{directory}/manifests/{manifest}").read_text().splitlines()
+                except FileNotFoundError:
+                    # Another upload has taken its place; its objects count as orphans until the next look.
+                    continue
+                begins = 0
+                for words in (line.split(" ") for line in lines):
                     if words[0] == "segment":
                         named.add(f"{words[4]}-{words[3]}-{words[1]}")
+                    elif words[0] == "tail":
+                        named.add(f"{words[4]}-{words[3]}-{begins}_{words[1]}")
+                        begins += int(words[1])
             for kind in ("wal", "packs"):
                 there |= {f"{kind}/{name}" for name in names(f"{base}/{directory}/segments/{kind}")}
         return there - named
