@@ -6,7 +6,6 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use chronik::config::storage::S3Config;
@@ -14,7 +13,6 @@ use chronik::limits;
 use chronik::options::storage_from_env;
 use chronik::store::{get_bytes, CloudStore, FileRange, Machine, ObjectStore, PutMode, Source, Tuning};
 use chronik::sys::disk::Disk;
-use chronik::sys::mailbox::mailbox;
 use chronik::sys::real_disk::{RealDisk, Writing};
 use chronik::tier::{cache, BlockCache, CacheSettings, Object, StoreSource};
 use hmac::{Hmac, Mac};
@@ -170,7 +168,7 @@ impl Bench {
     }
 
     /// An empty cache.
-    fn cache(&self) -> BlockCache {
+    fn cache(&self) -> Arc<BlockCache> {
         let settings = CacheSettings {
             block_bytes: limits::TIER_BLOCK_BYTES,
             bytes_max: (2 * self.mib) << 20,
@@ -179,27 +177,19 @@ impl Bench {
             memory_bytes_max: limits::TIER_MEMORY_BYTES,
         };
         let source = Arc::new(StoreSource(Arc::clone(&self.store) as Arc<dyn ObjectStore>));
-        BlockCache::open(Arc::clone(&self.disk), source, settings).unwrap()
+        Arc::new(BlockCache::open(Arc::clone(&self.disk), source, settings).unwrap())
     }
 
     /// Reads an object as a consumer's reader does, with the threads that work for it.
-    fn cold_read(&self, key: &str, blocks: &BlockCache) {
-        let (ahead, asked) = mailbox(limits::TIER_AHEAD_MAX);
-        let (behind, come) = mailbox(limits::TIER_BEHIND_MAX);
-        blocks.reads_ahead(ahead);
-        blocks.writes_behind(behind);
+    fn cold_read(&self, key: &str, blocks: &Arc<BlockCache>) {
+        let helpers = cache::start_helpers(blocks).unwrap();
         let object = Object { key: key.into(), bytes: self.mib << 20 };
-        thread::scope(|scope| {
-            scope.spawn(|| cache::write_behind(blocks, &come));
-            for _ in 0..limits::TIER_AHEAD_THREADS {
-                scope.spawn(|| cache::read_ahead(blocks, &asked));
-            }
-            let mut piece = vec![0; limits::READ_PIECE_BYTES];
-            for at in (0..object.bytes).step_by(piece.len()) {
-                assert!(blocks.read_at(&object, &mut piece, at).unwrap() > 0);
-            }
-            blocks.stop_helpers();
-        });
+        let mut piece = vec![0; limits::READ_PIECE_BYTES];
+        for at in (0..object.bytes).step_by(piece.len()) {
+            assert!(blocks.read_at(&object, &mut piece, at).unwrap() > 0);
+        }
+        blocks.stop_helpers();
+        helpers.into_iter().for_each(|helper| assert!(helper.join()));
     }
 
     /// One round: MiB a second of each column, and the store's requests for one object and for several.

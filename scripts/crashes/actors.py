@@ -471,6 +471,21 @@ def make_topics(options):
                     raise
 
 
+def perform(actors, stopping, ready):
+    """Lets actors work until it is said to stop, and waits for their ends; `ready` is called when all are under way."""
+    for actor in actors:
+        actor.start()
+    ready()
+    while not stopping.wait(0.2):
+        check(all(actor.is_alive() for actor in actors), "an actor ended by itself")
+    Actor.going.set()
+    for actor in actors:
+        actor.stopping.set()
+    for actor in actors:
+        actor.join(FINISH_SECONDS_MAX * 2)
+        check(not actor.is_alive(), f"{actor.name} does not come to an end")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bootstrap", required=True)
@@ -481,16 +496,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     make_topics(options)
     actors = list(cast(options, options.told))
-    for actor in actors:
-        actor.start()
-    open(f"{options.journals}/ready", "w").close()
-    while not stopping.wait(0.2):
-        check(all(actor.is_alive() for actor in actors), "an actor ended by itself")
-    for actor in actors:
-        actor.stopping.set()
-    for actor in actors:
-        actor.join(FINISH_SECONDS_MAX * 2)
-        check(not actor.is_alive(), f"{actor.name} does not come to an end")
+    perform(actors, stopping, lambda: open(f"{options.journals}/ready", "w").close())
     return 0
 
 

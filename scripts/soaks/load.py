@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parent.parent / "crashes"))
 
 from actors import (CLIENT, FINISH_SECONDS_MAX, Actor, Appender, Compacted, Topics, Transactions, Trimmer,  # noqa: E402
-                    is_away)
+                    is_away, perform)
 from common import check, stop  # noqa: E402
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition  # noqa: E402
 from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
@@ -158,17 +158,7 @@ def main():
     signal.signal(signal.SIGUSR2, lambda *_: Actor.going.set())
     make_topics(options)
     actors = list(cast(options))
-    for actor in actors:
-        actor.start()
-    print("all are there", flush=True)
-    while not stopping.wait(0.2):
-        check(all(actor.is_alive() for actor in actors), "an actor ended by itself")
-    Actor.going.set()
-    for actor in actors:
-        actor.stopping.set()
-    for actor in actors:
-        actor.join(FINISH_SECONDS_MAX * 2)
-        check(not actor.is_alive(), f"{actor.name} does not come to an end")
+    perform(actors, stopping, lambda: print("all are there", flush=True))
     return 0
 
 

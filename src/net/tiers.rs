@@ -184,7 +184,7 @@ impl Tier {
                 reports.push(Completion::Uploaded(done));
             }
         };
-        let mut workers = helpers_of(&cache)?;
+        let mut workers = cache::start_helpers(&cache)?;
         workers.push(Worker::spawn("chronik-upload", uploads)?);
         let (sender, theirs) = (upload.clone(), Arc::clone(&remote));
         let orders = Orders {
@@ -195,21 +195,6 @@ impl Tier {
         };
         Ok((Running { upload: Some(upload), workers, machine, ending, cache }, orders))
     }
-}
-
-/// Starts the threads that work for who reads through the cache.
-fn helpers_of(cache: &Arc<BlockCache>) -> io::Result<Vec<Worker>> {
-    let (ahead, asked) = mailbox(limits::TIER_AHEAD_MAX);
-    let (behind, come) = mailbox(limits::TIER_BEHIND_MAX);
-    cache.reads_ahead(ahead);
-    cache.writes_behind(behind);
-    let theirs = Arc::clone(cache);
-    let mut workers = vec![Worker::spawn("chronik-behind", move || cache::write_behind(&theirs, &come))?];
-    for number in 0..limits::TIER_AHEAD_THREADS {
-        let (theirs, asked) = (Arc::clone(cache), asked.clone());
-        workers.push(Worker::spawn(&format!("chronik-ahead-{number}"), move || cache::read_ahead(&theirs, &asked))?);
-    }
-    Ok(workers)
 }
 
 impl Running {

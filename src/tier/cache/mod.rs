@@ -22,7 +22,7 @@ use self::memory::{Memory, MemoryBlock};
 use self::state::{Block, BlockId, State};
 use crate::limits;
 use crate::sys::disk::Disk;
-use crate::sys::mailbox::{Received, Receiver, Sender};
+use crate::sys::mailbox::{mailbox, Received, Receiver, Sender, Worker};
 
 /// The cache's folder below the data directory.
 pub const DIR: &str = "cache";
@@ -355,8 +355,26 @@ impl Write for Arriving<'_> {
     }
 }
 
+/// Starts the threads that work for who reads through a cache. They end after `stop_helpers`.
+///
+/// # Errors
+/// The system has no more threads.
+pub fn start_helpers(cache: &Arc<BlockCache>) -> io::Result<Vec<Worker>> {
+    let (ahead, asked) = mailbox(limits::TIER_AHEAD_MAX);
+    let (behind, come) = mailbox(limits::TIER_BEHIND_MAX);
+    cache.reads_ahead(ahead);
+    cache.writes_behind(behind);
+    let theirs = Arc::clone(cache);
+    let mut workers = vec![Worker::spawn("chronik-behind", move || write_behind(&theirs, &come))?];
+    for number in 0..limits::TIER_AHEAD_THREADS {
+        let (theirs, asked) = (Arc::clone(cache), asked.clone());
+        workers.push(Worker::spawn(&format!("chronik-ahead-{number}"), move || read_ahead(&theirs, &asked))?);
+    }
+    Ok(workers)
+}
+
 /// A thread's work: reads ahead until nobody asks for that any more.
-pub fn read_ahead(cache: &BlockCache, asked: &Receiver<Ahead>) {
+fn read_ahead(cache: &BlockCache, asked: &Receiver<Ahead>) {
     while let Some(ahead) = asked.recv() {
         if cache.helpers.lock().ahead.is_none() {
             // The server stops, and nobody will read it.
@@ -367,7 +385,7 @@ pub fn read_ahead(cache: &BlockCache, asked: &Receiver<Ahead>) {
 }
 
 /// A thread's work: writes what has come until nothing comes any more, and gives memory back when nothing has come for a while.
-pub fn write_behind(cache: &BlockCache, come: &Receiver<Behind>) {
+fn write_behind(cache: &BlockCache, come: &Receiver<Behind>) {
     let mut rests_at = None;
     loop {
         match come.recv_until(rests_at) {
