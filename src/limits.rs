@@ -138,6 +138,14 @@ pub const READ_INDEX_BYTES_MAX: usize = 8 << 20;
 /// Bytes that a reader takes from a file at once.
 pub const READ_PIECE_BYTES: usize = 256 << 10;
 
+/// For how long batches that were checked are sent again without being read and checked once more, in µs; and how many stretches of
+/// them are remembered per segment that is open, some 40 bytes each.
+pub const READ_TRUSTED_US: u64 = 600_000_000;
+pub const READ_TRUSTED_STRETCHES_MAX: usize = 1024;
+
+/// From batches of this length on, in bytes, a reader that only passes over them takes nothing but their headers from the file.
+pub const READ_HOP_BYTES: u32 = 16 << 10;
+
 /// Pieces of the log in one answer.
 pub const READ_SPLICES_MAX: usize = 4096;
 

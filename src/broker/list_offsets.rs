@@ -78,7 +78,7 @@ impl Broker {
                             partition_index: want.partition_index,
                             ..unknown_offset()
                         });
-                        self.send_reader(ReadJob { job, id, kind });
+                        self.send_reader(ReadJob { job, asked_us: req.now.mono_us, id, kind });
                     }
                 }
             }

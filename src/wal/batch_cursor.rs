@@ -41,6 +41,11 @@ impl<'a> BatchCursor<'a> {
         self.ahead_end = self.position.saturating_add(bytes);
     }
 
+    /// Where the next batch begins.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
     /// The next batch; `None` at the run's end.
     pub fn next(&mut self) -> Result<Option<Found>, ReadError> {
         let end = self.run.position + u64::from(self.run.len);

@@ -30,6 +30,7 @@ mod segment_id;
 pub mod settings;
 pub mod thread;
 pub mod tidy;
+mod trusted;
 pub mod writer;
 
 pub use error::{Fatal, RecoverError};
@@ -177,6 +178,8 @@ pub struct Place {
 #[derive(Debug)]
 pub struct ReadJob {
     pub job: u64,
+    /// When it was asked for, on the monotonic clock, in µs.
+    pub asked_us: u64,
     pub id: PartitionId,
     pub kind: ReadKind,
 }

@@ -13,6 +13,7 @@ use super::footer::{self, footer_bytes_max, PageSummary, Trailer, PAGE_BYTES};
 use super::recovery::read_trailer;
 use super::scan::{Scan, Step};
 use super::segment::{self, Segment};
+use super::trusted::Trusted;
 use super::{PartitionId, ReadError, RecoverError, RunRef, SegmentId};
 use crate::limits;
 use crate::sys::aligned::AlignedBuf;
@@ -57,6 +58,8 @@ pub(super) struct OpenSegment {
     /// It is not on this disk: it has no descriptor for `sendfile`, and reading it may take long.
     pub is_elsewhere: bool,
     index: Mutex<Option<Arc<Index>>>,
+    /// What was found sound of it; held for no longer than a look or an entry takes.
+    pub trusted: Mutex<Trusted>,
 }
 
 /// How the runs of a segment are found.
@@ -136,7 +139,7 @@ impl ReadCache {
             }
         }
         let Some((segment, is_elsewhere)) = self.find(id)? else { return Ok(None) };
-        let open = Arc::new(OpenSegment { segment, is_elsewhere, index: Mutex::new(None) });
+        let open = Arc::new(OpenSegment { segment, is_elsewhere, index: Mutex::new(None), trusted: Mutex::default() });
         let mut state = self.state.lock();
         if !is_elsewhere && self.is_elsewhere(id) {
             // Its file went meanwhile: kept open, it would keep its space.

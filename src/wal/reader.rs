@@ -21,10 +21,15 @@ use crate::wire::legacy;
 pub struct Reader {
     cache: Arc<ReadCache>,
     buf: Vec<u8>,
+    /// When the look-up that is under way was asked for, in µs.
+    now_us: u64,
 }
 
 /// Offset, timestamp and leader epoch of a record.
 type RecordAt = (i64, i64, i32);
+
+/// What is read of a run of which only headers are needed, as long as it is unknown whether its batches are long.
+const HOP_READ_BYTES: u64 = 4096;
 
 /// Offsets that a look-up is about: from the first on, below the second.
 type Offsets = (i64, i64);
@@ -37,7 +42,7 @@ impl Reader {
 
     /// A reader that shares open segments with others.
     pub fn with_cache(cache: Arc<ReadCache>) -> Reader {
-        Reader { cache, buf: Vec::new() }
+        Reader { cache, buf: Vec::new(), now_us: 0 }
     }
 
     /// The segments this reader keeps open.
@@ -47,7 +52,8 @@ impl Reader {
 
     /// Carries out a look-up. What lies in a segment that is gone is not found; that is no error.
     pub fn read(&mut self, job: ReadJob) -> ReadDone {
-        let ReadJob { job, id, kind } = job;
+        let ReadJob { job, asked_us, id, kind } = job;
+        self.now_us = asked_us;
         let mut result = self.look_up(id, &kind);
         if matches!(result, Err(ReadError::Corrupt(_))) {
             // Of what lies elsewhere a copy may be damaged; it is looked at once more without that.
@@ -172,15 +178,28 @@ impl Reader {
         range: Offsets,
         bytes_max: u32,
     ) -> Result<(Vec<Splice>, i64), ReadError> {
+        let mut wanted = Wanted::new(segment, range, bytes_max, self.now_us);
         let (mut splices, mut next): (Vec<Splice>, i64) = (Vec::new(), range.0);
-        self.each_batch(segment, id, place, (range, bytes_max), None, |found| {
-            next = found.header.last_offset() + 1;
-            match splices.last_mut() {
-                Some(last) if last.position + u64::from(last.len) == found.position => last.len += found.len,
-                _ => splices.push(splice(segment, found)),
+        let mut runs = RunSource::new(&self.cache, segment, id, place, wanted.offset, i64::MIN)?;
+        while let Some(run) = runs.next(&self.cache)?.filter(|run| run.base_offset < wanted.end_offset) {
+            let goes_on = if wanted.takes_unread(segment, &run) {
+                next = run.last_offset + 1;
+                splices.push(Splice { handle: segment.segment.handle(), position: run.position, len: run.len });
+                splices.len() < limits::READ_SPLICES_MAX && wanted.take(run.len)
+            } else {
+                in_run(segment, run, &mut self.buf, &mut wanted, None, |found| {
+                    next = found.header.last_offset() + 1;
+                    match splices.last_mut() {
+                        Some(last) if last.position + u64::from(last.len) == found.position => last.len += found.len,
+                        _ => splices.push(splice(segment, found)),
+                    }
+                    splices.len() < limits::READ_SPLICES_MAX
+                })?
+            };
+            if !goes_on {
+                break;
             }
-            splices.len() < limits::READ_SPLICES_MAX
-        })?;
+        }
         Ok((splices, next))
     }
 
@@ -208,34 +227,15 @@ impl Reader {
         segment: &Arc<OpenSegment>,
         id: PartitionId,
         place: &Place,
-        ((offset, end_offset), bytes_max): (Offsets, u32),
+        (range, bytes_max): (Offsets, u32),
         mut copy: Option<&mut Vec<u8>>,
         mut visit: impl FnMut(&Found) -> bool,
     ) -> Result<(), ReadError> {
-        let mut is_first = true;
-        let bytes_max = if segment.is_elsewhere { bytes_max.min(limits::READ_ELSEWHERE_BYTES) } else { bytes_max };
-        let mut left = u64::from(bytes_max);
-        let mut runs = RunSource::new(&self.cache, segment, id, place, offset, i64::MIN)?;
-        while let Some(run) = runs.next(&self.cache)?.filter(|run| run.base_offset < end_offset) {
-            let mut cursor = BatchCursor::new(segment, run, &mut self.buf);
-            cursor.want(left);
-            while let Some(found) = cursor.next()? {
-                if found.header.last_offset() < offset {
-                    cursor.want(left);
-                    continue;
-                }
-                if found.header.base_offset >= end_offset || (u64::from(found.len) > left && !is_first) {
-                    return Ok(());
-                }
-                if let Some(copy) = &mut copy {
-                    make_room(copy, found.len as usize, left);
-                }
-                cursor.verify(&found, copy.as_deref_mut())?;
-                is_first = false;
-                left = left.saturating_sub(u64::from(found.len));
-                if !visit(&found) || left == 0 {
-                    return Ok(());
-                }
+        let mut wanted = Wanted::new(segment, range, bytes_max, self.now_us);
+        let mut runs = RunSource::new(&self.cache, segment, id, place, wanted.offset, i64::MIN)?;
+        while let Some(run) = runs.next(&self.cache)?.filter(|run| run.base_offset < wanted.end_offset) {
+            if !in_run(segment, run, &mut self.buf, &mut wanted, copy.as_deref_mut(), &mut visit)? {
+                break;
             }
         }
         Ok(())
@@ -313,6 +313,92 @@ impl Reader {
         }
         Ok(newest)
     }
+}
+
+/// What a look-up for batches still wants.
+struct Wanted {
+    offset: i64,
+    end_offset: i64,
+    /// Bytes that it may still take; the first batch is taken whatever its length.
+    left: u64,
+    is_first: bool,
+    now_us: u64,
+}
+
+impl Wanted {
+    fn new(segment: &OpenSegment, (offset, end_offset): Offsets, bytes_max: u32, now_us: u64) -> Wanted {
+        let bytes_max = if segment.is_elsewhere { bytes_max.min(limits::READ_ELSEWHERE_BYTES) } else { bytes_max };
+        Wanted { offset, end_offset, left: bytes_max.into(), is_first: true, now_us }
+    }
+
+    /// Whether a whole run is taken as it lies, because all of it is wanted and was checked a short while ago.
+    fn takes_unread(&self, segment: &OpenSegment, run: &RunRef) -> bool {
+        let end = run.position + u64::from(run.len);
+        run.base_offset >= self.offset
+            && run.last_offset < self.end_offset
+            && u64::from(run.len) <= self.left
+            && segment.trusted.lock().until(run.position, self.now_us) >= end
+    }
+
+    /// Takes so many bytes; whether more are wanted.
+    fn take(&mut self, bytes: u32) -> bool {
+        self.is_first = false;
+        self.left = self.left.saturating_sub(bytes.into());
+        self.left > 0
+    }
+}
+
+/// Visits the batches of a run that are wanted, each of them checked, now or a short while ago, and appended to `copy` if there is one.
+/// Whether the next run is wanted as well.
+fn in_run(
+    segment: &OpenSegment,
+    run: RunRef,
+    buf: &mut Vec<u8>,
+    wanted: &mut Wanted,
+    mut copy: Option<&mut Vec<u8>>,
+    mut visit: impl FnMut(&Found) -> bool,
+) -> Result<bool, ReadError> {
+    let trusted_end = match copy {
+        Some(_) => run.position,
+        None => segment.trusted.lock().until(run.position, wanted.now_us),
+    };
+    let mut cursor = BatchCursor::new(segment, run, buf);
+    let (mut checked, mut last_len) = (None, None);
+    let mut is_passing = run.base_offset < wanted.offset;
+    let goes_on = loop {
+        cursor.want(match last_len {
+            Some(len) if len < limits::READ_HOP_BYTES => wanted.left,
+            _ if is_passing || cursor.position() < trusted_end => HOP_READ_BYTES,
+            _ => wanted.left,
+        });
+        let Some(found) = cursor.next()? else { break true };
+        last_len = Some(found.len);
+        if found.header.last_offset() < wanted.offset {
+            continue;
+        }
+        is_passing = false;
+        let is_too_much = u64::from(found.len) > wanted.left && !wanted.is_first;
+        if found.header.base_offset >= wanted.end_offset || is_too_much {
+            break false;
+        }
+        let end = found.position + u64::from(found.len);
+        if let Some(copy) = &mut copy {
+            make_room(copy, found.len as usize, wanted.left);
+        }
+        if end > trusted_end {
+            cursor.want(wanted.left.saturating_sub(found.len.into()));
+            cursor.verify(&found, copy.as_deref_mut())?;
+            checked = Some((checked.map_or(found.position, |(from, _)| from), end));
+        }
+        let has_room = wanted.take(found.len);
+        if !visit(&found) || !has_room {
+            break false;
+        }
+    };
+    if let (Some((from, to)), false) = (checked, segment.is_elsewhere) {
+        segment.trusted.lock().add(from, to, wanted.now_us);
+    }
+    Ok(goes_on)
 }
 
 fn splice(segment: &OpenSegment, found: &Found) -> Splice {

@@ -77,7 +77,7 @@ impl Log {
         let mut reader = Reader::new(Arc::new(self.disk.clone()));
         let place = Place { segment, runs: None };
         let kind = ReadKind::Fetch { place, offset, end_offset: i64::MAX, bytes_max: 1 << 30, convert: None };
-        let bytes = match reader.read(ReadJob { job: 1, id, kind }).result.unwrap() {
+        let bytes = match reader.read(ReadJob { job: 1, asked_us: 0, id, kind }).result.unwrap() {
             ReadFound::Converted(bytes, _) => bytes.to_vec(),
             ReadFound::Splices(splices, _) => {
                 let mut all = Vec::new();

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use chronik::limits;
 use chronik::sys::disk::Disk;
 use chronik::wal::reader::Reader;
+use chronik::wal::settings::LogOptions;
 use chronik::wal::{
     remove_segment, Convert, PartitionId, Place, PlannedBatch, PlannedRun, ReadError, ReadFound, ReadJob, ReadKind,
     RunRef, SegmentId, Splice, Written,
@@ -16,7 +18,11 @@ use crate::sim::disk::{Faults, SimDisk};
 use crate::sim::rng::Rng;
 
 fn log(disk: &SimDisk, groups: u64, value_bytes: usize) -> (Vec<Written>, Planner) {
-    let (mut recovered, _) = open(Arc::new(disk.clone()), options(1)).unwrap();
+    log_with(disk, options(1), groups, value_bytes)
+}
+
+fn log_with(disk: &SimDisk, options: LogOptions, groups: u64, value_bytes: usize) -> (Vec<Written>, Planner) {
+    let (mut recovered, _) = open(Arc::new(disk.clone()), options).unwrap();
     let mut planner = Planner::default();
     let one = |seq| {
         let runs = (0..5).map(|p| planner.run(partition(p as u8 % 2, p), 2, 3, value_bytes)).collect();
@@ -27,7 +33,7 @@ fn log(disk: &SimDisk, groups: u64, value_bytes: usize) -> (Vec<Written>, Planne
 }
 
 fn read(reader: &mut Reader, id: PartitionId, kind: ReadKind) -> Result<ReadFound, ReadError> {
-    let done = reader.read(ReadJob { job: 9, id, kind });
+    let done = reader.read(ReadJob { job: 9, asked_us: 0, id, kind });
     assert_eq!((done.job, done.id), (9, id));
     done.result
 }
@@ -276,4 +282,69 @@ fn random_bytes_in_a_segment_never_panic_a_reader() {
         flips.iter().for_each(|(at, mask)| disk.rot(path, *at, *mask).unwrap());
     }
     assert!(disk.list("wal").is_ok());
+}
+
+/// What a fetch finds at a moment, in a segment as it lies.
+fn found_at(reader: &mut Reader, asked_us: u64, id: PartitionId, kind: ReadKind) -> Result<ReadFound, ReadError> {
+    reader.read(ReadJob { job: 1, asked_us, id, kind }).result
+}
+
+#[test]
+fn what_was_checked_is_not_read_again_for_a_while_and_then_it_is() {
+    let disk = SimDisk::new(7, Faults::NONE);
+    let (written, _) = log(&disk, 3, 3000);
+    let run = written[1].runs[0];
+    let path = chronik::wal::segment::path(run.segment);
+    let mut reader = Reader::new(Arc::new(disk.clone()));
+    let whole = || fetch(run.segment, Some(vec![run]), run.base_offset, run.last_offset + 1, 1 << 20);
+    let before = bytes_of(found_at(&mut reader, 1000, run.id, whole()).unwrap());
+    assert_eq!(before.len(), run.len as usize);
+
+    // Whoever reads it would notice this.
+    disk.rot(&path, run.position + 100, 0x10).expect("the file is there");
+    let trusted = limits::READ_TRUSTED_US;
+    for asked_us in [1001, 500 + trusted, 999 + trusted] {
+        let found = found_at(&mut reader, asked_us, run.id, whole()).unwrap();
+        assert!(matches!(found, ReadFound::Splices(splices, end) if splices.len() == 1 && end == run.last_offset + 1));
+    }
+    let after = found_at(&mut reader, 1000 + trusted, run.id, whole());
+    assert!(matches!(after, Err(ReadError::Corrupt(_))), "{after:?}");
+    // Somebody who has not looked at it yet, and whoever gets a copy, trusts nobody.
+    let others = found_at(&mut Reader::new(Arc::new(disk.clone())), 1001, run.id, whole());
+    assert!(matches!(others, Err(ReadError::Corrupt(_))), "{others:?}");
+}
+
+#[test]
+fn reads_of_what_was_checked_give_the_same_whatever_their_bounds() {
+    for (value_bytes, groups) in [(10, 4), (6000, 4)] {
+        let disk = SimDisk::new(8, Faults::NONE);
+        let (written, _) = log_with(&disk, LogOptions { segment_bytes: 4 << 20, ..options(1) }, groups, value_bytes);
+        let (id, segment) = (written[0].runs[0].id, written[0].handle.segment);
+        let runs: Vec<RunRef> = written.iter().flat_map(|w| &w.runs).filter(|run| run.id == id).copied().collect();
+        assert!(runs.len() == groups as usize && runs.iter().all(|run| run.segment == segment));
+        let (first, last) = (runs[0].base_offset, runs.last().unwrap().last_offset);
+        let mut warm = Reader::new(Arc::new(disk.clone()));
+        let of = |reader: &mut Reader, offset, end, bytes_max| match found_at(
+            reader,
+            5,
+            id,
+            fetch(segment, Some(runs.clone()), offset, end, bytes_max),
+        )
+        .unwrap()
+        {
+            ReadFound::Splices(splices, next) => (content(&splices), next),
+            ReadFound::Converted(bytes, next) => (bytes.to_vec(), next),
+            other => panic!("{other:?}"),
+        };
+        let all = of(&mut warm, first, last + 1, u32::MAX);
+        assert_eq!(all.1, last + 1);
+        for offset in first..=last {
+            for end in offset + 1..=last + 1 {
+                for bytes_max in [1, 100, 5_000, 100_000, 200_000, u32::MAX] {
+                    let cold = of(&mut Reader::new(Arc::new(disk.clone())), offset, end, bytes_max);
+                    assert!(of(&mut warm, offset, end, bytes_max) == cold, "{offset} to {end}, {bytes_max} bytes");
+                }
+            }
+        }
+    }
 }

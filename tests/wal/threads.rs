@@ -58,7 +58,7 @@ fn write_and_read(name: &str, writing: Writing, fsync: FsyncMode) {
         let place = Place { segment: run.segment, runs: None };
         let end_offset = run.last_offset + 1;
         let kind = ReadKind::Fetch { place, offset: run.base_offset, end_offset, bytes_max: 1 << 20, convert: None };
-        readers.submit(ReadJob { job: number as u64, id: run.id, kind }).unwrap();
+        readers.submit(ReadJob { job: number as u64, asked_us: 0, id: run.id, kind }).unwrap();
     }
     for _ in &seen.runs {
         let done = found.recv().unwrap();

@@ -433,7 +433,7 @@ impl Broker {
             fetch.reading_bytes += if self.segments.is_remote(place.segment) { 0 } else { bytes_max as usize };
             let job = self.job();
             self.fetches.reads.insert(job, (id, index));
-            self.send_reader(ReadJob { job, id: partition, kind });
+            self.send_reader(ReadJob { job, asked_us: now.mono_us, id: partition, kind });
             fetch.reading += 1;
         }
         self.keep(id, fetch);

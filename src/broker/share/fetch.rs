@@ -173,7 +173,7 @@ impl Broker {
             let wanted = self.look_for_share(now, &fetch);
             if wanted.iter().any(Wanted::is_cold) {
                 fetch.wanted = wanted;
-                return self.send_share_readers(fetch);
+                return self.send_share_readers(now, fetch);
             }
             let late = now.mono_us >= fetch.deadline_us;
             let bytes: usize = wanted.iter().map(Wanted::bytes).sum();

@@ -240,7 +240,7 @@ impl Broker {
     }
 
     /// Sends readers for what is not in memory. Nobody else of the group looks at these partitions meanwhile.
-    pub(super) fn send_share_readers(&mut self, mut fetch: ShareFetch) {
+    pub(super) fn send_share_readers(&mut self, now: Now, mut fetch: ShareFetch) {
         let mut jobs = Vec::new();
         for (index, wanted) in fetch.wanted.iter_mut().enumerate() {
             if let Look::Cold(_) = wanted.look {
@@ -260,7 +260,7 @@ impl Broker {
         for (index, partition, kind) in jobs {
             let job = self.job();
             self.share.fetches.reads.insert(job, (id, index));
-            self.send_reader(ReadJob { job, id: partition, kind });
+            self.send_reader(ReadJob { job, asked_us: now.mono_us, id: partition, kind });
         }
     }
 
