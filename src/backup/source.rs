@@ -41,8 +41,7 @@ impl<'a> FileSource<'a> {
 
     /// CRC-32C of all bytes; reads what has not been read in turn.
     pub fn crc(&self) -> io::Result<u32> {
-        let mut piece = AlignedBuf::with_capacity(limits::BACKUP_PIECE_BYTES);
-        piece.resize(limits::BACKUP_PIECE_BYTES);
+        let mut piece = AlignedBuf::for_pieces(limits::BACKUP_PIECE_BYTES, self.bytes);
         loop {
             let at = self.running.lock().at;
             if at == self.bytes {

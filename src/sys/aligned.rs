@@ -44,6 +44,16 @@ impl AlignedBuf {
         AlignedBuf { memory, capacity, len: 0 }
     }
 
+    /// Zeros to read a file of `file_bytes` into, a piece of `piece_bytes` at a time: as long as a piece, or as the whole file in
+    /// blocks, if that is shorter.
+    pub fn for_pieces(piece_bytes: usize, file_bytes: u64) -> AlignedBuf {
+        let file_bytes = usize::try_from(file_bytes).unwrap_or(usize::MAX).min(piece_bytes);
+        let bytes = round_up(file_bytes.max(1)).min(piece_bytes);
+        let mut buf = AlignedBuf::with_capacity(bytes);
+        buf.resize(bytes);
+        buf
+    }
+
     /// How many bytes fit without growing.
     pub fn capacity(&self) -> usize {
         self.capacity

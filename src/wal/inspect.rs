@@ -114,8 +114,7 @@ pub fn open_by_groups(disk: &dyn Disk, id: SegmentId, directory: Uuid, block: u3
     let name = segment::path(id);
     let file = disk.open(&name, OpenMode::Cached)?;
     let file_bytes = file.len()?;
-    let mut chunk = AlignedBuf::with_capacity(limits::SCAN_BYTES);
-    chunk.resize(limits::SCAN_BYTES);
+    let mut chunk = AlignedBuf::for_pieces(limits::SCAN_BYTES, file_bytes);
     let mut at = 0;
     while at < file_bytes {
         let read = file.read_at(&mut chunk, at)?;
@@ -353,8 +352,7 @@ impl View {
     fn next_group(&self, position: u64, end: u64) -> io::Result<Option<u64>> {
         let identity = &self.segment.header.identity;
         let seed = identity.seed();
-        let mut chunk = AlignedBuf::with_capacity(limits::SCAN_BYTES);
-        chunk.resize(limits::SCAN_BYTES);
+        let mut chunk = AlignedBuf::for_pieces(limits::SCAN_BYTES, end.saturating_sub(position));
         let mut at = position;
         while at < end {
             let read = self.segment.file.read_at(&mut chunk, at)?;

@@ -58,7 +58,7 @@ impl ScannedGroup<'_> {
 impl<'a> Scan<'a> {
     /// Scans from `position`, which lies on a block, to `end`.
     pub fn new(segment: &'a Segment, position: u64, end: u64) -> Scan<'a> {
-        Scan { segment, seed: segment.header.identity.seed(), end, position, window: Window::new() }
+        Scan { segment, seed: segment.header.identity.seed(), end, position, window: Window::new(position, end) }
     }
 
     /// Where the next group is looked for.
@@ -117,8 +117,7 @@ pub fn search_on(segment: &Segment, position: u64, last_seq: u64) -> io::Result<
     let (identity, block) = (segment.header.identity, segment.block());
     let (seed, end) = (identity.seed(), segment.file.len()?);
     let mut beyond = Beyond::default();
-    let mut chunk = AlignedBuf::with_capacity(limits::SCAN_BYTES);
-    chunk.resize(limits::SCAN_BYTES);
+    let mut chunk = AlignedBuf::for_pieces(limits::SCAN_BYTES, end.saturating_sub(position));
     let mut at = position;
     while at < end {
         let read = segment.file.read_at(&mut chunk, at)?;
@@ -155,11 +154,13 @@ fn is_zero(bytes: &[u8]) -> bool {
 struct Window {
     buf: AlignedBuf,
     start: u64,
+    /// What lies from here on is of no interest.
+    end: u64,
 }
 
 impl Window {
-    fn new() -> Window {
-        Window { buf: AlignedBuf::with_capacity(limits::SCAN_BYTES), start: 0 }
+    fn new(start: u64, end: u64) -> Window {
+        Window { buf: AlignedBuf::with_capacity(BLOCK_BYTES), start, end }
     }
 
     /// `len` bytes at `position`, fewer where the file ends. Positions do not go backwards.
@@ -174,7 +175,8 @@ impl Window {
     }
 
     fn load(&mut self, file: &dyn DiskFile, position: u64, len: usize) -> io::Result<()> {
-        let want = len.max(limits::SCAN_BYTES).next_multiple_of(BLOCK_BYTES);
+        let left = usize::try_from(self.end.saturating_sub(position)).unwrap_or(usize::MAX);
+        let want = len.max(limits::SCAN_BYTES.min(left)).next_multiple_of(BLOCK_BYTES);
         let have_end = self.start + self.buf.len() as u64;
         // What is in memory already is kept, if the rest can be read behind it on a block.
         let keep = match position >= self.start && position < have_end && self.buf.len() % BLOCK_BYTES == 0 {
