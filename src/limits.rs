@@ -143,6 +143,11 @@ pub const READ_PIECE_BYTES: usize = 256 << 10;
 pub const READ_TRUSTED_US: u64 = 600_000_000;
 pub const READ_TRUSTED_STRETCHES_MAX: usize = 1024;
 
+/// Bytes behind what a look-up takes that the disk is told of, because a consumer asks for them next; and runs, together with those
+/// that are taken, that it is told of at once.
+pub const READ_AHEAD_BYTES: u64 = 1 << 20;
+pub const READ_AHEAD_RUNS_MAX: usize = 64;
+
 /// From batches of this length on, in bytes, a reader that only passes over them takes nothing but their headers from the file.
 pub const READ_HOP_BYTES: u32 = 16 << 10;
 

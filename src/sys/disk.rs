@@ -77,6 +77,9 @@ pub trait DiskFile: Send + Sync + Debug {
     }
     /// Cuts the file; durable after `sync_data`.
     fn truncate(&self, bytes: u64) -> io::Result<()>;
+    /// A hint that a range will be read soon through the page cache. Returns without waiting for it, and does nothing where there is
+    /// no such cache.
+    fn will_need(&self, _position: u64, _bytes: u64) {}
     /// A descriptor for `sendfile`, which reads through the page cache; none in the simulation.
     fn sendfile_fd(&self) -> Option<i32> {
         None

@@ -40,6 +40,12 @@ mod os {
             code => Err(io::Error::from_raw_os_error(code)),
         }
     }
+
+    pub fn will_need(file: &File, position: u64, bytes: u64) {
+        let (Ok(position), Ok(bytes)) = (libc::off_t::try_from(position), libc::off_t::try_from(bytes)) else { return };
+        // SAFETY: plain system call on a descriptor that `file` keeps open; no memory is passed. A hint, so it may fail.
+        let _ = unsafe { libc::posix_fadvise(file.as_raw_fd(), position, bytes, libc::POSIX_FADV_WILLNEED) };
+    }
 }
 
 #[cfg(any(target_os = "macos", target_os = "ios"))]
@@ -83,6 +89,8 @@ mod os {
         }
         Ok(())
     }
+
+    pub fn will_need(_file: &File, _position: u64, _bytes: u64) {}
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios")))]
@@ -100,6 +108,8 @@ mod os {
     pub fn drop_cached_pages(file: &File) -> io::Result<()> {
         file.sync_data()
     }
+
+    pub fn will_need(_file: &File, _position: u64, _bytes: u64) {}
 }
 
 /// Opens a file whose transfers go past the page cache; an error where the filesystem refuses that.
@@ -115,6 +125,11 @@ pub fn preallocate(file: &File, bytes: u64) -> io::Result<()> {
 /// Makes the next reads of the file come from the device, as far as the platform can.
 pub fn drop_cached_pages(file: &File) -> io::Result<()> {
     os::drop_cached_pages(file)
+}
+
+/// Tells the kernel, where it listens, that a range will be read soon through the page cache.
+pub fn will_need(file: &File, position: u64, bytes: u64) {
+    os::will_need(file, position, bytes);
 }
 
 /// The filesystem's block in bytes and the bytes that an unprivileged process may still use.

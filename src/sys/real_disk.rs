@@ -251,6 +251,10 @@ impl DiskFile for RealFile {
         self.file.set_len(bytes).map_err(|e| at(&self.path, e))
     }
 
+    fn will_need(&self, position: u64, bytes: u64) {
+        fileops::will_need(self.cached.as_ref().unwrap_or(&self.file), position, bytes);
+    }
+
     fn sendfile_fd(&self) -> Option<i32> {
         Some(self.cached.as_ref().unwrap_or(&self.file).as_raw_fd())
     }

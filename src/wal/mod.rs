@@ -24,6 +24,7 @@ pub mod reader;
 pub mod readers;
 pub mod recovery;
 pub mod ring;
+mod run_source;
 mod scan;
 pub mod segment;
 mod segment_id;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::batch_cursor::{BatchCursor, Found};
-use super::read_cache::{OpenSegment, ReadCache, Runs};
+use super::read_cache::{OpenSegment, ReadCache};
+use super::run_source::{RunSource, RunsAhead};
 use super::{
     BatchPlace, Convert, PartitionId, Place, ReadDone, ReadError, ReadFound, ReadJob, ReadKind, RunRef, SegmentId,
     Splice,
@@ -180,8 +181,9 @@ impl Reader {
     ) -> Result<(Vec<Splice>, i64), ReadError> {
         let mut wanted = Wanted::new(segment, range, bytes_max, self.now_us);
         let (mut splices, mut next): (Vec<Splice>, i64) = (Vec::new(), range.0);
-        let mut runs = RunSource::new(&self.cache, segment, id, place, wanted.offset, i64::MIN)?;
-        while let Some(run) = runs.next(&self.cache)?.filter(|run| run.base_offset < wanted.end_offset) {
+        let source = RunSource::new(&self.cache, segment, id, place, wanted.offset, i64::MIN)?;
+        let mut runs = RunsAhead::new(source, segment, self.now_us);
+        while let Some(run) = runs.next(&self.cache, wanted.end_offset, wanted.left)? {
             let goes_on = if wanted.takes_unread(segment, &run) {
                 next = run.last_offset + 1;
                 splices.push(Splice { handle: segment.segment.handle(), position: run.position, len: run.len });
@@ -490,35 +492,4 @@ fn newest_in_run(
         }
     }
     Ok(best)
-}
-
-/// Where a place's runs come from: the broker's memory, or the segment's footer.
-enum RunSource<'a> {
-    Given { runs: std::slice::Iter<'a, RunRef>, id: PartitionId, offset: i64 },
-    Footer(Runs),
-}
-
-impl<'a> RunSource<'a> {
-    fn new(
-        cache: &ReadCache,
-        segment: &Arc<OpenSegment>,
-        id: PartitionId,
-        place: &'a Place,
-        offset: i64,
-        timestamp_min: i64,
-    ) -> Result<RunSource<'a>, ReadError> {
-        match &place.runs {
-            Some(runs) => Ok(RunSource::Given { runs: runs.iter(), id, offset }),
-            None => Ok(RunSource::Footer(segment.runs(cache, id, offset, timestamp_min)?)),
-        }
-    }
-
-    fn next(&mut self, cache: &ReadCache) -> Result<Option<RunRef>, ReadError> {
-        match self {
-            RunSource::Given { runs, id, offset } => {
-                Ok(runs.find(|run| run.id == *id && run.last_offset >= *offset).copied())
-            }
-            RunSource::Footer(runs) => runs.next(cache),
-        }
-    }
 }

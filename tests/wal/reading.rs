@@ -167,6 +167,26 @@ fn a_flip_in_any_block_of_the_index_hides_nothing() {
 }
 
 #[test]
+fn damage_ahead_of_what_is_wanted_concerns_only_who_comes_there() {
+    let disk = SimDisk::new(1, Faults::NONE);
+    let (written, _) = log_with(&disk, LogOptions { segment_bytes: 2 << 20, ..options(1) }, 600, 1);
+    let path = "wal/00000000000000000001.log";
+    let in_first = written.iter().flat_map(|w| &w.runs).filter(|run| run.segment == SegmentId::FIRST);
+    let groups_end =
+        in_first.clone().map(|run| (run.position + u64::from(run.len)).next_multiple_of(4096)).max().unwrap();
+    let id = written[0].runs[0].id;
+    let runs: Vec<RunRef> = in_first.filter(|run| run.id == id).copied().collect();
+    // The second block of the index, and a group, so that the groups can't tell what the block held.
+    disk.rot(path, groups_end + 4096 + 100, 1).unwrap();
+    disk.rot(path, written[300].position + 100, 1).unwrap();
+    let mut reader = Reader::new(Arc::new(disk));
+    let mut at = |run: &RunRef| read(&mut reader, id, fetch(SegmentId::FIRST, None, run.base_offset, i64::MAX, 1000));
+    assert_eq!(offsets(&bytes_of(at(&runs[0]).unwrap()))[0].0, runs[0].base_offset);
+    assert!(matches!(at(&runs[120]), Err(ReadError::Corrupt(_))));
+    assert_eq!(offsets(&bytes_of(at(&runs[1]).unwrap()))[0].0, runs[1].base_offset);
+}
+
+#[test]
 fn a_removed_segment_is_empty_and_no_error() {
     let disk = SimDisk::new(1, Faults::NONE);
     let (written, _) = log(&disk, 60, 300);
