@@ -141,9 +141,11 @@ class PowerCut:
         self.survived += kept
         self.undone += len(pending) - kept
         for entry in reversed(pending[kept:]):
-            self.take_back_name(entry)
+            # A file that was moved to another folder is there once that one is synced, and may still be where it was, too.
+            has_arrived = entry.kind == RENAME and entry.number <= synced[os.path.dirname(entry.other)]
+            self.take_back_name(entry, has_arrived)
 
-    def take_back_name(self, entry):
+    def take_back_name(self, entry, has_arrived):
         # What a later change that is durable has made of the name stays.
         if entry.kind in (CREATE, LINK):
             name = entry.path if entry.kind == CREATE else entry.other
@@ -152,7 +154,7 @@ class PowerCut:
         elif entry.kind == UNLINK:
             self.put_back(entry.path, entry.inode)
         elif entry.kind == RENAME:
-            if self.is_inode(entry.other, entry.inode):
+            if self.is_inode(entry.other, entry.inode) and not has_arrived:
                 os.unlink(entry.other)
                 if entry.position:
                     self.put_back(entry.other, entry.position)

@@ -79,11 +79,9 @@ struct Member {
 
 impl Member {
     fn is_certain(&self, now_us: u64) -> bool {
-        self.patient
-            && self.gone.is_none()
-            && self.joined >= self.leaving
-            && self.known_at > 0
-            && now_us < self.until_us
+        // After a departure that was asked for, only an answer to who joins again says that it is there.
+        let has_stayed = self.leaving == 0 || (self.joined > self.leaving && self.known_at > self.joined);
+        self.patient && self.gone.is_none() && has_stayed && self.known_at > 0 && now_us < self.until_us
     }
 
     /// Gives up what is not in `kept`.
