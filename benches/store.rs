@@ -14,6 +14,7 @@ use chronik::options::storage_from_env;
 use chronik::store::{get_bytes, CloudStore, FileRange, Machine, ObjectStore, PutMode, Source, Tuning};
 use chronik::sys::disk::Disk;
 use chronik::sys::real_disk::{RealDisk, Writing};
+use chronik::sys::usage::usage;
 use chronik::tier::{cache, BlockCache, CacheSettings, Object, StoreSource};
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
@@ -52,9 +53,14 @@ fn sums(source: &FileRange) -> Sums {
     Sums { sha256: hex(&sha256.finalize()), crc32c: base64(crc32c) }
 }
 
-/// Signs a request: without its body, which is the cheapest that a server takes, or with it and with the checksum that S3's own
-/// clients send.
-fn plain(config: &S3Config, method: &str, key: &str, sums: Option<&Sums>) -> ureq::http::request::Builder {
+/// Signs a request for a key with an encoded query: without its body, which is the cheapest that a server takes, or with it and with
+/// the checksum that S3's own clients send.
+fn plain(
+    config: &S3Config,
+    method: &str,
+    (key, query): (&str, &str),
+    sums: Option<&Sums>,
+) -> ureq::http::request::Builder {
     let (endpoint, bucket) = (config.endpoint.as_deref().unwrap(), config.bucket.as_deref().unwrap());
     let host = endpoint.split("://").nth(1).unwrap();
     let date = amz_date();
@@ -65,7 +71,7 @@ fn plain(config: &S3Config, method: &str, key: &str, sums: Option<&Sums>) -> ure
     headers.extend([("x-amz-content-sha256", payload), ("x-amz-date", date.as_str())]);
     let names = headers.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
     let lines: String = headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
-    let canonical = format!("{method}\n/{bucket}/{key}\n\n{lines}\n{names}\n{payload}");
+    let canonical = format!("{method}\n/{bucket}/{key}\n{query}\n{lines}\n{names}\n{payload}");
     let to_sign = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hex(&Sha256::digest(canonical)));
     let secret = format!("AWS4{}", config.secret_access_key.as_ref().unwrap().reveal());
     let mut mac = secret.into_bytes();
@@ -78,7 +84,7 @@ fn plain(config: &S3Config, method: &str, key: &str, sums: Option<&Sums>) -> ure
     let value = format!("AWS4-HMAC-SHA256 Credential={id}/{scope},SignedHeaders={names},Signature={}", hex(&mac));
     let request = ureq::http::Request::builder()
         .method(method)
-        .uri(format!("{endpoint}/{bucket}/{key}"))
+        .uri(format!("{endpoint}/{bucket}/{key}?{query}"))
         .header("authorization", value);
     headers.iter().skip(1).fold(request, |request, (name, value)| request.header(*name, *value))
 }
@@ -97,11 +103,21 @@ fn amz_date() -> String {
     format!("{year:04}{month:02}{date:02}T{:02}{:02}{:02}Z", second / 3600, second / 60 % 60, second % 60)
 }
 
-/// MiB a second of what is done.
-fn speed(mib: u64, act: impl FnOnce()) -> f64 {
-    let begin = Instant::now();
+/// What something comes to.
+#[derive(Clone, Copy)]
+struct Cost {
+    /// MiB a second.
+    speed: f64,
+    /// Time of this process's threads for a MiB, in µs. Others at work on the machine change it less than the speed.
+    cpu_us: f64,
+}
+
+/// What is done for so many MiB.
+fn cost(mib: u64, act: impl FnOnce()) -> Cost {
+    let cpu = || usage().cpu_seconds.expect("the platform tells");
+    let (begin, cpu_begin) = (Instant::now(), cpu());
     act();
-    mib as f64 / begin.elapsed().as_secs_f64()
+    Cost { speed: mib as f64 / begin.elapsed().as_secs_f64(), cpu_us: 1e6 * (cpu() - cpu_begin) / mib as f64 }
 }
 
 /// Counts what it is given.
@@ -120,18 +136,20 @@ impl Write for Counter {
 }
 
 /// What is measured, and with what it is compared.
-const COLUMNS: [(&str, usize); 11] = [
+const COLUMNS: [(&str, usize); 13] = [
     ("plain PUT, unsigned", 0),
     ("plain PUT, signed, with CRC-32C", 0),
     ("plain PUT, signed, of 128 MiB each", 0),
-    ("store: one object", 0),
+    ("plain PUT, signed, in parts", 0),
+    ("store: one object, in parts", 0),
     ("store: objects of 128 MiB each", 0),
-    ("plain GET", 5),
-    ("plain GET of the store's object", 5),
-    ("store: GET", 5),
-    ("store: GET of the plain object", 5),
-    ("store: ranges of 16 MiB", 5),
-    ("cold read, through the disk cache", 5),
+    ("plain GET", 6),
+    ("plain GET of the store's object", 6),
+    ("store: GET", 6),
+    ("store: GET of the plain object", 6),
+    ("store: ranges of 16 MiB", 6),
+    ("cold read, through the disk cache", 6),
+    ("the same when the cache is full", 6),
 ];
 
 struct Bench {
@@ -145,16 +163,46 @@ struct Bench {
 
 impl Bench {
     fn put(&self, key: &str, from: u64, mib: u64, is_signed: bool) {
+        self.put_part((key, ""), from, mib, is_signed);
+    }
+
+    /// The state that the server gives it.
+    fn put_part(&self, at: (&str, &str), from: u64, mib: u64, is_signed: bool) -> String {
         let piece = FileRange::new(Arc::clone(&self.file), from << 20, mib << 20);
         let sums = is_signed.then(|| sums(&piece));
         let mut reader = Reading { source: &piece, at: 0 };
         let body = ureq::SendBody::from_reader(&mut reader);
-        let request = plain(&self.config, "PUT", key, sums.as_ref()).header("content-length", mib << 20).body(body);
-        assert_eq!(self.agent.run(request.unwrap()).unwrap().status(), 200);
+        let request = plain(&self.config, "PUT", at, sums.as_ref()).header("content-length", mib << 20).body(body);
+        let response = self.agent.run(request.unwrap()).unwrap();
+        assert_eq!(response.status(), 200);
+        response.headers()["etag"].to_str().unwrap().to_owned()
+    }
+
+    /// What a POST is answered with.
+    fn post(&self, at: (&str, &str), body: &str) -> String {
+        let request = plain(&self.config, "POST", at, None).header("content-type", "application/xml").body(body);
+        let mut response = self.agent.run(request.unwrap()).unwrap();
+        assert_eq!(response.status(), 200);
+        response.body_mut().read_to_string().unwrap()
+    }
+
+    /// The parts that the store makes, each signed before it is sent and with nothing done meanwhile.
+    fn put_in_parts(&self, key: &str) {
+        let begun = self.post((key, "uploads="), "");
+        let id = begun.split("<UploadId>").nth(1).and_then(|rest| rest.split('<').next()).unwrap();
+        let part_mib = limits::STORE_PART_BYTES >> 20;
+        let mut parts = String::new();
+        for (number, at) in (1..).zip((0..self.mib).step_by(part_mib as usize)) {
+            let query = format!("partNumber={number}&uploadId={id}");
+            let etag = self.put_part((key, &query), at, part_mib.min(self.mib - at), true);
+            parts += &format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>");
+        }
+        let body = format!("<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>");
+        self.post((key, &format!("uploadId={id}")), &body);
     }
 
     fn get(&self, key: &str) {
-        let request = plain(&self.config, "GET", key, None).body(()).unwrap();
+        let request = plain(&self.config, "GET", (key, ""), None).body(()).unwrap();
         let mut body = self.agent.run(request).unwrap().into_body().into_reader();
         // As large as the store's buffer.
         let (mut buffer, mut bytes) = (vec![0; 128 << 10], 0);
@@ -167,11 +215,11 @@ impl Bench {
         assert_eq!(bytes, self.mib << 20);
     }
 
-    /// An empty cache.
-    fn cache(&self) -> Arc<BlockCache> {
+    /// An empty cache of so many MiB.
+    fn cache(&self, mib: u64) -> Arc<BlockCache> {
         let settings = CacheSettings {
             block_bytes: limits::TIER_BLOCK_BYTES,
-            bytes_max: (2 * self.mib) << 20,
+            bytes_max: mib << 20,
             ahead_blocks_max: limits::TIER_AHEAD_BLOCKS_MAX,
             free_bytes_min: 0,
             memory_bytes_max: limits::TIER_MEMORY_BYTES,
@@ -192,31 +240,33 @@ impl Bench {
         helpers.into_iter().for_each(|helper| assert!(helper.join()));
     }
 
-    /// One round: MiB a second of each column, and the store's requests for one object and for several.
-    fn round(&self) -> ([f64; COLUMNS.len()], u64, u64) {
+    /// One round: what each column comes to, and the store's requests for one object and for several.
+    fn round(&self) -> ([Cost; COLUMNS.len()], u64, u64) {
         let (mib, store) = (self.mib, &*self.store);
         let pieces = || (0..mib).step_by(128).map(|at| (at, mib.min(at + 128) - at));
-        let unsigned = speed(mib, || self.put("plain", 0, mib, false));
-        let signed = speed(mib, || self.put("plain", 0, mib, true));
+        let unsigned = cost(mib, || self.put("plain", 0, mib, false));
+        let signed = cost(mib, || self.put("plain", 0, mib, true));
         let signed_pieces =
-            speed(mib, || pieces().for_each(|(at, len)| self.put(&format!("pieces/{at}"), at, len, true)));
+            cost(mib, || pieces().for_each(|(at, len)| self.put(&format!("pieces/{at}"), at, len, true)));
+        let in_parts = cost(mib, || self.put_in_parts("parts"));
+        store.delete("parts").unwrap();
         let before = store.requests();
         let whole = FileRange::new(Arc::clone(&self.file), 0, mib << 20);
-        let one = speed(mib, || drop(store.put("one", &whole, PutMode::Overwrite).unwrap()));
+        let one = cost(mib, || drop(store.put("one", &whole, PutMode::Overwrite).unwrap()));
         let of_one = store.requests() - before;
-        let segments = speed(mib, || {
+        let segments = cost(mib, || {
             for (at, len) in pieces() {
                 let segment = FileRange::new(Arc::clone(&self.file), at << 20, len << 20);
                 store.put(&format!("segment/{at}"), &segment, PutMode::IfAbsent).unwrap();
             }
         });
         let of_segments = store.requests() - before - of_one;
-        let plain_get = speed(mib, || self.get("plain"));
-        let plain_get_one = speed(mib, || self.get("one"));
+        let plain_get = cost(mib, || self.get("plain"));
+        let plain_get_one = cost(mib, || self.get("one"));
         let mut counter = Counter::default();
-        let get = speed(mib, || drop(store.get("one", None, &mut counter).unwrap()));
-        let get_plain = speed(mib, || drop(store.get("plain", None, &mut counter).unwrap()));
-        let ranges = speed(mib, || {
+        let get = cost(mib, || drop(store.get("one", None, &mut counter).unwrap()));
+        let get_plain = cost(mib, || drop(store.get("plain", None, &mut counter).unwrap()));
+        let ranges = cost(mib, || {
             for at in (0..mib).step_by(16) {
                 let range = at << 20..mib.min(at + 16) << 20;
                 let (bytes, _) = get_bytes(store, "one", Some(range.clone()), 16 << 20).unwrap();
@@ -224,14 +274,19 @@ impl Bench {
             }
         });
         assert_eq!(counter.0, (3 * mib) << 20);
-        let cache = self.cache();
-        let cold = speed(mib, || self.cold_read("one", &cache));
+        let cache = self.cache(2 * mib);
+        let cold = cost(mib, || self.cold_read("one", &cache));
+        drop(cache);
+        let cache = self.cache(mib / 4);
+        self.cold_read("one", &cache);
+        let full = cost(mib, || self.cold_read("one", &cache));
         for (at, _) in pieces() {
             store.delete(&format!("segment/{at}")).unwrap();
             store.delete(&format!("pieces/{at}")).unwrap();
         }
-        let all =
-            [unsigned, signed, signed_pieces, one, segments, plain_get, plain_get_one, get, get_plain, ranges, cold];
+        let gets = [plain_get, plain_get_one, get, get_plain, ranges, cold, full];
+        let mut all = [unsigned, signed, signed_pieces, in_parts, one, segments].into_iter().chain(gets);
+        let all = std::array::from_fn(|_| all.next().expect("a figure for each column"));
         (all, of_one, of_segments)
     }
 }
@@ -275,14 +330,18 @@ fn main() {
     let mut rounds = Vec::new();
     for _ in 0..runs {
         let (speeds, of_one, of_segments) = bench.round();
-        println!("{} requests: {of_one} and {of_segments}", speeds.map(|speed| format!("{speed:5.0}")).join(" "));
+        println!("{} requests: {of_one} and {of_segments}", speeds.map(|cost| format!("{:5.0}", cost.speed)).join(" "));
         rounds.push(speeds);
     }
-    println!("{mib} MiB, {runs} rounds               MiB/s: middle (lowest to highest)   % of the first of its kind in the round");
+    println!("{mib} MiB, {runs} rounds               MiB/s: middle (lowest to highest)   % of the first of its kind in the round   own CPU, µs per MiB");
     for (at, (name, base)) in COLUMNS.iter().enumerate() {
-        let (middle, low, high) = spread(rounds.iter().map(|round| round[at]).collect());
-        let (part, least, most) = spread(rounds.iter().map(|round| 100.0 * round[at] / round[*base]).collect());
-        println!("{name:38} {middle:6.0} ({low:.0} to {high:.0})   {part:4.0} % ({least:.0} to {most:.0})");
+        let (middle, low, high) = spread(rounds.iter().map(|round| round[at].speed).collect());
+        let cpu_us = spread(rounds.iter().map(|round| round[at].cpu_us).collect()).0;
+        let (part, least, most) =
+            spread(rounds.iter().map(|round| 100.0 * round[at].speed / round[*base].speed).collect());
+        println!(
+            "{name:38} {middle:6.0} ({low:.0} to {high:.0})   {part:4.0} % ({least:.0} to {most:.0})   {cpu_us:5.0}"
+        );
     }
     bench.store.delete("one").unwrap();
     bench.store.delete("plain").unwrap();

@@ -176,16 +176,16 @@ pub const UPLOAD_RETRY_MAX_US: u64 = 300_000_000;
 pub const UPLOAD_SENT_MAX: usize = 65_536;
 
 /// The unit in which segments are read from the object store and kept in the disk cache, in bytes, and how many of them one
-/// request brings at most.
-pub const TIER_BLOCK_BYTES: usize = 1 << 20;
-pub const TIER_AHEAD_BLOCKS_MAX: u32 = 16;
+/// request brings at most. A block is a huge page, of which the kernel pins one for a write and not hundreds of small ones.
+pub const TIER_BLOCK_BYTES: usize = 2 << 20;
+pub const TIER_AHEAD_BLOCKS_MAX: u32 = 8;
 
 /// Bytes of memory for what the store has sent last, and how long they are kept after the last of it, in seconds.
 pub const TIER_MEMORY_BYTES: usize = 32 << 20;
 pub const TIER_MEMORY_KEPT_SECONDS: u64 = 60;
 
 /// Blocks that wait to be written to the disk cache; what comes while so many wait is not kept there.
-pub const TIER_BEHIND_MAX: usize = 16;
+pub const TIER_BEHIND_MAX: usize = 8;
 
 /// Requests to the store for what is likely to be read next that are under way at the same time, and those that wait.
 pub const TIER_AHEAD_THREADS: usize = 2;

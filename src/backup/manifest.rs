@@ -3,8 +3,10 @@
 use std::fmt::Write;
 
 use super::{layout, Failure, Kind};
+use crate::broker::tiering::StoredObject;
 use crate::wal::marker::Marker;
 use crate::wal::settings::MetadataStore;
+use crate::wal::{segment, SegmentId};
 use crate::wire::Uuid;
 
 /// The format that is written; a higher one is refused.
@@ -122,6 +124,15 @@ impl Manifest {
     /// The files that it holds.
     pub fn files(&self) -> impl Iterator<Item = Whole<'_>> {
         self.objects.chunk_by(|a, b| a.role == Role::Tail && b.role == Role::Tail).map(|objects| Whole { objects })
+    }
+
+    /// The whole segments that it names.
+    pub fn segments(&self) -> impl Iterator<Item = (SegmentId, StoredObject)> + '_ {
+        let segments = self.objects.iter().filter(|object| object.role == Role::Segment);
+        segments.filter_map(|object| {
+            let id = segment::id_of_path(&object.path)?;
+            Some((id, StoredObject { incarnation: object.incarnation, bytes: object.bytes, crc: object.crc }))
+        })
     }
 
     /// The name of its data directory's folder in the store.

@@ -175,8 +175,8 @@ pub fn restore(
     fetch(target, store, manifest, selection, partial, now_ms, watch)
 }
 
-/// The same for the server whose second tier the store is: segments that it knows to be there stay there, but those of
-/// compacted topics, and are read when they are asked for.
+/// The same for the server whose second tier the store is: segments stay there, but those of compacted topics, and are read when they
+/// are asked for.
 pub fn restore_tiered(
     target: &Target,
     store: &Arc<dyn ObjectStore>,
@@ -318,7 +318,9 @@ impl Partial {
     /// All topics, without the segments that can stay in the store.
     fn tiered(store: &Arc<dyn ObjectStore>, manifest: &Manifest, now_ms: i64) -> Result<Partial, Failure> {
         let view = View::of_backup(store, manifest);
-        let (broker, looked) = broker_of(&view, &manifest.marker, now_ms, true)?;
+        let (mut broker, looked) = broker_of(&view, &manifest.marker, now_ms, true)?;
+        // The one that the log ends in is written on.
+        broker.know_stored(manifest.segments().filter(|(id, _)| *id < looked.position.segment));
         let stay: BTreeSet<String> = broker.leavable_segments().into_iter().map(segment::path).collect();
         let last = segment::path(looked.position.segment);
         let paths = manifest.objects.iter().map(|object| object.path.clone());

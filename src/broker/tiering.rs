@@ -219,6 +219,14 @@ impl Broker {
         stored.filter(|id| self.segments.is_alive(*id) && !compacted.contains(id)).collect()
     }
 
+    /// These segments are in the store as well. A log learns of an upload only afterwards, so whoever makes it of what an upload sent
+    /// has to say what that one named.
+    pub fn know_stored(&mut self, segments: impl IntoIterator<Item = (SegmentId, StoredObject)>) {
+        for (id, object) in segments {
+            self.tiering.stored.insert(id, Stored { object, seq: 0, is_confirmed: false });
+        }
+    }
+
     /// Whether what only the object store has can be read. The error is a sentence.
     pub(super) fn check_store(&self) -> Result<(), String> {
         match self.remote_segments().find(|(id, _)| self.segments.is_alive(*id)) {

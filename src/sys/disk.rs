@@ -23,7 +23,7 @@ pub trait Disk: Send + Sync + Debug {
     /// before `sync_dir`.
     fn create(&self, path: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>>;
     /// Opens an existing file. `Cached` reads through the page cache; `Direct` past it (or after dropping the file's
-    /// cached pages, where the platform has no direct reading), which recovery needs.
+    /// cached pages, where the platform has no direct reading), which recovery needs; `Over` writes past it too.
     fn open(&self, path: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
     /// The whole of a small file; `InvalidData` when it is longer than `bytes_max`.
     fn read(&self, path: &str, bytes_max: usize) -> io::Result<Vec<u8>>;
@@ -58,6 +58,8 @@ pub enum OpenMode {
     Cached,
     /// Reads past the page cache, and writes.
     Direct,
+    /// Writes over what is there, which nobody wants any more.
+    Over,
 }
 
 /// An open file of the data directory. Closed when the last handle goes.

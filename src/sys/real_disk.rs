@@ -98,6 +98,9 @@ impl Disk for RealDisk {
             let mut options = OpenOptions::new();
             options.read(true).write(true);
             let file = if self.direct { fileops::open_direct(&mut options, &full)? } else { options.open(&full)? };
+            if mode == OpenMode::Over {
+                return Ok(RealFile { cached: None, path: full.clone(), file, direct: self.direct });
+            }
             if !self.direct {
                 fileops::drop_cached_pages(&file)?;
             }
@@ -367,6 +370,13 @@ mod tests {
             assert!(odd[..96].iter().all(|b| *b == 0) && odd[96..].iter().all(|b| *b == 5));
             assert_eq!(again.read_at(&mut odd, 65536 - 10).unwrap(), 10);
             assert!(again.sendfile_fd().is_some());
+        }
+        buf.fill(6);
+        disk.open("wal/a", OpenMode::Over).unwrap().write_at(&buf, 4096).unwrap();
+        let mut over = [0; 4096];
+        for mode in [OpenMode::Cached, OpenMode::Direct, OpenMode::Over] {
+            assert_eq!(disk.open("wal/a", mode).unwrap().read_at(&mut over, 5000).unwrap(), over.len());
+            assert_eq!(over, [6; 4096], "{mode:?}");
         }
         file.truncate(12288).unwrap();
         file.sync_data().unwrap();

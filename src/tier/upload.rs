@@ -8,13 +8,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::owner::Owner;
-use crate::backup::{self, Failure, Guard, Kind, Known, Manifest, Origin, Role, Sent, Watch};
+use crate::backup::{self, Failure, Guard, Kind, Known, Manifest, Origin, Sent, Watch};
 use crate::broker::tiering::{StoredObject, UploadDone, UploadError};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::store::{ETag, ObjectStore};
 use crate::sys::disk::Disk;
-use crate::wal::segment;
 use crate::wal::settings::Entropy;
 use crate::wal::SegmentId;
 use crate::wire::Uuid;
@@ -108,7 +107,7 @@ impl Uploader {
         }
         metrics.tier_uploaded_bytes.add(created.sent_bytes);
         log::debug!("upload {}: {} objects sent", created.manifest.backup, created.sent_objects);
-        let stored = stored_by(&created.manifest);
+        let stored = created.manifest.segments().collect();
         self.made.push_back(created.manifest);
         // It may have taken long. Whoever has taken over meanwhile needs what this server would remove.
         if let Some(known) = &self.claimed {
@@ -147,14 +146,4 @@ impl Uploader {
 
 fn named(manifests: &VecDeque<Manifest>) -> BTreeSet<String> {
     manifests.iter().flat_map(|manifest| &manifest.objects).map(|object| object.key.clone()).collect()
-}
-
-/// The segments that a manifest names.
-fn stored_by(manifest: &Manifest) -> Vec<(SegmentId, StoredObject)> {
-    let segments = manifest.objects.iter().filter(|object| object.role == Role::Segment);
-    let stored = segments.filter_map(|object| {
-        let id = segment::id_of_path(&object.path)?;
-        Some((id, StoredObject { incarnation: object.incarnation, bytes: object.bytes, crc: object.crc }))
-    });
-    stored.collect()
 }

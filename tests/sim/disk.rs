@@ -679,7 +679,7 @@ impl fmt::Debug for SimFile {
 
 impl DiskFile for SimFile {
     fn write_at(&self, bytes: &[u8], position: u64) -> Result<()> {
-        assert_eq!(self.mode, OpenMode::Direct, "{}: written through a handle for reading", self.path);
+        assert_ne!(self.mode, OpenMode::Cached, "{}: written through a handle for reading", self.path);
         assert_eq!(position % BLOCK_BYTES as u64, 0, "{}: position of a write is not aligned", self.path);
         assert_eq!(bytes.len() % BLOCK_BYTES, 0, "{}: length of a write is not aligned", self.path);
         assert_eq!(bytes.as_ptr() as usize % BLOCK_BYTES, 0, "{}: buffer of a write is not aligned", self.path);
@@ -730,7 +730,7 @@ impl DiskFile for SimFile {
         }
         let inode = lock(&self.file);
         Ok(match self.mode {
-            OpenMode::Cached => inode.cached().read(buf, position),
+            OpenMode::Cached | OpenMode::Over => inode.cached().read(buf, position),
             OpenMode::Direct => inode.device().read(buf, position),
         })
     }

@@ -10,6 +10,9 @@ use chronik::sys::real_disk::{RealDisk, Writing};
 use chronik::tier::cache::{BlockCache, CacheSettings, Object, Source, DIR};
 use parking_lot::{Condvar, Mutex};
 
+use crate::backup::support::empty_disk;
+use crate::sim::disk::{Op, Trouble};
+
 const BLOCK: usize = 4096;
 
 /// A folder that is gone with the test.
@@ -298,6 +301,61 @@ fn a_full_disk_costs_the_place_in_the_cache_only() {
     let mut buf = [0; 8];
     assert_eq!(cache.read_at(&object(BLOCK as u64), &mut buf, 16).unwrap(), 8);
     assert_eq!((buf[0], cache.bytes(), files(&scratch)), (byte_at(16), 0, 0));
+}
+
+/// Reads blocks of an object, each of which has its own bytes.
+fn read_blocks(cache: &BlockCache, object: &Object, blocks: std::ops::Range<u64>) {
+    let mut buf = vec![0; BLOCK];
+    for block in blocks {
+        let position = block * BLOCK as u64;
+        assert_eq!(cache.read_at(object, &mut buf, position).unwrap(), BLOCK);
+        assert!(buf.iter().enumerate().all(|(at, byte)| *byte == byte_at(position + at as u64)), "block {block}");
+    }
+}
+
+/// New files for blocks, and the removal of old ones, cost more than the bytes that are written.
+#[test]
+fn a_full_cache_goes_on_with_the_files_that_it_has() {
+    let (scratch, source) = (Scratch::new("over"), Arc::new(Numbers::default()));
+    let cache = open(&scratch, &source, settings(4));
+    let object = object(20 * BLOCK as u64);
+    let names = || {
+        let entries = std::fs::read_dir(scratch.0.join(DIR)).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    read_blocks(&cache, &object, 0..4);
+    let before = names();
+    assert_eq!(before.len(), 4);
+    read_blocks(&cache, &object, 4..20);
+    assert_eq!((names(), cache.bytes()), (before, 4 * BLOCK as u64));
+    source.asked();
+    read_blocks(&cache, &object, 16..20);
+    assert!(source.asked().is_empty());
+    read_blocks(&cache, &object, 0..1);
+    assert_eq!(source.asked(), [(0, BLOCK)]);
+}
+
+/// Of a block that was being written over another when the disk failed, or was full, nothing is ever read; nor of that other one.
+#[test]
+fn a_block_that_cannot_be_written_over_another_is_not_kept() {
+    for trouble in [Trouble::Error, Trouble::Full] {
+        for op in [Op::Open, Op::Write] {
+            let (disk, source) = (empty_disk(), Arc::new(Numbers::default()));
+            let settings = CacheSettings { ahead_blocks_max: 1, ..settings(2) };
+            let cache = BlockCache::open(Arc::new(disk.clone()), source.clone(), settings).unwrap();
+            let object = object(20 * BLOCK as u64);
+            read_blocks(&cache, &object, 0..2);
+            disk.plan(&[op], DIR, 1, trouble);
+            read_blocks(&cache, &object, 2..3);
+            disk.forget_plans();
+            assert_eq!((cache.bytes(), disk.list(DIR).unwrap().len()), (BLOCK as u64, 1), "{trouble:?} {op:?}");
+            source.asked();
+            read_blocks(&cache, &object, 0..3);
+            assert_eq!(source.asked(), [(0, BLOCK), (2 * BLOCK as u64, BLOCK)], "{trouble:?} {op:?}");
+        }
+    }
 }
 
 #[test]

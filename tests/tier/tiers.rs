@@ -441,6 +441,47 @@ fn an_empty_machine_and_the_store_give_everything_back() {
     assert_eq!(house.records("old", 0), before.records[&("old".to_owned(), 0)]);
 }
 
+/// The log that the first upload sent did not know yet that it was sent: a restore of it fetched every segment.
+#[test]
+fn a_restore_after_a_single_upload_leaves_its_segments_in_the_store() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    store.fail(1, u64::MAX >> 1, Failing::Before);
+    let mut house = tiered(&disk, 1, &store);
+    house.make_topic("all", 1);
+    make_topic(&mut house, "table", COMPACTED);
+    for _ in 0..3 {
+        house.fill_segment("all");
+    }
+    house.fill_segment("table");
+    house.fill_segment("all");
+    store.heal();
+    while !house.uploads.iter().any(Result::is_ok) {
+        house.pass_ms(1000);
+    }
+    let before = house.state();
+    drop(house);
+    assert_eq!(store.keys().iter().filter(|key| key.contains("/manifests/")).count(), 1, "{:?}", store.keys());
+
+    let shared: Arc<dyn ObjectStore> = store.clone();
+    let manifest = find_upload(&*shared, None).unwrap();
+    let disk = owning_disk(&store, &manifest);
+    let restored = restore_tiered(&Target::on(Arc::new(disk.clone())), &shared, &manifest, NOW_MS, &Unwatched).unwrap();
+    assert!(restored.bytes < manifest.bytes() / 2, "{} of {} bytes were fetched", restored.bytes, manifest.bytes());
+    let mut house = tiered(&disk, 3, &store);
+    assert!(house.node.broker.remote_segments().count() >= 3, "{:?}", files(&disk));
+    assert_eq!(house.state().records, before.records);
+    assert_eq!(special(&mut house, "table", -4), 0, "what is compacted is on the disk");
+    // What was left in the store stays there, whatever is uploaded and removed from now on, and is found after a crash.
+    for _ in 0..3 {
+        house.fill_segment("all");
+        settle(&mut house);
+    }
+    let after = house.state();
+    drop(house);
+    let disk = disk.power_cut().restart();
+    assert_eq!(tiered(&disk, 4, &store).state().records, after.records);
+}
+
 /// Has a restore go wrong at its `nth` change of the disk and go on; false when there was no such change.
 fn restored_in_two(store: &Arc<MemStore>, trouble: Trouble, nth: u64, truth: &[(i64, Vec<u8>)]) -> bool {
     let shared: Arc<dyn ObjectStore> = store.clone();

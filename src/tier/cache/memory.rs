@@ -15,7 +15,7 @@ pub struct Memory {
 }
 
 /// Buffers that lie ready for use: as many as are given back before the next are taken, when several readers go on.
-const FREE_MAX: usize = 8;
+const FREE_MAX: usize = 4;
 
 impl Memory {
     /// Of blocks of at most `block_bytes`.

@@ -302,8 +302,7 @@ impl BlockCache {
             let mut state = self.state.lock();
             (state.make_room(self.settings.bytes_max - len), state.new_file())
         };
-        self.files.remove(gone);
-        let Ok(entry) = self.files.write(number, &order.block) else { return };
+        let Ok(entry) = self.files.write(number, &order.block, gone) else { return };
         let mut state = self.state.lock();
         let old = match state.forgotten == order.forgotten {
             true => state.insert(order.id.clone(), entry),

@@ -39,8 +39,8 @@ pub struct State {
 /// A block on the disk.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    pub path: String,
-    pub len: usize,
+    path: Arc<str>,
+    len: usize,
     used: u64,
 }
 
@@ -60,8 +60,23 @@ struct Recent {
 }
 
 impl Entry {
-    pub fn new(path: String, len: usize) -> Entry {
+    pub fn new(path: Arc<str>, len: usize) -> Entry {
         Entry { path, len, used: 0 }
+    }
+
+    /// Its file.
+    pub fn path(&self) -> &Arc<str> {
+        &self.path
+    }
+
+    /// Bytes of the object; zeros may follow them in the file.
+    pub fn bytes(&self) -> usize {
+        self.len
+    }
+
+    /// Of an entry that was taken out: whether nobody was given it before who may still be reading.
+    pub fn is_unread(&self) -> bool {
+        Arc::strong_count(&self.path) == 1
     }
 }
 
