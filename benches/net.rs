@@ -50,6 +50,9 @@ impl Core for Echo {
     fn ready_for(&self, _conn: ConnId, _api_key: i16) -> bool {
         true
     }
+    fn will_tell(&mut self, _conn: ConnId) -> bool {
+        false
+    }
     fn request(&mut self, _now: Now, conn: ConnId, frame: Bytes) {
         let with_data = frame[0] != 0;
         let data_bytes = if with_data { ANSWER_BYTES } else { 0 };

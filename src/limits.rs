@@ -320,14 +320,30 @@ pub const REQUEST_ARRAYS_BYTES_MAX: usize = 32 << 20;
 
 const _: () = assert!(PARTITIONS_MAX * 160 <= REQUEST_ARRAYS_BYTES_MAX);
 
+/// The same on a server on which there is nothing, where a request can soundly name little, and in requests that make something;
+/// and what each partition adds. Groups, offsets, transactional ids and users add the memory that they take.
+pub const REQUEST_ARRAYS_BYTES_LEAST: usize = 640 << 10;
+pub const REQUEST_ARRAYS_BYTES_NEW: usize = 2 << 20;
+pub const REQUEST_ARRAYS_BYTES_EACH: usize = 320;
+
+/// Bytes of a request that brings no records. Who names all partitions in one needs some tens of bytes for each.
+pub const REQUEST_PLAIN_BYTES_MAX: usize = 16 << 20;
+
+const _: () = assert!(PARTITIONS_MAX * 64 <= REQUEST_PLAIN_BYTES_MAX);
+// As many topics as one request may bring into being can be asked for.
+const _: () = assert!(CREATED_PARTITIONS_MAX * REQUEST_ELEMENT_BYTES_MIN < REQUEST_ARRAYS_BYTES_LEAST);
+
 /// Bytes that each thing in such an array counts for at least: what is small takes time nevertheless, and others wait meanwhile.
 pub const REQUEST_ELEMENT_BYTES_MIN: usize = 64;
 
 /// Things that one administrative request may name, and topics in a Metadata request; one that names more is refused as a whole.
 pub const REQUEST_ITEMS_MAX: usize = PARTITIONS_MAX;
 
-/// Bytes of configurations that one answer tells; what goes beyond is refused.
+/// Bytes of configurations that one answer tells; what goes beyond is refused. Little can be soundly asked for where there is little:
+/// so many on a server without topics, and so many more for each of them.
 pub const DESCRIBED_BYTES_MAX: usize = 64 << 20;
+pub const DESCRIBED_BYTES_LEAST: usize = 128 << 10;
+pub const DESCRIBED_BYTES_EACH: usize = 16 << 10;
 
 /// Partitions in one page of DescribeTopicPartitions (Kafka's `max.request.partition.size.limit`).
 pub const DESCRIBED_PARTITIONS_MAX: usize = 2000;

@@ -151,6 +151,9 @@ pub struct Metrics {
     pub produce_latency: Histogram,
     /// From a Fetch request read to its answer queued, in microseconds; waiting for data counts.
     pub fetch_latency: Histogram,
+    /// One turn of the reactor, in microseconds, from when it has waited until it waits again; and what it used of a processor.
+    pub reactor_turn: Histogram,
+    pub reactor_turn_cpu: Histogram,
     /// One durable write of the log, in microseconds.
     pub wal_fsync_latency: Histogram,
     /// One group as written to the log, in bytes, padding included.
@@ -233,6 +236,8 @@ impl Metrics {
             bytes_sent: Counter::default(),
             produce_latency: Histogram::latency(),
             fetch_latency: Histogram::latency(),
+            reactor_turn: Histogram::latency(),
+            reactor_turn_cpu: Histogram::latency(),
             wal_fsync_latency: Histogram::latency(),
             wal_group_bytes: Histogram::new(GROUP_BYTES, 1.0),
             storage_usage_bytes: Gauge::default(),
@@ -383,6 +388,16 @@ impl Metrics {
                 "chronik_fetch_latency_seconds",
                 "From a Fetch request to its answer, waiting included.",
                 &self.fetch_latency,
+            ),
+            (
+                "chronik_reactor_turn_seconds",
+                "One turn of the loop that serves all connections: for so long the others wait.",
+                &self.reactor_turn,
+            ),
+            (
+                "chronik_reactor_turn_cpu_seconds",
+                "Processor time of one such turn: what it would take on a machine of its own.",
+                &self.reactor_turn_cpu,
             ),
             ("chronik_wal_fsync_latency_seconds", "One durable write of the log.", &self.wal_fsync_latency),
             ("chronik_wal_group_bytes", "Bytes of one group written to the log.", &self.wal_group_bytes),

@@ -305,7 +305,7 @@ impl Harness {
                     self.checkpoint = Some((job.seq, job.position, job.bytes));
                     self.broker.checkpoint_done(self.now, done);
                 }
-                Effect::LogLevel(_) => {}
+                Effect::LogLevel(_) | Effect::Ready { .. } => {}
                 Effect::Tidy(job) if self.holds_tidying => self.tidying.push(job),
                 Effect::StopTidy => self.tidying_stops += 1,
                 Effect::Tidy(job) => {

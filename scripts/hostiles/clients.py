@@ -8,6 +8,7 @@ count for people. Nothing here knows Kafka beyond the few bytes of a request tha
 
 import asyncio
 import contextlib
+import itertools
 import os
 import random
 import resource
@@ -55,6 +56,20 @@ def produce_head(size):
     body = struct.pack(">hhii", -1, -1, 30_000, 1) + text(b"hostile") + struct.pack(">ii", 1, 0)
     records = size - 10 - len(body) - 4
     return struct.pack(">ihhih", size, PRODUCE, 3, 7, 0) + body + struct.pack(">i", records), records
+
+
+def many_things(topic):
+    """Requests that name about as much as is still carried out on a server with few partitions, things that are there, and that are
+    not."""
+    count = 4000
+    names = b"".join(text(b"u%06d" % i) for i in range(count))
+    yield frame(METADATA, 1, struct.pack(">i", count) + names)
+    head = struct.pack(">iiiibi", -1, 0, 0, LONGEST, 0, 1) + text(topic)
+    yield frame(FETCH, 4, head + struct.pack(">i", count) + b"".join(struct.pack(">iqi", i, 0, 1) for i in range(count)))
+    head = struct.pack(">ii", -1, 1) + text(topic)
+    yield frame(LIST_OFFSETS, 1, head + struct.pack(">i", count) + b"".join(struct.pack(">iq", i, -1) for i in range(count)))
+    yield frame(DESCRIBE_CONFIGS, 0, struct.pack(">i", count) + (b"\x02" + text(topic) + b"\xff\xff\xff\xff") * count)
+    yield frame(OFFSET_FETCH, 1, text(b"g") + struct.pack(">i", 1) + text(topic) + struct.pack(f">i{count}i", count, *range(count)))
 
 
 def giant_arrays(topic):
@@ -200,8 +215,8 @@ async def frames(crowd, topic):
 
 
 async def arrays(crowd, topic):
-    """4 that send requests that name millions of things, one or two a second together."""
-    requests = list(giant_arrays(topic))
+    """4 that send requests that name millions of things, or as many as are still carried out, some a second together."""
+    requests = [request for pair in itertools.zip_longest(giant_arrays(topic), many_things(topic)) for request in pair if request]
 
     async def do(number, reader, writer):
         request = requests[(number + crowd.sent) % len(requests)]

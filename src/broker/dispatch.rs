@@ -7,15 +7,30 @@ use super::groups::GROUP_APIS;
 use super::reply::ReplyTo;
 use super::share::SHARE_APIS;
 use super::{Broker, ConnId, Now};
+use crate::limits;
 use crate::wire::msg::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
-use crate::wire::{self, ApiKey, DecodeError, ErrorCode, HeaderError, RequestHeader};
+use crate::wire::{self, ApiKey, Body, DecodeError, ErrorCode, HeaderError, RequestHeader};
+
+/// Requests that may soundly name what is not there yet, or each thing once for each group, and cost little for each.
+const NAME_WHAT_IS_NOT_THERE: [ApiKey; 10] = [
+    ApiKey::CREATE_TOPICS,
+    ApiKey::CREATE_PARTITIONS,
+    ApiKey::ALTER_CONFIGS,
+    ApiKey::INCREMENTAL_ALTER_CONFIGS,
+    ApiKey::ALTER_USER_SCRAM_CREDENTIALS,
+    ApiKey::CREATE_ACLS,
+    ApiKey::ALTER_CLIENT_QUOTAS,
+    ApiKey::JOIN_GROUP,
+    ApiKey::SYNC_GROUP,
+    ApiKey::OFFSET_FETCH,
+];
 
 /// A request whose header has been read and whose version is served.
 pub(super) struct Request<'a> {
     pub now: Now,
     pub to: ReplyTo,
     pub client_id: &'a str,
-    pub body: &'a [u8],
+    pub body: Body<'a>,
     /// The whole frame, of which `body` is a part: record data is kept by reference.
     pub frame: &'a Bytes,
 }
@@ -39,11 +54,28 @@ impl Broker {
         }
         self.settings.metrics.request(key.0);
         let client_id = header.client_id.unwrap_or("");
+        let body = Body { bytes: body, room: self.room_for_arrays(key) };
         let request = Request { now, to, client_id, body, frame: &frame };
         if let Err(error) = self.carry_out(key, &request) {
             let why = format!("its {key} request (version {}) cannot be read: {error}", header.version);
             self.close(conn, why);
         }
+    }
+
+    /// Bytes of memory that the arrays of a request may take. None can soundly name much more than there is, and while one that
+    /// names very much is carried out, everybody else waits.
+    fn room_for_arrays(&self, key: ApiKey) -> usize {
+        let least = if NAME_WHAT_IS_NOT_THERE.contains(&key) {
+            limits::REQUEST_ARRAYS_BYTES_NEW
+        } else {
+            limits::REQUEST_ARRAYS_BYTES_LEAST
+        };
+        let partitions = self.topics.partition_count() * limits::REQUEST_ARRAYS_BYTES_EACH;
+        let others = self.groups.bytes()
+            + self.share.bytes()
+            + self.txns.bytes()
+            + self.scram.len() * limits::REQUEST_ELEMENT_BYTES_MIN;
+        (least + partitions + others).min(limits::REQUEST_ARRAYS_BYTES_MAX)
     }
 
     fn carry_out(&mut self, key: ApiKey, request: &Request<'_>) -> Result<(), DecodeError> {

@@ -49,6 +49,9 @@ pub struct Response {
 pub enum Effect {
     /// Send to the connection, after what was sent before. Unknown connections are ignored.
     Send { conn: ConnId, response: Response },
+    /// The next frame of the connection may begin, as far as the earlier ones of the connection are concerned. Told once to who has
+    /// asked for it (`Broker::will_tell`).
+    Ready { conn: ConnId },
     /// Send what is queued and close; `why` is written to the log (rate-limited) for the operator.
     Close { conn: ConnId, why: String },
     /// Work for a reader thread; answered by `Broker::read_done`.

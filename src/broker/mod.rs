@@ -182,10 +182,17 @@ impl Broker {
     /// Whether a frame of this connection with this API key may be handed in now. False while an earlier request of the
     /// connection holds it (a parked fetch, a join), while its pipeline is full, while a checkpoint waits for the groups on
     /// their way, or, for Produce, while the log is behind.
-    /// The shell keeps the frame, stops reading the socket, and asks again after each turn.
+    /// The shell keeps the frame and stops reading the socket. It is told when an earlier request does not hold the connection any
+    /// more, if it asks for that with `will_tell`; otherwise it asks again after each group and each job that is done.
     pub fn ready_for(&self, conn: ConnId, api_key: i16) -> bool {
         let log_behind = api_key == wire::ApiKey::PRODUCE.0 && self.gather.bytes() >= limits::GATHER_BYTES_MAX;
         !self.stopping && !log_behind && !self.checkpoint.is_due() && self.conns.ready(conn)
+    }
+
+    /// Whether it is an earlier request of this connection, or its full pipeline, that keeps back the next frame; then
+    /// `Effect::Ready` tells when that is over.
+    pub fn will_tell(&mut self, conn: ConnId) -> bool {
+        self.conns.will_tell(conn)
     }
 
     /// One request frame without its length prefix.

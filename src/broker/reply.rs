@@ -33,6 +33,25 @@ struct Conn {
     /// Number of the first slot in `slots`.
     first: u64,
     slots: VecDeque<Slot>,
+    /// The shell waits to be told that the next request may begin.
+    awaited: bool,
+}
+
+impl Conn {
+    /// Whether the next request may begin: none before it is still being carried out, and the pipeline of replies that wait
+    /// for the disk has room.
+    fn is_ready(&self) -> bool {
+        let carried_out = !matches!(self.slots.back(), Some(Slot::Open)) || canary::has(Fault::Overtaken);
+        self.slots.len() < limits::PIPELINE_REQUESTS_MAX && carried_out
+    }
+
+    /// Tells that the next request may begin, if somebody waits for that.
+    fn tell_ready(&mut self, conn: ConnId, out: &mut VecDeque<Effect>) {
+        if self.awaited && self.is_ready() {
+            self.awaited = false;
+            out.push_back(Effect::Ready { conn });
+        }
+    }
 }
 
 /// All connections that the shell has told of.
@@ -54,7 +73,7 @@ fn memory_of(slot: &Slot) -> usize {
 
 impl Conns {
     pub fn connected(&mut self, conn: ConnId, info: ConnInfo) {
-        self.conns.insert(conn, Conn { info, first: 0, slots: VecDeque::new() });
+        self.conns.insert(conn, Conn { info, first: 0, slots: VecDeque::new(), awaited: false });
     }
 
     /// True when the connection was known.
@@ -68,13 +87,16 @@ impl Conns {
         self.conns.get(&conn).map(|c| c.info)
     }
 
-    /// Whether the connection's next request may begin: none before it is still being carried out, and the pipeline of
-    /// replies that wait for the disk has room.
+    /// Whether the connection's next request may begin.
     pub fn ready(&self, conn: ConnId) -> bool {
-        self.conns.get(&conn).is_some_and(|c| {
-            let carried_out = !matches!(c.slots.back(), Some(Slot::Open)) || canary::has(Fault::Overtaken);
-            c.slots.len() < limits::PIPELINE_REQUESTS_MAX && carried_out
-        })
+        self.conns.get(&conn).is_some_and(Conn::is_ready)
+    }
+
+    /// Whether the connection's next request may not begin yet; if so, `Effect::Ready` tells when it may.
+    pub fn will_tell(&mut self, conn: ConnId) -> bool {
+        let Some(c) = self.conns.get_mut(&conn).filter(|c| !c.is_ready()) else { return false };
+        c.awaited = true;
+        true
     }
 
     /// Whether requests of the connection are not answered yet.
@@ -109,8 +131,9 @@ impl Conns {
             }
             _ => return,
         }
-        if index == 0 {
-            self.flush(conn, durable, out);
+        match index {
+            0 => self.flush(conn, durable, out),
+            _ => c.tell_ready(conn, out),
         }
     }
 
@@ -151,7 +174,7 @@ impl Conns {
                 if waiters.last() != Some(&conn) {
                     waiters.push(conn);
                 }
-                return;
+                break;
             }
             self.kept_bytes -= c.slots.front().map_or(0, memory_of);
             if let Some(Slot::Filled { response: Some(response), .. }) = c.slots.pop_front() {
@@ -159,6 +182,7 @@ impl Conns {
             }
             c.first += 1;
         }
+        c.tell_ready(conn, out);
     }
 }
 
@@ -213,6 +237,34 @@ mod tests {
         assert!(conns.ready(ConnId(2)));
         conns.fill(conn, slot, 0, response(1), 0, &mut out);
         assert!(conns.ready(conn));
+    }
+
+    #[test]
+    fn who_asked_is_told_once_that_the_next_request_may_begin() {
+        let (mut conns, conn, mut out) = conns();
+        let is_told =
+            |out: &mut VecDeque<Effect>| out.drain(..).filter(|effect| matches!(effect, Effect::Ready { .. })).count();
+        assert!(!conns.will_tell(conn), "it may begin now");
+        // Carried out and not durable: that is enough, also behind others.
+        for _ in 0..2 {
+            let slot = conns.open(conn).unwrap();
+            assert!(conns.will_tell(conn));
+            conns.fill(conn, slot, 1, response(1), 0, &mut out);
+            assert_eq!(is_told(&mut out), 1);
+        }
+        let slot = conns.open(conn).unwrap();
+        conns.fill(conn, slot, 1, response(1), 0, &mut out);
+        assert_eq!(is_told(&mut out), 0, "nobody has asked");
+        conns.durable(1, &mut out);
+        assert_eq!(is_told(&mut out), 0);
+        // A full pipeline has room again when its first is durable.
+        for wait in 0..limits::PIPELINE_REQUESTS_MAX as u64 {
+            let slot = conns.open(conn).unwrap();
+            conns.fill(conn, slot, 2 + wait, response(1), 1, &mut out);
+        }
+        assert!(conns.will_tell(conn));
+        conns.durable(2, &mut out);
+        assert_eq!(is_told(&mut out), 1);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::thread::{self, ThreadId};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -20,10 +21,14 @@ const CLASSES: usize = 7;
 const KEPT_BYTES_MAX: usize = 16 << 20;
 
 /// Where buffers come from and go back to; shared by all connections of one reactor.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pool {
     kept: Mutex<Kept>,
     out_bytes: AtomicUsize,
+    /// The thread that made the pool, for which others wait: it gives large memory back in parts.
+    owner: ThreadId,
+    /// Memory that is given back in parts, and is still counted.
+    going: Mutex<Vec<Vec<u8>>>,
 }
 
 #[derive(Debug, Default)]
@@ -35,7 +40,8 @@ struct Kept {
 impl Pool {
     /// An empty pool.
     pub fn new() -> Arc<Pool> {
-        Arc::new(Pool::default())
+        let (kept, out_bytes, going) = Default::default();
+        Arc::new(Pool { kept, out_bytes, owner: thread::current().id(), going })
     }
 
     /// Capacity in bytes of all buffers that are out, whoever holds them.
@@ -68,8 +74,35 @@ impl Pool {
         Some(memory)
     }
 
+    /// Whether `give_back_some` has something to do.
+    pub fn has_to_give_back(&self) -> bool {
+        !self.going.lock().is_empty()
+    }
+
+    /// Gives back about so many bytes of what was too large to be given back at once.
+    pub fn give_back_some(&self, mut bytes: usize) {
+        let mut going = self.going.lock();
+        while bytes > 0 {
+            let Some(mut memory) = going.pop() else { return };
+            let before = memory.capacity();
+            let part = bytes.min(before);
+            // The allocator cuts large memory off at its end, where it is.
+            memory.shrink_to(before - part);
+            let freed = before - memory.capacity();
+            self.out_bytes.fetch_sub(freed, Ordering::Relaxed);
+            bytes -= part;
+            if memory.capacity() > 0 {
+                going.push(memory);
+            }
+        }
+    }
+
     fn give_back(&self, mut memory: Vec<u8>) {
         let capacity = memory.capacity();
+        if capacity > READ_BYTES << (CLASSES - 1) && thread::current().id() == self.owner {
+            memory.clear();
+            return self.going.lock().push(memory);
+        }
         self.out_bytes.fetch_sub(capacity, Ordering::Relaxed);
         let Some(class) = class_of(capacity) else { return };
         memory.clear();
@@ -192,7 +225,25 @@ mod tests {
         buffer.grow(10 << 20);
         assert!(buffer.capacity() >= 10 << 20);
         drop(buffer);
+        pool.give_back_some(usize::MAX);
         assert_eq!(pool.out_bytes(), 0);
+    }
+
+    #[test]
+    fn large_memory_is_given_back_in_parts_by_the_thread_for_which_others_wait() {
+        let pool = Pool::new();
+        drop(pool.take(64 << 20));
+        let mut parts = 0;
+        while pool.has_to_give_back() {
+            let before = pool.out_bytes();
+            pool.give_back_some(2 << 20);
+            assert!(before - pool.out_bytes() <= 2 << 20);
+            parts += 1;
+        }
+        assert_eq!((pool.out_bytes(), parts), (0, 32));
+        let large = pool.take(64 << 20);
+        std::thread::spawn(move || drop(large)).join().unwrap();
+        assert_eq!(pool.out_bytes(), 0, "nobody waits for another thread");
     }
 
     #[test]

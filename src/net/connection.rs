@@ -70,6 +70,13 @@ pub struct Answered {
     pub took_us: u64,
 }
 
+/// A place in one of several lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub line: usize,
+    pub number: u64,
+}
+
 /// A client's connection. The flags are the reactor's.
 #[derive(Debug)]
 pub struct Connection {
@@ -93,10 +100,12 @@ pub struct Connection {
     pub in_reads: bool,
     /// It stands in the queue of connections to write to.
     pub in_writes: bool,
-    /// It stands in the list of those whose next frame the broker does not want yet.
-    pub in_held: bool,
-    /// It stands in the queue of those that wait for memory.
-    pub in_starved: bool,
+    /// Where it stands among those whose next frame has to wait.
+    pub held_at: Option<Place>,
+    /// Where it stands among those that wait for memory to read on.
+    pub starved_at: Option<Place>,
+    /// Its client has left, and there is no memory for its answers, or no way to send them: they are dropped.
+    pub unheard: bool,
     /// When the table's timer for it fires, monotonic µs.
     pub timer_us: u64,
     /// When bytes last went either way.
@@ -129,8 +138,9 @@ impl Connection {
             write_closed: false,
             in_reads: false,
             in_writes: false,
-            in_held: false,
-            in_starved: false,
+            held_at: None,
+            starved_at: None,
+            unheard: false,
             timer_us: 0,
             active_us: now_us,
             received_us: now_us,
@@ -285,6 +295,12 @@ impl Connection {
     /// Whether answers wait to be sent.
     pub fn has_outgoing(&self) -> bool {
         !self.outgoing.is_empty()
+    }
+
+    /// Drops the answers that wait to be sent, and those to come.
+    pub fn forget_answers(&mut self, tally: Tally) {
+        self.unheard = true;
+        self.outgoing = Outgoing::new(tally);
     }
 
     /// Drops the frames that were not handled.

@@ -16,6 +16,7 @@ pub trait Core {
     fn abandon(&mut self, now: Now, conn: ConnId);
     fn owes(&self, conn: ConnId) -> bool;
     fn ready_for(&self, conn: ConnId, api_key: i16) -> bool;
+    fn will_tell(&mut self, conn: ConnId) -> bool;
     fn request(&mut self, now: Now, conn: ConnId, frame: Bytes);
     fn written(&mut self, now: Now, written: Written);
     fn read_done(&mut self, now: Now, done: ReadDone);
@@ -49,6 +50,9 @@ impl Core for Broker {
     }
     fn ready_for(&self, conn: ConnId, api_key: i16) -> bool {
         Broker::ready_for(self, conn, api_key)
+    }
+    fn will_tell(&mut self, conn: ConnId) -> bool {
+        Broker::will_tell(self, conn)
     }
     fn request(&mut self, now: Now, conn: ConnId, frame: Bytes) {
         Broker::request(self, now, conn, frame);

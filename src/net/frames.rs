@@ -14,7 +14,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::buffers::{Buffer, Pool, READ_BYTES};
+use crate::limits;
 use crate::sys::socket;
+use crate::wire::ApiKey;
 
 /// Complete frames of one read that are no longer than this together are copied, so that they do not pin 64 KiB.
 const COPY_BYTES_MAX: usize = 16 << 10;
@@ -29,7 +31,11 @@ const ROOM_BYTES_MIN: usize = 4 << 10;
 const FRESH_BYTES_MAX: usize = 4 << 20;
 
 /// Most bytes of one call to the socket.
-const ONE_READ_BYTES_MAX: usize = 1 << 20;
+const ONE_READ_BYTES_MAX: usize = 256 << 10;
+
+/// Bytes of the first look at a request while memory is short, which is enough to know how large it is. What has arrived of it
+/// stays, so it is little.
+const LOOK_BYTES: usize = 512;
 
 /// API key, version and correlation id: no request is shorter.
 const FRAME_BYTES_MIN: usize = 8;
@@ -55,13 +61,15 @@ pub struct ReadDesk {
     pub pool: Arc<Pool>,
     /// Largest frame in bytes, without its prefix (`socket.request.max.bytes`).
     pub frame_bytes_max: usize,
+    /// Memory for requests is short: no more is read than the beginning of a request, or the rest of one that is known.
+    pub is_short: bool,
     scratch: Option<Buffer>,
 }
 
 impl ReadDesk {
     /// A desk over an empty pool.
     pub fn new(frame_bytes_max: usize) -> ReadDesk {
-        ReadDesk { pool: Pool::new(), frame_bytes_max, scratch: None }
+        ReadDesk { pool: Pool::new(), frame_bytes_max, is_short: false, scratch: None }
     }
 
     fn scratch(&mut self) -> Buffer {
@@ -89,6 +97,8 @@ pub enum Fault {
     Short(i32),
     /// The frame is longer than allowed; both in bytes.
     Long { claimed: i32, allowed: usize },
+    /// The same of a request that brings no records.
+    LongPlain { api_key: i16, claimed: usize },
 }
 
 impl fmt::Display for Fault {
@@ -100,6 +110,13 @@ impl fmt::Display for Fault {
             Fault::Short(len) => write!(f, "it sent a frame of {len} bytes, too short for a Kafka request"),
             Fault::Long { claimed, allowed } => {
                 write!(f, "it claims a frame of {claimed} bytes; socket.request.max.bytes is {allowed}")
+            }
+            Fault::LongPlain { api_key, claimed } => {
+                let allowed = limits::REQUEST_PLAIN_BYTES_MAX;
+                write!(
+                    f,
+                    "it claims a request of API {api_key} of {claimed} bytes; without records {allowed} are the most"
+                )
             }
         }
     }
@@ -164,7 +181,7 @@ impl FrameReader {
         frames: &mut VecDeque<Bytes>,
     ) -> Result<Received, ReadError> {
         let mut buffer = self.buffer_to_fill(desk);
-        let asked = bytes_to_ask(&buffer);
+        let asked = bytes_to_ask(&buffer, desk.is_short);
         debug_assert!(asked > 0, "a read of nothing would look like the end of the stream");
         match source.receive(buffer.vec(), asked) {
             Ok(0) => {
@@ -251,6 +268,11 @@ impl FrameReader {
             };
             self.begun = true;
             let total = PREFIX_BYTES + len;
+            if let Some(api_key) = api_key(&bytes[at + PREFIX_BYTES..]) {
+                if len > limits::REQUEST_PLAIN_BYTES_MAX && api_key != ApiKey::PRODUCE.0 {
+                    return (at, Some(Fault::LongPlain { api_key, claimed: len }));
+                }
+            }
             if bytes.len() - at < total {
                 break;
             }
@@ -280,11 +302,12 @@ impl FrameReader {
     }
 }
 
-/// How much to ask of the socket: to the end of a large frame, otherwise whatever fits into a plain read.
-fn bytes_to_ask(buffer: &Buffer) -> usize {
+/// How much to ask of the socket: to the end of a large frame, otherwise whatever fits into a plain read; less while memory is short.
+fn bytes_to_ask(buffer: &Buffer, is_short: bool) -> usize {
     let spare = buffer.capacity() - buffer.len();
     let wanted = match total_bytes(buffer) {
-        Some(total) if total > READ_BYTES => total.saturating_sub(buffer.len()),
+        None if is_short => LOOK_BYTES.saturating_sub(buffer.len()),
+        Some(total) if total > READ_BYTES || is_short => total.saturating_sub(buffer.len()),
         _ => READ_BYTES.saturating_sub(buffer.len()),
     };
     wanted.min(spare).min(ONE_READ_BYTES_MAX)
@@ -462,5 +485,34 @@ mod tests {
         reader.receive(&mut script, &mut desk, &mut frames).unwrap();
         assert_eq!(reader.partial_api_key(), Some(1));
         assert_eq!((api_key(&[0, 18]), correlation_id(&[0, 18, 0, 3, 0, 0, 1, 0])), (Some(18), Some(256)));
+    }
+
+    #[test]
+    fn while_memory_is_short_the_first_look_at_a_request_takes_little() {
+        let mut desk = ReadDesk { is_short: true, ..ReadDesk::new(1 << 20) };
+        let (mut reader, mut frames) = (FrameReader::default(), VecDeque::new());
+        let mut script = Script(vec![[frame(100, 0), frame(300_000, 1)].concat()].into());
+        reader.receive(&mut script, &mut desk, &mut frames).unwrap();
+        assert_eq!(frames.len(), 1);
+        assert_eq!(reader.claimed_bytes(), 300_004);
+        assert!(reader.partial_bytes() <= 512, "{} bytes are kept", reader.partial_bytes());
+        desk.is_short = false;
+        while frames.len() < 2 {
+            reader.receive(&mut script, &mut desk, &mut frames).unwrap();
+        }
+        assert_eq!(frames[1], frame(300_000, 1)[4..]);
+    }
+
+    #[test]
+    fn a_request_without_records_that_no_client_can_mean_is_refused_by_its_first_bytes() {
+        let begin = |key: i16| {
+            let claimed = limits::REQUEST_PLAIN_BYTES_MAX as i32 + 1;
+            let bytes = [&claimed.to_be_bytes()[..], &key.to_be_bytes(), &[0; 100]].concat();
+            let (mut desk, mut frames) = (ReadDesk::new(64 << 20), VecDeque::new());
+            FrameReader::default().receive(&mut Script(vec![bytes].into()), &mut desk, &mut frames)
+        };
+        assert!(begin(ApiKey::PRODUCE.0).is_ok());
+        let refused = begin(ApiKey::METADATA.0);
+        assert!(matches!(refused, Err(ReadError::Fault(Fault::LongPlain { api_key: 3, .. }))), "{refused:?}");
     }
 }

@@ -8,6 +8,7 @@
 
 mod leaving;
 mod shortage;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::io;
@@ -34,6 +35,7 @@ use crate::metrics::Metrics;
 use crate::sys::clock::Clock;
 use crate::sys::signals::Signals;
 use crate::sys::socket;
+use crate::sys::usage::thread_cpu_us;
 use crate::wal::tidy::TidyJob;
 use crate::wal::{Group, ReadJob, SegmentId};
 
@@ -44,17 +46,28 @@ const SIGNALS: Token = Token(usize::MAX - 2);
 /// Edges taken from the kernel in one turn; the others come with the next.
 const EVENTS_PER_TURN: usize = 1024;
 
+/// How long a turn may go on beginning something else, in µs: what is left comes with the next, behind what has arrived meanwhile.
+const TURN_US: u64 = 1_000;
+
 /// Connections accepted in one turn.
-const ACCEPTS_PER_TURN: usize = 64;
+const ACCEPTS_PER_TURN: usize = 16;
 
 /// Bytes read from one connection in one turn, overshot by at most one read.
-const CONNECTION_READ_BYTES: usize = 1 << 20;
+const CONNECTION_READ_BYTES: usize = 256 << 10;
 
-/// Bytes read from all connections in one turn, so that a group gets on its way and answers leave.
-const TURN_READ_BYTES: usize = 4 << 20;
+/// Bytes read from all connections in one turn, so that a group gets on its way and answers leave. Bytes of large requests come into
+/// memory that is new to the process, which makes them several times as dear as a copy.
+const TURN_READ_BYTES: usize = 1 << 20;
 
-/// Bytes sent to one connection in one turn.
+/// Bytes of the memory of large requests that are given back in one turn: the system takes its time for them.
+const TURN_GIVE_BACK_BYTES: usize = 2 << 20;
+
+/// Bytes sent to one connection in one turn; to all whose answers are longer than `FIRST_SEND_BYTES`; and of each answer at first,
+/// while there are more than `FEW_WRITES`, so that short ones do not wait for long ones.
 const CONNECTION_SEND_BYTES: usize = 256 << 10;
+const TURN_SEND_BYTES: usize = 4 << 20;
+const FIRST_SEND_BYTES: usize = 64 << 10;
+const FEW_WRITES: usize = 4;
 
 /// How long accepting rests when no descriptor was free, unless a connection is closed before.
 const ACCEPT_REST_US: u64 = 1_000_000;
@@ -177,15 +190,17 @@ pub struct Reactor<C> {
     accepting: Accepting,
     /// Connections to read from: an edge was seen, or more is left.
     reads: VecDeque<ConnId>,
-    /// Connections to write to.
+    /// Connections to write to, and those of them whose answers are long, which come behind the others.
     writes: VecDeque<ConnId>,
-    /// Connections whose next frame the broker does not want yet.
-    held: Vec<ConnId>,
+    long_writes: VecDeque<ConnId>,
+    /// Connections whose next frame has to wait for others.
+    held: waiting::Held,
     /// Connections whose clients have closed their side, and which the broker owes answers.
     leaving: Vec<ConnId>,
-    /// Connections that wait until request frames in memory become fewer. The first goes on regardless, so that requests
-    /// that are all incomplete cannot block each other.
-    starved: VecDeque<ConnId>,
+    /// Connections that wait until request frames in memory become fewer.
+    starved: shortage::Starved,
+    /// Bytes of requests at the end of the last turn.
+    requests_seen: usize,
     /// When to look for connections that make the shortage worse.
     shortage_check_us: Option<u64>,
     /// Memory for answers is short, and when to look for connections that hold most of it.
@@ -229,9 +244,11 @@ impl<C: Core + 'static> Reactor<C> {
             accepting: Accepting::default(),
             reads: VecDeque::new(),
             writes: VecDeque::new(),
-            held: Vec::new(),
+            long_writes: VecDeque::new(),
+            held: waiting::Held::default(),
             leaving: Vec::new(),
-            starved: VecDeque::new(),
+            starved: shortage::Starved::default(),
+            requests_seen: 0,
             shortage_check_us: None,
             answers_check_us: None,
             first_starved: None,
@@ -256,6 +273,7 @@ impl<C: Core + 'static> Reactor<C> {
         self.carry_out(now);
         self.submit_group(now);
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        let mut cpu_us = thread_cpu_us();
         loop {
             // Wait for edges; not at all while work is left, without end when nothing is timed.
             if let Err(error) = self.poll.poll(&mut events, self.timeout()) {
@@ -278,13 +296,22 @@ impl<C: Core + 'static> Reactor<C> {
             self.submit_group(now);
             // Last, so that answers of the whole turn leave in one call per connection.
             self.send(now);
+            self.desk.pool.give_back_some(TURN_GIVE_BACK_BYTES);
             self.look_at_memory(now);
             // Clients that went meanwhile may have left something to be written, for which others wait.
             self.submit_group(now);
             if let Some(outcome) = self.stopped(now) {
                 return outcome;
             }
+            self.count_turn(now, &mut cpu_us);
         }
+    }
+
+    /// Notes how long a turn took. What waiting uses of a processor counts with the turn behind it.
+    fn count_turn(&self, now: Now, cpu_us: &mut u64) {
+        self.metrics.reactor_turn.observe(self.clock.mono_us().saturating_sub(now.mono_us));
+        let before_us = std::mem::replace(cpu_us, thread_cpu_us());
+        self.metrics.reactor_turn_cpu.observe(cpu_us.saturating_sub(before_us));
     }
 
     fn now(&self) -> Now {
@@ -294,7 +321,8 @@ impl<C: Core + 'static> Reactor<C> {
     /// How long the next wait may take.
     fn timeout(&self) -> Option<Duration> {
         let accepts = self.accepting.ready && self.accepting.resting_until_us.is_none() && self.listener.is_some();
-        if !self.reads.is_empty() || !self.writes.is_empty() || accepts || self.signalled {
+        let writes = !self.writes.is_empty() || !self.long_writes.is_empty();
+        if !self.reads.is_empty() || writes || accepts || self.signalled || self.desk.pool.has_to_give_back() {
             return Some(Duration::ZERO);
         }
         let stopping = self.stopping.map(|stopping| match stopping.drained_us {
@@ -407,7 +435,7 @@ impl<C: Core + 'static> Reactor<C> {
     fn read(&mut self, now: Now) {
         let mut allowance = TURN_READ_BYTES;
         for _ in 0..self.reads.len() {
-            if allowance == 0 {
+            if allowance == 0 || self.turn_is_over(now) {
                 return;
             }
             let Some(id) = self.reads.pop_front() else { return };
@@ -417,14 +445,23 @@ impl<C: Core + 'static> Reactor<C> {
         }
     }
 
+    /// Whether nothing else is to be begun in this turn.
+    fn turn_is_over(&self, now: Now) -> bool {
+        self.clock.mono_us() >= now.mono_us + TURN_US
+    }
+
     fn expire(&mut self, now: Now) {
         if self.core.deadline_us().is_some_and(|at_us| at_us <= now.mono_us) {
             self.core.expire(now);
             self.carry_out(now);
             self.ask_again();
         }
+        // What is due and not looked at is due in the next turn too.
         while let Some(id) = self.table.due(now.mono_us) {
             self.connection_timer(now, id);
+            if self.turn_is_over(now) {
+                break;
+            }
         }
         if self.shortage_check_us.is_some_and(|at_us| at_us <= now.mono_us) {
             self.relieve_shortage(now);
@@ -446,17 +483,36 @@ impl<C: Core + 'static> Reactor<C> {
     }
 
     fn send(&mut self, now: Now) {
+        let is_crowded = self.writes.len() + self.long_writes.len() > FEW_WRITES;
+        let at_first = if is_crowded { FIRST_SEND_BYTES } else { CONNECTION_SEND_BYTES };
         for _ in 0..self.writes.len() {
-            let Some(id) = self.writes.pop_front() else { return };
-            let Some(conn) = self.table.get(id) else { continue };
-            conn.in_writes = false;
-            let core = &self.core;
-            match conn.send(CONNECTION_SEND_BYTES, now.mono_us, |splice| core.ring_bytes(splice)) {
-                Ok((count, sent)) => {
-                    self.metrics.bytes_sent.add(count as u64);
-                    self.after_send(now, id, sent);
-                }
-                Err(error) => self.close(now, id, why_send_failed(&error)),
+            let Some(id) = self.writes.pop_front() else { break };
+            self.send_to(now, id, at_first);
+        }
+        let mut allowance = TURN_SEND_BYTES;
+        for _ in 0..self.long_writes.len() {
+            if allowance == 0 {
+                return;
+            }
+            let Some(id) = self.long_writes.pop_front() else { return };
+            allowance = allowance.saturating_sub(self.send_to(now, id, CONNECTION_SEND_BYTES));
+        }
+    }
+
+    /// Sends about so many bytes at most to a connection; how many.
+    fn send_to(&mut self, now: Now, id: ConnId, bytes_max: usize) -> usize {
+        let Some(conn) = self.table.get(id) else { return 0 };
+        conn.in_writes = false;
+        let core = &self.core;
+        match conn.send(bytes_max, now.mono_us, |splice| core.ring_bytes(splice)) {
+            Ok((count, sent)) => {
+                self.metrics.bytes_sent.add(count as u64);
+                self.after_send(now, id, sent);
+                count
+            }
+            Err(error) => {
+                self.close(now, id, why_send_failed(&error));
+                0
             }
         }
     }
@@ -508,7 +564,7 @@ impl<C: Core + 'static> Reactor<C> {
             }
             let Some(conn) = self.table.get(id) else { break };
             let count = conn.receive(&mut self.desk, now.mono_us);
-            let fed = conn.in_starved && (conn.holds_frames() || !conn.holds_memory());
+            let fed = conn.starved_at.is_some() && (conn.holds_frames() || !conn.holds_memory());
             self.metrics.bytes_received.add(count as u64);
             read += count;
             if fed {
@@ -516,59 +572,6 @@ impl<C: Core + 'static> Reactor<C> {
             }
         }
         read
-    }
-
-    /// Hands the connection's complete frames to the broker, in order. True when none is left and more may be read.
-    fn hand_over(&mut self, now: Now, id: ConnId) -> bool {
-        loop {
-            let Some(conn) = self.table.get(id) else { return false };
-            if matches!(conn.closing, Closing::AfterSending(_)) {
-                conn.drop_held();
-                return false;
-            }
-            if conn.is_clogged() {
-                return false;
-            }
-            let Some(api_key) = conn.next_api_key() else { return true };
-            if !self.is_wanted(id, api_key) && !self.is_wanted_of_leaver(now, id, api_key) {
-                self.hold(id);
-                return false;
-            }
-            let Some(frame) = self.with(id, |conn| conn.next_frame()).flatten() else { return true };
-            self.core.request(now, id, frame);
-            self.carry_out(now);
-        }
-    }
-
-    /// Whether the connection's next frame may be handed in: the broker wants it, and there is memory for its answer.
-    fn is_wanted(&mut self, id: ConnId, api_key: i16) -> bool {
-        self.core.ready_for(id, api_key) && !self.answer_must_wait(id, api_key)
-    }
-
-    /// Remembers that the connection's next frame may not be handed in yet.
-    fn hold(&mut self, id: ConnId) {
-        if let Some(conn) = self.table.get(id) {
-            if !std::mem::replace(&mut conn.in_held, true) {
-                self.held.push(id);
-            }
-        }
-    }
-
-    /// Asks the broker again about frames it did not want, after something has happened to it.
-    fn ask_again(&mut self) {
-        let mut held = std::mem::take(&mut self.held);
-        held.retain(|id| {
-            let Some((api_key, leaves)) = self.with(*id, |conn| (conn.next_api_key(), conn.read_closed)) else {
-                return false;
-            };
-            let wanted = leaves || api_key.is_none_or(|api_key| self.is_wanted(*id, api_key));
-            if wanted {
-                self.with(*id, |conn| conn.in_held = false);
-                self.queue_read(*id);
-            }
-            !wanted
-        });
-        self.held = held;
     }
 
     fn queue_read(&mut self, id: ConnId) {
@@ -600,6 +603,7 @@ impl<C: Core + 'static> Reactor<C> {
         while let Some(effect) = self.core.next_effect() {
             match effect {
                 Effect::Send { conn, response } => self.answer(conn, response),
+                Effect::Ready { conn } => self.queue_read(conn),
                 Effect::Close { conn, why } => self.close_after_sending(now, conn, Why::said(Kind::Broker, why)),
                 Effect::Read(job) => (self.outlets.read)(job),
                 Effect::Work(job) => (self.outlets.work)(job),
@@ -620,26 +624,25 @@ impl<C: Core + 'static> Reactor<C> {
     fn answer(&mut self, id: ConnId, response: Response) {
         let now_us = self.clock.mono_us();
         let Some(conn) = self.table.get(id) else { return };
-        if matches!(conn.closing, Closing::AfterSending(_)) {
+        if conn.unheard || matches!(conn.closing, Closing::AfterSending(_)) {
             return;
         }
         let answered = conn.answer(response, now_us);
-        let may_go_on = conn.in_held;
         match answered {
             Some(answered) if answered.api_key == PRODUCE => self.metrics.produce_latency.observe(answered.took_us),
             Some(answered) if answered.api_key == FETCH => self.metrics.fetch_latency.observe(answered.took_us),
             _ => {}
         }
         self.queue_write(id);
-        if may_go_on {
-            self.queue_read(id);
-        }
     }
 
     fn after_send(&mut self, now: Now, id: ConnId, sent: Sent) {
         let Some(conn) = self.table.get(id) else { return };
         match sent {
-            Sent::Enough => self.queue_write(id),
+            Sent::Enough => {
+                conn.in_writes = true;
+                self.long_writes.push_back(id);
+            }
             Sent::Full => {
                 let stalled_us = conn.sent_us.saturating_add(self.limits.patience_us(conn));
                 if stalled_us < conn.timer_us {

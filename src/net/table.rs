@@ -41,6 +41,11 @@ impl Table {
         self.unsent.bytes()
     }
 
+    /// What counts those bytes.
+    pub fn tally(&self) -> Tally {
+        self.unsent.clone()
+    }
+
     /// Number of open connections from the address of `peer`.
     pub fn from_same_ip(&self, peer: SocketAddr) -> usize {
         self.per_ip.get(&plain_ip(peer.ip())).copied().unwrap_or(0)

@@ -75,10 +75,25 @@ pub fn decode<'a, M: Message<'a>>(body: &'a [u8], version: i16) -> Result<M, Dec
     Ok(message)
 }
 
+/// The body of a client's request.
+#[derive(Clone, Copy, Debug)]
+pub struct Body<'a> {
+    pub bytes: &'a [u8],
+    /// Bytes of memory that the arrays in it may take when it is decoded.
+    pub room: usize,
+}
+
+impl<'a> From<&'a [u8]> for Body<'a> {
+    fn from(bytes: &'a [u8]) -> Body<'a> {
+        Body { bytes, room: limits::REQUEST_ARRAYS_BYTES_MAX }
+    }
+}
+
 /// Decodes the body of a client's request. Bytes left over are ignored, as Kafka does and as clients need: librdkafka
 /// 2.16 asks for the metadata of all topics with three bytes too many. What a request may name is bounded.
-pub fn decode_request<'a, M: Request<'a>>(body: &'a [u8], version: i16) -> Result<M, DecodeError> {
-    decode_front(body, version, limits::REQUEST_ARRAYS_BYTES_MAX).map(|(message, _)| message)
+pub fn decode_request<'a, M: Request<'a>>(body: impl Into<Body<'a>>, version: i16) -> Result<M, DecodeError> {
+    let Body { bytes, room } = body.into();
+    decode_front(bytes, version, room).map(|(message, _)| message)
 }
 
 fn decode_front<'a, M: Message<'a>>(body: &'a [u8], version: i16, room: usize) -> Result<(M, Reader<'a>), DecodeError> {
@@ -124,7 +139,7 @@ mod tests {
         // Metadata v13 as librdkafka 2.16 sends it for all topics; the length of the null array takes four bytes in it.
         let body = [0, 0, 0, 0, 1, 0, 0];
         assert!(decode::<MetadataRequest>(&body, 13).is_err());
-        let request: MetadataRequest = decode_request(&body, 13).unwrap();
+        let request: MetadataRequest = decode_request(&body[..], 13).unwrap();
         assert_eq!(request.topics, None);
     }
 
@@ -172,7 +187,8 @@ mod tests {
     fn a_request_that_names_more_than_any_may_is_refused_before_memory_is_taken() {
         let named = |count: usize| {
             let body = [&(count as i32).to_be_bytes()[..], &vec![0; 2 * count]].concat();
-            decode_request::<MetadataRequest>(&body, 1).map(|request| request.topics.map_or(0, |topics| topics.len()))
+            decode_request::<MetadataRequest>(&body[..], 1)
+                .map(|request| request.topics.map_or(0, |topics| topics.len()))
         };
         let most = limits::REQUEST_ARRAYS_BYTES_MAX / limits::REQUEST_ELEMENT_BYTES_MIN;
         assert!(size_of::<MetadataRequestTopic>() <= limits::REQUEST_ELEMENT_BYTES_MIN);
@@ -181,8 +197,8 @@ mod tests {
         // What is nested counts together.
         let topic = [&[0, 1, b't'][..], &(most as i32 / 8).to_be_bytes(), &vec![0; most / 8 * 12]].concat();
         let body = |topics: usize| [&[0xff; 4][..], &(topics as i32).to_be_bytes(), &topic.repeat(topics)].concat();
-        assert!(decode_request::<ListOffsetsRequest>(&body(1), 1).is_ok());
-        assert!(decode_request::<ListOffsetsRequest>(&body(16), 1).is_err());
+        assert!(decode_request::<ListOffsetsRequest>(&body(1)[..], 1).is_ok());
+        assert!(decode_request::<ListOffsetsRequest>(&body(16)[..], 1).is_err());
     }
 
     #[test]

@@ -193,7 +193,7 @@ impl House {
                 self.jobs.push(job);
                 self.node.broker.tidy_done(self.now, done);
             }
-            Effect::LogLevel(_) | Effect::StopTidy => {}
+            Effect::LogLevel(_) | Effect::StopTidy | Effect::Ready { .. } => {}
             Effect::Upload { looks } => {
                 let done = self.node.upload(self.now, looks).expect("a store");
                 self.uploads.push(done.result.as_ref().map(Vec::len).map_err(|error| error.sentence.clone()));

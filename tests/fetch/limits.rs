@@ -202,29 +202,31 @@ fn a_stop_waits_for_no_memory() {
 
 #[test]
 fn fetches_that_name_most_do_not_wait_when_too_much_is_named() {
+    const LARGE: usize = 16;
     let mut h = Harness::new();
     topic(&mut h);
+    // Where there is much, one may name much.
+    create(&mut h, "many", 10_000);
     let most = chronik::limits::FETCH_WAITING_PARTITIONS_MAX as i32;
     let named = |count: i32| {
         let parts = (0..count).map(|partition| part(partition, if partition == 0 { 3 } else { 0 }, MUCH));
         fetch(12).topic("t", ZERO, parts.filter(|part| part.partition != 1).collect()).wait(1500, MUCH)
     };
-    let large = named(most / 2);
-    let conns: Vec<ConnId> = (0..4).map(|_| h.connect()).collect();
-    large.send(&mut h, conns[0]);
-    large.send(&mut h, conns[1]);
+    let large = named(most / LARGE as i32);
+    let conns: Vec<ConnId> = (0..LARGE + 2).map(|_| h.connect()).collect();
+    conns[..LARGE].iter().for_each(|conn| large.send(&mut h, *conn));
     assert!(h.take_answers().is_empty());
     let answered = |h: &mut Harness| -> Vec<ConnId> { h.take_answers().iter().map(|answer| answer.conn).collect() };
     // Each that comes pushes one out that names as much or more; one that names more than all others goes itself.
-    named(60).send(&mut h, conns[2]);
-    assert_eq!(answered(&mut h), [conns[1]]);
-    large.send(&mut h, conns[3]);
-    assert_eq!(answered(&mut h), [conns[0]]);
-    let largest = named(most / 2 + 1000);
-    largest.send(&mut h, conns[1]);
-    assert_eq!(answered(&mut h), [conns[1]]);
+    named(60).send(&mut h, conns[LARGE]);
+    assert_eq!(answered(&mut h), [conns[LARGE - 1]]);
+    large.send(&mut h, conns[LARGE + 1]);
+    assert_eq!(answered(&mut h), [conns[LARGE - 2]]);
+    let largest = named(most / LARGE as i32 + 1000);
+    largest.send(&mut h, conns[LARGE - 1]);
+    assert_eq!(answered(&mut h), [conns[LARGE - 1]]);
     // When others have gone there is room again.
-    h.broker.disconnected(h.now, conns[3]);
-    largest.send(&mut h, conns[1]);
+    h.broker.disconnected(h.now, conns[LARGE + 1]);
+    largest.send(&mut h, conns[LARGE - 1]);
     assert!(h.take_answers().is_empty());
 }

@@ -72,7 +72,8 @@ fn send(life: &mut Life, client: &mut Client, bytes: &[u8], id: i32) {
     }
     let Some((api, version, body)) = asked else { return };
     let wants_answer = api.key != ApiKey::PRODUCE
-        || chronik::wire::decode_request::<ProduceRequest<'_>>(&body, version).is_ok_and(|request| request.acks != 0);
+        || chronik::wire::decode_request::<ProduceRequest<'_>>(&body[..], version)
+            .is_ok_and(|request| request.acks != 0);
     if wants_answer {
         client.asked.push_back((id, api.key, version));
     }

@@ -141,7 +141,7 @@ impl Life {
             }
             Effect::Remove(segment) => node.remove(segment).expect("a segment can be removed"),
             Effect::Upload { .. } | Effect::Evict(..) => panic!("there is no store"),
-            Effect::LogLevel(_) | Effect::StopTidy => {}
+            Effect::LogLevel(_) | Effect::StopTidy | Effect::Ready { .. } => {}
         }
     }
 

@@ -218,7 +218,7 @@ impl World {
     pub fn send_bytes(&mut self, key: i16, version: i16, body: &[u8]) -> Ticket {
         self.next_conn += 1;
         let to = ReplyTo { conn: ConnId(self.next_conn), slot: 0, key, version, correlation_id: 7 };
-        self.handled = self.with_ctx(|groups, ctx| groups.handle(ctx, to, body));
+        self.handled = self.with_ctx(|groups, ctx| groups.handle(ctx, to, body.into()));
         // The shell calls this at the end of its turn.
         if !self.in_one_turn {
             self.expire();

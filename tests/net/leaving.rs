@@ -139,6 +139,38 @@ fn who_leaves_while_memory_for_answers_is_short_is_noticed_before_others_have_to
 }
 
 #[test]
+fn what_a_client_sent_is_carried_out_though_it_has_left_and_memory_for_answers_is_short() {
+    const ANSWER: usize = 8 << 20;
+    let large = (ANSWER as u32).to_be_bytes();
+    for how in [Leave::Close, Leave::Half] {
+        let rig = Rig::start(Limits { response_bytes_max: 2 * ANSWER, ..wide_limits() });
+        let mut mute = rig.client();
+        mute.send(FILL, 1, &large);
+        rig.turn_until(|_| rig.metrics.response_memory_bytes.get() >= ANSWER as i64);
+        let mut client = greeted(&rig, how);
+        let unanswered = request(PRODUCE, 3, b"0");
+        client.stream.write_all(&[request(FILL, 2, &large), unanswered.repeat(10)].concat()).unwrap();
+        let half = leave(client, how);
+        rig.turn_until(|seen| seen.requests.load(Ordering::SeqCst) == 13);
+        rig.turn_until(|seen| seen.disconnected.load(Ordering::SeqCst) == 1);
+        assert_eq!(rig.metrics.response_memory_bytes.get() / ANSWER as i64, 1, "its answer is not kept");
+        drop((half, mute));
+    }
+}
+
+#[test]
+fn what_a_client_sent_behind_answers_that_it_does_not_read_is_carried_out() {
+    let rig = Rig::start(Limits { linger_us: 100_000, ..wide_limits() });
+    let mut client = greeted(&rig, Leave::Half);
+    let much = request(FILL, 2, &(8u32 << 20).to_be_bytes());
+    client.stream.write_all(&[much, request(PRODUCE, 3, b"0")].concat()).unwrap();
+    let half = leave(client, Leave::Half);
+    rig.turn_until(|seen| seen.requests.load(Ordering::SeqCst) == 3);
+    rig.turn_until(|seen| seen.disconnected.load(Ordering::SeqCst) == 1);
+    drop(half);
+}
+
+#[test]
 fn who_leaves_while_memory_for_requests_is_short_is_noticed() {
     let rig = Rig::start(Limits { request_bytes_max: 1 << 20, ..wide_limits() });
     let whole = request(ECHO, 1, &[1; 600 << 10]);
@@ -146,7 +178,7 @@ fn who_leaves_while_memory_for_requests_is_short_is_noticed() {
     for client in &mut clients {
         client.stream.write_all(&whole[..300 << 10]).unwrap();
     }
-    rig.turn_until(|_| rig.metrics.request_memory_bytes.get() >= 1 << 20);
+    rig.turn_until(|_| rig.metrics.request_memory_bytes.get() >= (1 << 20) / 4 * 3);
     let half: Vec<Client> = clients
         .into_iter()
         .enumerate()

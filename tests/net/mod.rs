@@ -344,6 +344,73 @@ fn halves_of_requests_that_trickle_keep_back_no_small_ones_and_do_not_stay() {
 }
 
 #[test]
+fn beginnings_of_large_requests_leave_memory_for_small_ones() {
+    const MOST: i64 = 4 << 20;
+    let rig = Rig::start(Limits { request_bytes_max: MOST as usize, ..wide_limits() });
+    // More of them than memory has plain reads.
+    let whole = request(ECHO, 1, &[1; 1 << 20]);
+    let mut beginnings: Vec<Client> = (0..150).map(|_| rig.client()).collect();
+    for client in &mut beginnings {
+        client.stream.write_all(&whole[..60_000]).unwrap();
+    }
+    rig.turn_until(|_| rig.metrics.request_memory_bytes.get() >= MOST / 4 * 3);
+    let mut good = rig.client();
+    for correlation_id in 0..100 {
+        good.send(ECHO, correlation_id, &[2; 1000]);
+        assert_eq!(good.receive().0, correlation_id);
+        // One goes on regardless, and each turn overshoots by one read at most.
+        let taken = rig.metrics.request_memory_bytes.get();
+        assert!(taken <= MOST / 8 * 7 + 3 * (64 << 10), "{taken} bytes are taken");
+    }
+    drop(beginnings);
+    rig.turn_until(|_| rig.metrics.request_memory_bytes.get() <= 64 << 10);
+}
+
+#[test]
+fn requests_that_take_long_do_not_make_one_long_turn() {
+    let rig = Rig::start(wide_limits());
+    let mut clients: Vec<Client> = (0..5).map(|_| rig.client()).collect();
+    for client in &mut clients {
+        client.stream.write_all(&request(SPIN, 1, b"").repeat(20)).unwrap();
+    }
+    for client in &mut clients {
+        (0..20).for_each(|_| assert_eq!(client.receive().0, 1));
+    }
+    assert_eq!(rig.seen.most_in_a_turn.load(Ordering::SeqCst), 1);
+}
+
+/// Each written group had every connection looked at whose next request had to wait for one of its own.
+#[test]
+fn a_written_group_looks_only_at_connections_that_it_concerns() {
+    const COUNT: usize = 200;
+    let rig = Rig::start(wide_limits());
+    let mut waiting: Vec<Client> = (0..COUNT).map(|_| rig.client()).collect();
+    for client in &mut waiting {
+        let parked = request(PARK, 1, &600_000u32.to_be_bytes());
+        client.stream.write_all(&[parked, request(ECHO, 2, b"behind")].concat()).unwrap();
+    }
+    rig.turn_until(|seen| seen.parked.load(Ordering::SeqCst) == COUNT);
+    rig.seen.behind.store(true, Ordering::SeqCst);
+    let mut held: Vec<Client> = (0..COUNT).map(|_| rig.client()).collect();
+    for client in &mut held {
+        client.stream.write_all(&[request(ECHO, 1, b"first"), request(PRODUCE, 2, b"held")].concat()).unwrap();
+        assert_eq!(client.receive().0, 1);
+    }
+    // All have been asked for.
+    rig.turn_until(|seen| seen.requests.load(Ordering::SeqCst) == 2 * COUNT);
+    rig.turn_until(|seen| seen.asked.load(Ordering::SeqCst) >= 4 * COUNT);
+    rig.turn();
+    let before = rig.seen.asked.load(Ordering::SeqCst);
+    for _ in 0..COUNT {
+        rig.turn();
+    }
+    let asked = rig.seen.asked.load(Ordering::SeqCst) - before;
+    assert!(asked <= 2 * COUNT, "{asked} questions in {COUNT} turns in which nobody could go on");
+    rig.seen.behind.store(false, Ordering::SeqCst);
+    rig.turn_until(|seen| seen.requests.load(Ordering::SeqCst) == 3 * COUNT);
+}
+
+#[test]
 fn limits_on_connections_hold_and_are_counted() {
     let rig = Rig::start(Limits { connections_per_ip_max: 3, ..wide_limits() });
     let mut clients: Vec<Client> = (0..3).map(|_| rig.client()).collect();
@@ -449,7 +516,7 @@ fn watch(rig: &Rig, window: Duration) -> (f64, u64) {
 #[test]
 fn closed_sockets_of_every_kind_do_not_spin() {
     // Nobody makes durable what was held, so it is not answered.
-    let rig = Rig::start(Limits { linger_us: 100_000, ..wide_limits() });
+    let rig = Rig::start(Limits { linger_us: 100_000, unread_us: 300_000, ..wide_limits() });
     rig.seen.behind.store(true, Ordering::SeqCst);
     let mut kept = Vec::new();
     for kind in 0..6 {

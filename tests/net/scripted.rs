@@ -2,12 +2,13 @@
 //!
 //! What a request does is said by its API key: see `Scripted::request`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{mpsc, Arc};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chronik::broker::tiering::UploadDone;
@@ -32,6 +33,8 @@ pub const PARK: i16 = 1;
 pub const FILL: i16 = 2;
 /// Answered with the file's bytes: the payload names ranges as pairs of u32 (position, length), each behind a `|`.
 pub const FETCH: i16 = 3;
+/// Answered with nothing after a ms, in which the thread does nothing else.
+pub const SPIN: i16 = 4;
 /// Answered at once with its own payload.
 pub const ECHO: i16 = 18;
 /// The broker closes the connection.
@@ -45,6 +48,11 @@ pub struct Seen {
     pub disconnected: AtomicUsize,
     /// Requests that were parked, whatever has become of them.
     pub parked: AtomicUsize,
+    /// How often the broker was asked whether a connection's next request may begin.
+    pub asked: AtomicUsize,
+    /// Requests of this turn, and the most of any.
+    pub in_this_turn: AtomicUsize,
+    pub most_in_a_turn: AtomicUsize,
     /// Record data is served from memory when set, otherwise from the file.
     pub in_ring: AtomicBool,
     /// Produce requests are not wanted while set.
@@ -89,6 +97,8 @@ pub struct Scripted {
     memory: Bytes,
     effects: VecDeque<Effect>,
     parked: BTreeMap<ConnId, (u64, i32)>,
+    /// Who is told when nothing of it is parked any more.
+    awaited: BTreeSet<ConnId>,
     gathered: Vec<Option<(ConnId, i32)>>,
     in_flight: Vec<Option<(ConnId, i32)>>,
     seq: u64,
@@ -104,6 +114,7 @@ impl Scripted {
             file: SegmentHandle { segment: SegmentId::FIRST, file: Arc::new(MemFile(bytes)) },
             effects: VecDeque::new(),
             parked: BTreeMap::new(),
+            awaited: BTreeSet::new(),
             gathered: Vec::new(),
             in_flight: Vec::new(),
             seq: 0,
@@ -117,6 +128,14 @@ impl Scripted {
         head.extend(correlation_id.to_be_bytes());
         head.extend(payload);
         self.effects.push_back(Effect::Send { conn, response: Response { head, splices } });
+    }
+
+    /// Nothing of the connection is parked any more.
+    fn unpark(&mut self, conn: ConnId) {
+        self.parked.remove(&conn);
+        if self.awaited.remove(&conn) {
+            self.effects.push_back(Effect::Ready { conn });
+        }
     }
 
     fn fetch(&mut self, conn: ConnId, correlation_id: i32, payload: &[u8]) {
@@ -146,7 +165,7 @@ impl Core for Scripted {
     }
 
     fn abandon(&mut self, _now: Now, conn: ConnId) {
-        self.parked.remove(&conn);
+        self.unpark(conn);
     }
 
     fn owes(&self, conn: ConnId) -> bool {
@@ -154,12 +173,23 @@ impl Core for Scripted {
         self.parked.contains_key(&conn) || appended.into_iter().any(|(of, _)| *of == conn)
     }
 
+    fn will_tell(&mut self, conn: ConnId) -> bool {
+        let is_parked = self.parked.contains_key(&conn);
+        if is_parked {
+            self.awaited.insert(conn);
+        }
+        is_parked
+    }
+
     fn ready_for(&self, conn: ConnId, api_key: i16) -> bool {
+        self.seen.asked.fetch_add(1, Ordering::SeqCst);
         !(self.parked.contains_key(&conn) || api_key == PRODUCE && self.seen.behind.load(Ordering::SeqCst))
     }
 
     fn request(&mut self, now: Now, conn: ConnId, frame: Bytes) {
         self.seen.requests.fetch_add(1, Ordering::SeqCst);
+        let so_many = self.seen.in_this_turn.fetch_add(1, Ordering::SeqCst) + 1;
+        self.seen.most_in_a_turn.fetch_max(so_many, Ordering::SeqCst);
         let api_key = i16::from_be_bytes([frame[0], frame[1]]);
         let correlation_id = u32_at(&frame, 4) as i32;
         let payload = &frame[8..];
@@ -172,6 +202,11 @@ impl Core for Scripted {
             }
             FILL => self.answer(conn, correlation_id, &vec![b'x'; u32_at(payload, 0) as usize], Vec::new()),
             FETCH => self.fetch(conn, correlation_id, payload),
+            SPIN => {
+                let begun = Instant::now();
+                while begun.elapsed() < Duration::from_millis(1) {}
+                self.answer(conn, correlation_id, b"", Vec::new());
+            }
             CLOSE => self.effects.push_back(Effect::Close { conn, why: "it asked for it".into() }),
             _ => self.answer(conn, correlation_id, payload, Vec::new()),
         }
@@ -194,8 +229,8 @@ impl Core for Scripted {
         let due: Vec<_> =
             self.parked.iter().filter(|(_, (until, _))| *until <= now.mono_us).map(|(c, p)| (*c, p.1)).collect();
         for (conn, correlation_id) in due {
-            self.parked.remove(&conn);
             self.answer(conn, correlation_id, b"waited", Vec::new());
+            self.unpark(conn);
         }
     }
 
@@ -228,7 +263,10 @@ impl Core for Scripted {
         0
     }
 
-    fn unsent(&mut self, _now: Now, _bytes: usize) {}
+    /// Told at the end of each turn.
+    fn unsent(&mut self, _now: Now, _bytes: usize) {
+        self.seen.in_this_turn.store(0, Ordering::SeqCst);
+    }
 
     fn stop(&mut self, _now: Now) {
         self.stopping = true;

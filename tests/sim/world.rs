@@ -385,7 +385,7 @@ impl World {
                 Effect::Read(job) => self.clock.after(delay, Event::Read(life, Box::new(job))),
                 Effect::Work(job) => self.clock.after(delay, Event::Work(life, Box::new(job))),
                 Effect::Checkpoint(job) => self.clock.after(delay, Event::Checkpoint(life, Box::new(job))),
-                Effect::LogLevel(_) => {}
+                Effect::LogLevel(_) | Effect::Ready { .. } => {}
                 Effect::Tidy(job) => {
                     self.stops_tidying = false;
                     self.clock.after(delay, Event::Tidy(life, Box::new(job)));

@@ -8,7 +8,7 @@ use crate::broker::reply::ReplyTo;
 use crate::limits;
 use crate::wire::frame;
 use crate::wire::msg::*;
-use crate::wire::{decode_request, ApiKey, ErrorCode, Response, Uuid};
+use crate::wire::{decode_request, ApiKey, Body, ErrorCode, Response, Uuid};
 
 /// What a client may do with a group when nothing is forbidden, as Kafka's bits: READ, DELETE, DESCRIBE,
 /// DESCRIBE_CONFIGS, ALTER_CONFIGS.
@@ -117,7 +117,7 @@ fn check_group_id(id: &str) -> Result<(), ErrorCode> {
 
 impl Groups {
     /// Handles a request whose header was read: `body` is what follows it. The version must be one that is advertised.
-    pub fn handle(&mut self, ctx: &mut Ctx<'_>, to: ReplyTo, body: &[u8]) -> Handled {
+    pub fn handle(&mut self, ctx: &mut Ctx<'_>, to: ReplyTo, body: Body<'_>) -> Handled {
         let v = to.version;
         let result = match ApiKey(to.key) {
             ApiKey::JOIN_GROUP => decode_request(body, v).map(|r| self.join_group(ctx, to, &r)),
@@ -132,7 +132,7 @@ impl Groups {
             ApiKey::OFFSET_DELETE => decode_request(body, v).map(|r| self.offset_delete(ctx, to, &r)),
             ApiKey::FIND_COORDINATOR => decode_request(body, v).map(|r| find_coordinator(ctx, to, &r)),
             ApiKey::CONSUMER_GROUP_HEARTBEAT => {
-                decode_request(body, v).map(|r| self.consumer_heartbeat(ctx, to, body, &r))
+                decode_request(body, v).map(|r| self.consumer_heartbeat(ctx, to, body.bytes, &r))
             }
             ApiKey::CONSUMER_GROUP_DESCRIBE => decode_request(body, v).map(|r| self.consumer_describe(ctx, to, &r)),
             _ => return Handled::NotOurs,

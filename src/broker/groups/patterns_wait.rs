@@ -73,7 +73,7 @@ impl Groups {
                 topics: ctx.topics,
                 out: &mut *ctx.out,
             };
-            let handled = self.handle(&mut ctx, waiting.to, &waiting.body);
+            let handled = self.handle(&mut ctx, waiting.to, waiting.body[..].into());
             // It was read once already.
             debug_assert!(matches!(handled, Handled::Answered | Handled::Parked));
         }

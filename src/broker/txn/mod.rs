@@ -131,6 +131,11 @@ impl Txns {
         self.deadlines.insert((at_us, id.clone()));
     }
 
+    /// Bytes of memory that all transactional ids take, roughly.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether one more transactional id fits.
     fn has_room(&self) -> bool {
         self.by_id.len() < limits::TRANSACTIONAL_IDS_MAX && self.bytes < limits::TRANSACTIONAL_IDS_BYTES_MAX

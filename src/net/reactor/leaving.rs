@@ -33,24 +33,6 @@ impl<C: Core + 'static> Reactor<C> {
         }
     }
 
-    /// Whether the next frame of a connection can be handed in after all, because its client has left and is not waited for.
-    /// Without a way to send anything, or memory for the answer, the connection is closed instead.
-    pub(super) fn is_wanted_of_leaver(&mut self, now: Now, id: ConnId, api_key: i16) -> bool {
-        let Some(conn) = self.table.get(id).filter(|conn| conn.read_closed) else { return false };
-        if conn.write_closed {
-            self.close(now, id, Why::quiet());
-            return false;
-        }
-        self.core.abandon(now, id);
-        self.carry_out(now);
-        let is_ready = self.core.ready_for(id, api_key);
-        if is_ready && self.answer_must_wait(id, api_key) {
-            self.close(now, id, Why::quiet());
-            return false;
-        }
-        is_ready
-    }
-
     /// Nothing more comes from the connection, and what came is handled.
     pub(super) fn end_of_stream(&mut self, now: Now, id: ConnId, why: Why) {
         let Some(conn) = self.table.get(id) else { return };
@@ -98,11 +80,13 @@ impl<C: Core + 'static> Reactor<C> {
         if let Some(kind) = why.kind {
             self.complaints.closed(now.mono_ms(), kind, conn.peer, &why.text);
         }
-        if conn.in_starved {
-            self.starved.retain(|starved| *starved != id);
+        let (held_at, starved_at) = (conn.held_at, conn.starved_at);
+        drop(conn);
+        self.forget_place(held_at);
+        if let Some(place) = starved_at {
+            self.starved.remove(place);
             self.feed_starved(now);
         }
-        drop(conn);
         self.metrics.active_connections.set(self.table.len() as i64);
         if self.accepting.resting_until_us.take().is_some() {
             self.accepting.said = false;
@@ -114,6 +98,7 @@ impl<C: Core + 'static> Reactor<C> {
     /// The timer of a connection fired: it is closed, or gets a later timer. As in Kafka a request that waits keeps no silent
     /// connection.
     pub(super) fn connection_timer(&mut self, now: Now, id: ConnId) {
+        let tally = self.table.tally();
         let Some(conn) = self.table.get(id) else { return };
         let patience_us = self.limits.patience_us(conn);
         let stalled_us = conn.sent_us.saturating_add(patience_us);
@@ -140,6 +125,11 @@ impl<C: Core + 'static> Reactor<C> {
         if conn.has_outgoing() {
             if stalled_us > now.mono_us {
                 return self.table.set_timer(id, stalled_us);
+            }
+            if conn.read_closed && !conn.unheard && conn.holds_frames() {
+                conn.forget_answers(tally);
+                self.table.set_timer(id, now.mono_us.saturating_add(patience_us));
+                return self.queue_read(id);
             }
             let text = format!("it has not read its answers for {} s", patience_us / 1_000_000);
             let why = if conn.read_closed { Why::quiet() } else { Why::said(Kind::Slow, text) };

@@ -4,11 +4,13 @@
 //! Requests are counted by the pool of their buffers. Answers count from when they are made until they have gone to the kernel;
 //! record data that is sent from the log, or its ring, takes no memory of its own.
 
+use super::waiting::Line;
 use super::{Reactor, Why};
 use crate::broker::{ConnId, Now};
 use crate::limits;
+use crate::net::buffers::READ_BYTES;
 use crate::net::complaints::Kind;
-use crate::net::connection::Connection;
+use crate::net::connection::{Connection, Place};
 use crate::net::core::Core;
 use crate::wire::{ApiKey, RequestHeader};
 
@@ -23,6 +25,17 @@ const PROGRESS_BYTES: usize = 64 << 10;
 
 /// More than clients send unless they are told to (`max.request.size` is 1 MiB): such requests leave memory to others.
 const LARGE_REQUEST_BYTES: usize = 2 << 20;
+
+/// How short memory is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Shortage {
+    #[default]
+    No,
+    /// Half of it is taken. The other half is for what is small.
+    Short,
+    /// There is none.
+    Full,
+}
 
 /// What clients do all the time, and whose answers are about as large as the requests. A Fetch that needs memory waits in the broker.
 const SMALL: [ApiKey; 13] = [
@@ -66,15 +79,22 @@ impl<C: Core + 'static> Reactor<C> {
         self.table.unsent_bytes() + self.core.kept_answer_bytes()
     }
 
-    /// Whether half of the memory for answers is taken. The other half is for small ones.
-    fn answers_are_short(&self) -> bool {
-        self.answer_bytes() >= self.limits.response_bytes_max / 2
+    /// How short memory for answers is.
+    pub(super) fn shortage_of_answers(&self) -> Shortage {
+        // One large answer that has just fitted must not keep back small ones.
+        let most = self.limits.response_bytes_max + limits::DESCRIBED_BYTES_MAX;
+        match self.answer_bytes() {
+            bytes if bytes >= most => Shortage::Full,
+            bytes if bytes >= self.limits.response_bytes_max / 2 => Shortage::Short,
+            _ => Shortage::No,
+        }
     }
 
     /// Whether there is no memory for the answer to the connection's next request: while it is short, none for what may be large,
     /// and none for who has not read what it was told before.
     pub(super) fn answer_must_wait(&mut self, id: ConnId, api_key: i16) -> bool {
-        if !self.answers_are_short() {
+        let shortage = self.shortage_of_answers();
+        if shortage == Shortage::No || self.with(id, |conn| conn.unheard) == Some(true) {
             return false;
         }
         let is_small = |conn: &mut Connection| {
@@ -85,9 +105,7 @@ impl<C: Core + 'static> Reactor<C> {
             };
             has_small_answer && !conn.has_outgoing()
         };
-        // One large answer that has just fitted must not keep back small ones.
-        let most = self.limits.response_bytes_max + limits::DESCRIBED_BYTES_MAX;
-        self.answer_bytes() >= most || self.with(id, is_small) == Some(false)
+        shortage == Shortage::Full || self.with(id, is_small) == Some(false)
     }
 
     /// At the end of a turn: tells the broker and the metrics what is taken, and lets requests go on that had to wait.
@@ -97,13 +115,14 @@ impl<C: Core + 'static> Reactor<C> {
         self.metrics.response_memory_bytes.set(answers as i64);
         self.core.unsent(now, self.table.unsent_bytes());
         self.carry_out(now);
-        match (self.answers_are_short(), self.answers_check_us) {
-            (true, None) => self.answers_check_us = Some(now.mono_us + SHORTAGE_STALL_US),
-            (false, Some(_)) => {
-                self.answers_check_us = None;
-                self.ask_again();
-            }
+        match (self.shortage_of_answers(), self.answers_check_us) {
+            (Shortage::No, _) => self.answers_check_us = None,
+            (_, None) => self.answers_check_us = Some(now.mono_us + SHORTAGE_STALL_US),
             _ => {}
+        }
+        self.ask_about_memory();
+        if requests < std::mem::replace(&mut self.requests_seen, requests) {
+            self.feed_starved(now);
         }
     }
 
@@ -113,7 +132,7 @@ impl<C: Core + 'static> Reactor<C> {
         let slow = self.table.iter().filter(|conn| conn.has_outgoing() && conn.unsent_since_us <= before_us);
         let mut slow: Vec<(usize, ConnId)> = slow.map(|conn| (conn.unsent_bytes(), conn.id)).collect();
         slow.sort_unstable();
-        while self.answers_are_short() {
+        while self.shortage_of_answers() != Shortage::No {
             let Some((_, id)) = slow.pop() else { break };
             let text = "memory for answers is short (--memory-limit) and it is slow to read its own";
             self.close(now, id, Why::said(Kind::Slow, text));
@@ -122,62 +141,111 @@ impl<C: Core + 'static> Reactor<C> {
     }
 }
 
+/// Sizes of requests that wait for memory in lines of their own: small ones, middling ones, large ones. So many eighths of the memory
+/// for requests they may take; what is left is for the smaller ones, so that halves of large requests don't keep back those who want
+/// little.
+const EIGHTHS: [usize; 3] = [8, 7, 6];
+
+/// The line for an incomplete request that will have so many bytes, as far as is known.
+fn size_class(claimed: usize) -> usize {
+    match claimed {
+        _ if claimed <= SMALL_REQUEST_BYTES => 0,
+        _ if claimed <= LARGE_REQUEST_BYTES => 1,
+        _ => 2,
+    }
+}
+
+/// Connections that wait until request frames in memory become fewer.
+#[derive(Debug, Default)]
+pub(super) struct Starved {
+    lines: [Line; EIGHTHS.len()],
+    /// How often somebody came to wait.
+    count: u64,
+}
+
+impl Starved {
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.iter().all(Line::is_empty)
+    }
+
+    /// Who has waited longest. It goes on regardless, so that requests that are all incomplete cannot block each other.
+    fn first(&self) -> Option<ConnId> {
+        self.lines.iter().filter_map(Line::first).min().map(|(_, id)| id)
+    }
+
+    fn push(&mut self, line: usize, id: ConnId) -> Place {
+        self.count += 1;
+        self.lines[line].push(self.count, id);
+        Place { line, number: self.count }
+    }
+
+    pub(super) fn remove(&mut self, place: Place) {
+        self.lines[place.line].remove(place.number);
+    }
+}
+
 /// What happens when requests in memory take as much as they may.
 impl<C: Core + 'static> Reactor<C> {
-    /// Bytes from which on no request is read, and how many of them large ones may take. The rest is for small ones, so that halves
-    /// of large requests don't keep back those who want little.
-    fn request_bounds(&self) -> (usize, usize) {
-        let most = self.limits.request_bytes_max;
-        (most, most - most / 4)
+    /// Bytes that requests of a size may take in all.
+    fn request_bytes_max(&self, class: usize) -> usize {
+        self.limits.request_bytes_max / 8 * EIGHTHS[class]
     }
 
     /// Bytes of all requests but the one that goes on regardless: that is the one of the largest size that comes on top.
     fn bytes_beside_the_first(&mut self) -> usize {
-        let first = self.starved.front().and_then(|id| self.table.get(*id)).map_or(0, |conn| conn.incomplete_bytes().0);
+        let first = self.starved.first().and_then(|id| self.table.get(id)).map_or(0, |conn| conn.incomplete_bytes().0);
         self.desk.pool.out_bytes().saturating_sub(first)
     }
 
-    /// Whether there is no memory for the rest of the connection's next request.
-    fn has_no_memory(&mut self, id: ConnId) -> bool {
-        let (most, for_large) = self.request_bounds();
+    /// Bytes that the rest of the connection's next request may take at once, and the line in which it waits for them. The buffer of
+    /// a large one may be about to double.
+    fn memory_wanted(&mut self, id: ConnId) -> (usize, usize) {
         let (taken, claimed) = self.with(id, |conn| conn.incomplete_bytes()).unwrap_or_default();
-        let out = self.bytes_beside_the_first();
-        // The buffer of a large one may be about to double.
-        out >= most || claimed > LARGE_REQUEST_BYTES && out + taken.min(claimed.saturating_sub(taken)) >= for_large
+        match size_class(claimed) {
+            0 => (0, 0),
+            class => (taken.min(claimed.saturating_sub(taken)), class),
+        }
     }
 
-    /// Whether the connection has to wait for memory before it reads on.
+    /// Whether the connection has to wait for memory before it reads on. While memory is short, the first look at a request is a short
+    /// one, after which it is known how large it is.
     pub(super) fn must_starve(&mut self, now: Now, id: ConnId) -> bool {
+        let (wanted, class) = self.memory_wanted(id);
+        let out = self.bytes_beside_the_first();
+        self.desk.is_short = out >= self.request_bytes_max(EIGHTHS.len() - 1);
         // What is left of a closed stream is little, and then its memory is free again.
-        if !self.has_no_memory(id) || self.with(id, |conn| conn.read_closed) == Some(true) {
+        let has_memory = out.saturating_add(wanted) < self.request_bytes_max(class);
+        if has_memory || self.with(id, |conn| conn.read_closed) == Some(true) {
             return false;
         }
         if self.starved.is_empty() {
             self.shortage_check_us = Some(now.mono_us + SHORTAGE_STALL_US);
         }
-        if let Some(conn) = self.table.get(id) {
-            if !std::mem::replace(&mut conn.in_starved, true) {
-                self.starved.push_back(id);
-            }
+        if let Some(conn) = self.table.get(id).filter(|conn| conn.starved_at.is_none()) {
+            conn.starved_at = Some(self.starved.push(class, id));
         }
-        self.starved.front() != Some(&id)
+        self.starved.first() != Some(id)
     }
 
-    /// Lets those go on who can: all for whom there is memory again, and the first.
+    /// Lets those go on who can: in each line as many as there is memory for, and the first of all.
     pub(super) fn feed_starved(&mut self, now: Now) {
         if self.starved.is_empty() {
             return;
         }
-        if self.bytes_beside_the_first() < self.limits.request_bytes_max {
-            let waiting: Vec<(ConnId, bool)> =
-                self.starved.clone().into_iter().map(|id| (id, self.has_no_memory(id))).collect();
-            self.starved = waiting.iter().filter(|(_, waits)| *waits).map(|(id, _)| *id).collect();
-            for (id, _) in waiting.into_iter().filter(|(_, waits)| !waits) {
+        let mut out = self.bytes_beside_the_first();
+        for line in 0..EIGHTHS.len() {
+            while let Some((_, id)) = self.starved.lines[line].first() {
+                let (wanted, class) = self.memory_wanted(id);
+                if out.saturating_add(wanted) >= self.request_bytes_max(class) {
+                    break;
+                }
+                out += wanted.max(READ_BYTES);
                 self.fed(now, id);
             }
         }
-        match self.starved.front().copied() {
-            Some(first) => self.queue_read(first),
+        match self.starved.first() {
+            Some(first) if self.with(first, |conn| conn.readable) == Some(true) => self.queue_read(first),
+            Some(_) => {}
             None => self.shortage_check_us = None,
         }
     }
@@ -185,15 +253,16 @@ impl<C: Core + 'static> Reactor<C> {
     /// The connection need not wait any longer; what was late until now was not its own doing.
     fn fed(&mut self, now: Now, id: ConnId) {
         if let Some(conn) = self.table.get(id) {
-            conn.in_starved = false;
             conn.partial_since_us = now.mono_us;
+            if let Some(place) = conn.starved_at.take() {
+                self.starved.remove(place);
+            }
         }
         self.queue_read(id);
     }
 
     pub(super) fn leave_starved(&mut self, now: Now, id: ConnId) {
         self.fed(now, id);
-        self.starved.retain(|starved| *starved != id);
         if self.starved.is_empty() {
             self.shortage_check_us = None;
         }
@@ -210,8 +279,11 @@ impl<C: Core + 'static> Reactor<C> {
         let partial = |conn: &&Connection| conn.incomplete_bytes().0 > 0 && !conn.holds_frames();
         let stuck = self.table.iter().filter(silent).filter(partial).filter(|conn| !conn.readable);
         let mut victims: Vec<ConnId> = stuck.map(|conn| conn.id).collect();
-        let slow =
-            self.table.iter().filter(partial).filter(|conn| !conn.in_starved && conn.partial_since_us <= before_us);
+        let slow = self
+            .table
+            .iter()
+            .filter(partial)
+            .filter(|conn| conn.starved_at.is_none() && conn.partial_since_us <= before_us);
         let mut slow: Vec<(usize, ConnId)> = slow.map(|conn| (conn.incomplete_bytes().0, conn.id)).collect();
         slow.sort_unstable();
         victims.extend(self.first_that_hardly_goes_on());
@@ -222,7 +294,7 @@ impl<C: Core + 'static> Reactor<C> {
         for id in victims {
             self.close_for_memory(now, id);
         }
-        while self.desk.pool.out_bytes() >= self.request_bounds().1 {
+        while self.desk.pool.out_bytes() >= self.request_bytes_max(EIGHTHS.len() - 1) {
             let Some((_, id)) = slow.pop() else { break };
             self.close_for_memory(now, id);
         }
@@ -234,7 +306,7 @@ impl<C: Core + 'static> Reactor<C> {
 
     /// The first of the starved, if it was that at the last look too and little of its request has arrived since.
     fn first_that_hardly_goes_on(&mut self) -> Option<ConnId> {
-        let first = *self.starved.front()?;
+        let first = self.starved.first()?;
         let arrived = self.with(first, |conn| conn.arrived_bytes())?;
         let before = self.first_starved.replace((first, arrived));
         before.filter(|(id, bytes)| *id == first && arrived < bytes + PROGRESS_BYTES).map(|(id, _)| id)
