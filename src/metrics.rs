@@ -307,6 +307,7 @@ impl Metrics {
         text.single("chronik_build_info", "gauge", "Which version is running; always 1.");
         text.sample("chronik_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
         self.render_data(&mut text);
+        self.render_times(&mut text);
         self.render_backups(&mut text);
         self.render_tiers(&mut text);
         self.render_requests(&mut text, scrape);
@@ -382,6 +383,9 @@ impl Metrics {
         ] {
             text.gauge(name, help, gauge.get());
         }
+    }
+
+    fn render_times(&self, text: &mut Text) {
         for (name, help, histogram) in [
             ("chronik_produce_latency_seconds", "From a Produce request to its answer.", &self.produce_latency),
             (

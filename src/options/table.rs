@@ -798,7 +798,8 @@ pub static OPTIONS: &[Opt] = &[
         "socket-request-max-bytes",
         "SIZE",
         "100MiB",
-        "Largest request; a connection that announces a larger one is closed.",
+        "Largest request; a connection that announces a larger one is closed, and so is one that announces more than 16 MiB for \
+         anything but Produce.",
         bytes(16_384, I32_MAX, |d, v| d.config.socket_request_max_bytes = v as usize),
     )
     .kafka(),
