@@ -3,6 +3,9 @@
 //! `cargo bench --bench net`. The figures are per second of processor time of the thread that does the work, so that
 //! neighbours on the machine disturb them little.
 
+#[path = "shell/mod.rs"]
+mod shell;
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -13,19 +16,13 @@ use std::sync::{mpsc, Arc};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use chronik::broker::tiering::UploadDone;
-use chronik::broker::work::WorkDone;
-use chronik::broker::{CheckpointDone, ConnId, ConnInfo, Effect, Now, Response};
-use chronik::metrics::Metrics;
-use chronik::net::core::Core;
+use chronik::broker::Response;
 use chronik::net::frames::{FrameReader, ReadDesk, Source};
 use chronik::net::inbox::{Completion, Inbox};
-use chronik::net::reactor::{EventQueue, Limits, Outlets, Reactor};
-use chronik::sys::clock::Clock;
 use chronik::sys::disk::DiskFile;
 use chronik::sys::socket;
-use chronik::wal::tidy::TidyDone;
-use chronik::wal::{Group, ReadDone, SegmentHandle, Splice, Written};
+use chronik::wal::{SegmentHandle, SegmentId, Splice};
+use shell::{Answering, Shell};
 
 /// How long each line measures.
 const LINE_TIME: Duration = Duration::from_millis(1500);
@@ -33,63 +30,24 @@ const LINE_TIME: Duration = Duration::from_millis(1500);
 /// Bytes of record data in one answer.
 const ANSWER_BYTES: u32 = 1 << 20;
 
-/// Answers every request at once: with four bytes, or with record data when the request's first byte is not zero.
+/// Answers with four bytes, or with record data when the request's first byte is not zero.
 struct Echo {
-    effects: VecDeque<Effect>,
     file: SegmentHandle,
     memory: Bytes,
 }
 
-impl Core for Echo {
-    fn connected(&mut self, _conn: ConnId, _info: ConnInfo) {}
-    fn disconnected(&mut self, _now: Now, _conn: ConnId) {}
-    fn abandon(&mut self, _now: Now, _conn: ConnId) {}
-    fn owes(&self, _conn: ConnId) -> bool {
-        false
-    }
-    fn ready_for(&self, _conn: ConnId, _api_key: i16) -> bool {
-        true
-    }
-    fn will_tell(&mut self, _conn: ConnId) -> bool {
-        false
-    }
-    fn request(&mut self, _now: Now, conn: ConnId, frame: Bytes) {
+impl Answering for Echo {
+    fn answer(&mut self, frame: &Bytes) -> Response {
         let with_data = frame[0] != 0;
         let data_bytes = if with_data { ANSWER_BYTES } else { 0 };
         let mut head = (4 + data_bytes).to_be_bytes().to_vec();
         head.extend_from_slice(&frame[4..8]);
         let splice = Splice { handle: self.file.clone(), position: 0, len: ANSWER_BYTES };
-        let splices = if with_data { vec![(8, splice)] } else { Vec::new() };
-        self.effects.push_back(Effect::Send { conn, response: Response { head, splices } });
+        Response { head, splices: if with_data { vec![(8, splice)] } else { Vec::new() } }
     }
-    fn written(&mut self, _now: Now, _written: Written) {}
-    fn read_done(&mut self, _now: Now, _done: ReadDone) {}
-    fn work_done(&mut self, _now: Now, _done: WorkDone) {}
-    fn checkpoint_done(&mut self, _now: Now, _done: CheckpointDone) {}
-    fn uploaded(&mut self, _: Now, _: UploadDone) {}
-    fn tidy_done(&mut self, _now: Now, _done: TidyDone) {}
-    fn expire(&mut self, _now: Now) {}
-    fn deadline_us(&self) -> Option<u64> {
-        None
-    }
-    fn next_group(&mut self, _now: Now) -> Option<Group> {
-        None
-    }
-    fn next_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
-    }
-    fn ring_bytes(&self, _splice: &Splice) -> Option<Bytes> {
+
+    fn in_memory(&self) -> Option<Bytes> {
         (!self.memory.is_empty()).then(|| self.memory.clone())
-    }
-
-    fn kept_answer_bytes(&self) -> usize {
-        0
-    }
-
-    fn unsent(&mut self, _now: Now, _bytes: usize) {}
-    fn stop(&mut self, _now: Now) {}
-    fn is_drained(&self) -> bool {
-        true
     }
 }
 
@@ -125,7 +83,7 @@ fn thread_seconds(begun: Instant) -> f64 {
 }
 
 /// Runs a reactor; processor seconds are asked for with `reactor_seconds`.
-fn start(in_memory: bool) -> (SocketAddr, Inbox<Echo>) {
+fn start(in_memory: bool) -> (SocketAddr, Inbox<Shell<Echo>>) {
     let path = std::env::temp_dir().join(format!("chronik-bench-net-{}", std::process::id()));
     let mut file = File::options().read(true).write(true).create(true).truncate(true).open(&path).expect("a file");
     file.write_all(&vec![7; ANSWER_BYTES as usize]).expect("room for it");
@@ -135,41 +93,13 @@ fn start(in_memory: bool) -> (SocketAddr, Inbox<Echo>) {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         let memory = if in_memory { Bytes::from(vec![7; ANSWER_BYTES as usize]) } else { Bytes::new() };
-        let file = SegmentHandle { segment: chronik::wal::SegmentId::FIRST, file: Arc::new(PlainFile(file)) };
-        let core = Echo { effects: VecDeque::new(), file, memory };
-        let events = EventQueue::new().expect("an event queue");
-        sender.send(events.inbox()).expect("somebody waits");
-        let outlets = Outlets {
-            group: Box::new(|_| {}),
-            read: Box::new(|_| {}),
-            work: Box::new(|_| {}),
-            checkpoint: Box::new(|_| {}),
-            tidy: Box::new(|_| {}),
-            stop_tidy: Box::new(|| {}),
-            remove: Box::new(|_| {}),
-            upload: Box::new(|_| {}),
-            evict: Box::new(|_, _| {}),
-            reload: Box::new(|| {}),
-            stopping: Box::new(|| {}),
-        };
-        let limits = Limits {
-            connections_max: 1000,
-            connections_per_ip_max: 1000,
-            idle_us: None,
-            unread_us: 60_000_000,
-            linger_us: 5_000_000,
-            frame_bytes_max: 100 << 20,
-            request_bytes_max: 128 << 20,
-            response_bytes_max: 128 << 20,
-            stop_us: 1_000_000,
-        };
-        let metrics = Arc::new(Metrics::new());
-        Reactor::new(events, core, listener, outlets, limits, metrics, Clock::start()).expect("a reactor").run()
+        let file = SegmentHandle { segment: SegmentId::FIRST, file: Arc::new(PlainFile(file)) };
+        shell::serve(listener, Echo { file, memory }, |inbox| sender.send(inbox).expect("somebody waits"));
     });
     (address, receiver.recv().expect("it starts"))
 }
 
-fn reactor_seconds(inbox: &Inbox<Echo>, begun: Instant) -> f64 {
+fn reactor_seconds(inbox: &Inbox<Shell<Echo>>, begun: Instant) -> f64 {
     let (sender, receiver) = mpsc::channel();
     inbox.push(Completion::Ask(Box::new(move |_| sender.send(thread_seconds(begun)).expect("somebody waits"))));
     receiver.recv().expect("the reactor runs")

@@ -3,11 +3,19 @@
 //!
 //! `OBJECTS=10000 cargo bench --bench start`. `PARTITIONS` (100) are in one topic, `PER_OBJECT` (10) of them have records in each
 //! segment, `RUNS` (5) is how often everything is done in turn.
+//!
+//! `SEALED_GB=100 cargo bench --bench start`: so much in sealed segments on the disk instead (`start/sealed.rs`), in runs of `RUN_KIB`
+//! (1024) of `PARTITIONS` (1000), which take hardly any room because their values are holes.
+
+#[path = "start/sealed.rs"]
+mod sealed;
+#[path = "start/sparse.rs"]
+mod sparse;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -106,35 +114,61 @@ fn prepare(root: &Path, objects: u64) -> usize {
     bytes.len()
 }
 
-/// Starts a server, waits until it is ready, and kills it: the time until then, and the bytes of its memory.
+/// A server whose log says that it is ready.
+struct Server {
+    child: Child,
+    begun: Instant,
+    port: u16,
+}
+
+impl Server {
+    /// Starts one and waits until it is ready.
+    fn start(root: &Path, store: Option<&Path>) -> Server {
+        let begun = Instant::now();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chronik-server"));
+        command.args(["-b", "127.0.0.1", "-p", "0", "-a", "0", "--metrics-port", "0", "-d"]).arg(root);
+        if let Some(store) = store {
+            command.arg("--local-storage-path").arg(store);
+        }
+        command.env_remove("JOURNAL_STREAM").stdin(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let mut lines = BufReader::new(stderr).lines().map_while(Result::ok);
+        let said: Vec<String> = lines.by_ref().take_while(|line| !line.contains("ready after")).collect();
+        assert!(child.try_wait().unwrap().is_none(), "the server ended: {said:#?}");
+        // Whatever it says from here on must not block it.
+        std::thread::spawn(move || lines.for_each(drop));
+        let port = said.iter().find_map(|line| line.split_once("Kafka protocol on 127.0.0.1:")?.1.parse().ok());
+        Server { child, begun, port: port.expect("it says where it listens") }
+    }
+
+    /// Kills it; the bytes of its memory until then.
+    fn end(mut self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let memory =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        memory.unwrap_or(0u64) * 1024
+    }
+}
+
+/// How long a start takes, and the bytes of the server's memory then.
 fn start(root: &Path, store: &Path) -> (Duration, u64) {
-    let begun = Instant::now();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_chronik-server"))
-        .args(["-b", "127.0.0.1", "-p", "0", "-a", "0", "--metrics-port", "0", "-d"])
-        .arg(root)
-        .arg("--local-storage-path")
-        .arg(store)
-        .env_remove("JOURNAL_STREAM")
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let stderr = child.stderr.take().unwrap();
-    let lines = BufReader::new(stderr).lines().map_while(Result::ok);
-    let said: Vec<String> = lines.take_while(|line| !line.contains("ready after")).collect();
-    let time = begun.elapsed();
-    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-    let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
-    assert!(child.try_wait().unwrap().is_none(), "the server ended: {said:#?}");
-    child.kill().unwrap();
-    child.wait().unwrap();
-    (time, memory.unwrap_or(0u64) * 1024)
+    let server = Server::start(root, Some(store));
+    let time = server.begun.elapsed();
+    (time, server.end())
 }
 
 fn main() {
     let (objects, runs) = (number("OBJECTS", 10_000), number("RUNS", 5));
     let base: PathBuf = std::env::temp_dir().join(format!("chronik-start-{}", std::process::id()));
     let (empty, full, store) = (base.join("empty"), base.join("full"), base.join("no-such-store/at-all"));
+    if number("SEALED_GB", 0) > 0 {
+        sealed::measure(&full, number("SEALED_GB", 0), runs);
+        let _ = fs::remove_dir_all(&base);
+        return;
+    }
     println!("{objects} objects        new: ready, memory        with objects: ready, memory, per object");
     for _ in 0..runs {
         let _ = fs::remove_dir_all(&empty);

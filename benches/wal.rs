@@ -1,7 +1,8 @@
 //! Owns the measurement of the log's write path: one writer, each group made durable before the next.
 //!
 //! `cargo bench --bench wal [-- DIRECTORY]`; the directory should lie on the disk that is meant, not on a tmpfs. It
-//! first writes to bare files in the ways that the log could, then through the log's writer.
+//! first writes to bare files in the ways that the log could, then through the log's writer. `KIB=N`: nothing but the log as the
+//! server has it, with groups of so many KiB.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -22,6 +23,8 @@ use chronik::wire::Uuid;
 /// How long each line measures.
 const LINE_SECONDS: f64 = 1.5;
 const FILE_BYTES: u64 = 128 << 20;
+/// The log as the server has it.
+const AS_SERVED: &str = "log: direct, always";
 const SIZES: [usize; 5] = [4 << 10, 16 << 10, 128 << 10, 1 << 20, 4 << 20];
 
 struct Line {
@@ -225,10 +228,15 @@ fn main() {
     let dir = dir.join(format!("bench-wal-{}", std::process::id()));
     std::fs::create_dir_all(&dir).expect("a scratch folder");
     println!("in {}; a line measures {LINE_SECONDS} s", dir.display());
+    if let Some(kib) = std::env::var("KIB").ok().map(|text| text.parse::<usize>().expect("KIB is a number")) {
+        through_the_log(&dir, kib << 10, AS_SERVED, Writing::Auto, FsyncMode::Always, true);
+        let _ = std::fs::remove_dir_all(&dir);
+        return;
+    }
     starts(&dir);
     for size in SIZES {
         bare(&dir, size);
-        through_the_log(&dir, size, "log: direct, always", Writing::Auto, FsyncMode::Always, true);
+        through_the_log(&dir, size, AS_SERVED, Writing::Auto, FsyncMode::Always, true);
         through_the_log(&dir, size, "log: direct, always, fresh memory", Writing::Auto, FsyncMode::Always, false);
         through_the_log(&dir, size, "log: buffered, always", Writing::Buffered, FsyncMode::Always, true);
         through_the_log(&dir, size, "log: direct, never", Writing::Auto, FsyncMode::Never, true);

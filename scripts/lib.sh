@@ -3,6 +3,7 @@
 #
 # CHRONIK_SERVER   the server to test; without it the dev build, built first
 # CHRONIK_TOOL     the tool chronik to test; without it the dev build, built first
+# CHRONIK_BENCHES  folder with programs of benches/, by their names; without it they are built
 # BOOTSTRAP        HOST:PORT of a server that runs already: test that one and start none
 # CHRONIK_PEERS    folder with a harness `kafka/kafka` (install, start, stop): test a real Kafka in place of ours
 # OLD_CLIENTS      no: leave out what speaks protocols from before 2.1, which Kafka 4 has dropped
@@ -147,7 +148,7 @@ kafka_port=0
 
 # What the environment says to some other server must not reach the one under test.
 for variable in $(compgen -e CHRONIK_) RUST_LOG STORAGE_BACKEND; do
-  case $variable in CHRONIK_SERVER | CHRONIK_TOOL | CHRONIK_PEERS | CHRONIK_CACHE) ;; *) unset "$variable" ;; esac
+  case $variable in CHRONIK_SERVER | CHRONIK_TOOL | CHRONIK_BENCHES | CHRONIK_PEERS | CHRONIK_CACHE) ;; *) unset "$variable" ;; esac
 done
 
 clean_up() {
@@ -199,6 +200,19 @@ find_tool() {
   [ -z "${CHRONIK_TOOL:-}" ] || { [ -x "$CHRONIK_TOOL" ] || fail "no program at CHRONIK_TOOL=$CHRONIK_TOOL"; return 0; }
   (cd "$repo" && cargo build --quiet --bin chronik --target-dir "${CARGO_TARGET_DIR:-$repo/target}") >&2 || fail "the tool can't be built"
   CHRONIK_TOOL=${CARGO_TARGET_DIR:-$repo/target}/debug/chronik
+}
+
+# find_benches NAME...: the folder $benches has these programs of benches/
+find_benches() {
+  benches=${CHRONIK_BENCHES:-$work/benches}
+  local bench
+  for bench in "$@"; do
+    [ -z "${CHRONIK_BENCHES:-}" ] || { [ -x "$benches/$bench" ] || fail "no program $bench in CHRONIK_BENCHES=$benches"; continue; }
+    mkdir -p "$benches"
+    (cd "$repo" && cargo bench --quiet --no-run --bench "$bench" --message-format json) |
+      sed -nE 's/.*"executable":"([^"]+)".*/\1/p' | tail -n 1 | xargs -I{} ln -s {} "$benches/$bench"
+    [ -x "$benches/$bench" ] || fail "the bench $bench can't be built"
+  done
 }
 
 # address WHAT: where the server says it serves WHAT

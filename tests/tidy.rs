@@ -352,6 +352,43 @@ fn links_in_the_papers_lead_somewhere() {
 }
 
 #[test]
+fn every_script_is_told_of_in_the_papers() {
+    let paper = read("CONTRIBUTING.md");
+    let mut broken = Vec::new();
+    for file in all_files() {
+        let Some(script) = file.name.strip_prefix("scripts/").filter(|s| !s.contains('/') && *s != "lib.sh") else {
+            continue;
+        };
+        // Families are told of together.
+        let told = ["smoke-", "interop-"].into_iter().find(|family| script.starts_with(family)).unwrap_or(script);
+        if !paper.contains(&format!("scripts/{told}")) {
+            broken.push(format!("CONTRIBUTING.md does not name scripts/{script}"));
+        }
+        if !file.text.starts_with("#!/usr/bin/env ") {
+            broken.push(format!("{} does not say what runs it", file.name));
+        }
+    }
+    fail_if_any("every script has its place in CONTRIBUTING.md", &broken);
+}
+
+#[test]
+fn every_bench_says_how_it_is_run() {
+    let manifest = read("Cargo.toml");
+    let mut broken = Vec::new();
+    for file in all_files() {
+        let Some(bench) = file.name.strip_prefix("benches/").filter(|s| !s.contains('/')) else { continue };
+        let bench = bench.trim_end_matches(".rs");
+        if !manifest.contains(&format!("[[bench]]\nname = \"{bench}\"")) {
+            broken.push(format!("Cargo.toml has no bench {bench}"));
+        }
+        if !file.text.contains(&format!("cargo bench --bench {bench}")) {
+            broken.push(format!("{} does not say how it is run", file.name));
+        }
+    }
+    fail_if_any("every bench is built and says how it is run", &broken);
+}
+
+#[test]
 fn every_smoke_script_is_run_by_the_test_command() {
     let test_command = read("scripts/test");
     let mut broken = Vec::new();
