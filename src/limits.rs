@@ -340,7 +340,7 @@ pub const REQUEST_ELEMENT_BYTES_MIN: usize = 64;
 pub const REQUEST_ITEMS_MAX: usize = PARTITIONS_MAX;
 
 /// Bytes of configurations that one answer tells; what goes beyond is refused. Little can be soundly asked for where there is little:
-/// so many on a server without topics, and so many more for each of them.
+/// so many on a server without topics, and so many more for each of them, and for each group.
 pub const DESCRIBED_BYTES_MAX: usize = 64 << 20;
 pub const DESCRIBED_BYTES_LEAST: usize = 128 << 10;
 pub const DESCRIBED_BYTES_EACH: usize = 16 << 10;

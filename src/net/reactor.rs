@@ -201,6 +201,8 @@ pub struct Reactor<C> {
     starved: shortage::Starved,
     /// Bytes of requests at the end of the last turn.
     requests_seen: usize,
+    /// When this turn begins nothing else.
+    turn_ends_us: u64,
     /// When to look for connections that make the shortage worse.
     shortage_check_us: Option<u64>,
     /// Memory for answers is short, and when to look for connections that hold most of it.
@@ -249,6 +251,7 @@ impl<C: Core + 'static> Reactor<C> {
             leaving: Vec::new(),
             starved: shortage::Starved::default(),
             requests_seen: 0,
+            turn_ends_us: 0,
             shortage_check_us: None,
             answers_check_us: None,
             first_starved: None,
@@ -300,6 +303,8 @@ impl<C: Core + 'static> Reactor<C> {
             self.look_at_memory(now);
             // Clients that went meanwhile may have left something to be written, for which others wait.
             self.submit_group(now);
+            // Where a group has gone there is room for the next, and whoever has waited for that comes before those who come now.
+            self.ask_again();
             if let Some(outcome) = self.stopped(now) {
                 return outcome;
             }
@@ -434,8 +439,10 @@ impl<C: Core + 'static> Reactor<C> {
     /// Reads from connections in the order of their edges, each within its share.
     fn read(&mut self, now: Now) {
         let mut allowance = TURN_READ_BYTES;
+        // However long what came before took, such as a flood of new connections, those that are there are served.
+        self.turn_ends_us = self.clock.mono_us() + TURN_US;
         for _ in 0..self.reads.len() {
-            if allowance == 0 || self.turn_is_over(now) {
+            if allowance == 0 || self.turn_is_over() {
                 return;
             }
             let Some(id) = self.reads.pop_front() else { return };
@@ -446,8 +453,8 @@ impl<C: Core + 'static> Reactor<C> {
     }
 
     /// Whether nothing else is to be begun in this turn.
-    fn turn_is_over(&self, now: Now) -> bool {
-        self.clock.mono_us() >= now.mono_us + TURN_US
+    fn turn_is_over(&self) -> bool {
+        self.clock.mono_us() >= self.turn_ends_us
     }
 
     fn expire(&mut self, now: Now) {
@@ -459,7 +466,7 @@ impl<C: Core + 'static> Reactor<C> {
         // What is due and not looked at is due in the next turn too.
         while let Some(id) = self.table.due(now.mono_us) {
             self.connection_timer(now, id);
-            if self.turn_is_over(now) {
+            if self.turn_is_over() {
                 break;
             }
         }

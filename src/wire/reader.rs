@@ -240,7 +240,9 @@ impl<'a> Reader<'a> {
         if count > self.rest.len() / smallest {
             return Err(self.error("an array has more elements than the message has room for"));
         }
-        let bytes = count.saturating_mul(size_of::<T>().max(limits::REQUEST_ELEMENT_BYTES_MIN));
+        // An array of bytes, as the kinds of acknowledgements are, is no more work than a string.
+        let each = if size_of::<T>() == 1 { 1 } else { size_of::<T>().max(limits::REQUEST_ELEMENT_BYTES_MIN) };
+        let bytes = count.saturating_mul(each);
         self.room = self.room.checked_sub(bytes).ok_or_else(|| self.error("it names more than any request may"))?;
         let mut elements = Vec::with_capacity(count);
         for _ in 0..count {

@@ -70,7 +70,8 @@ impl Broker {
     pub(in crate::broker) fn describe_configs(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
         let request: DescribeConfigsRequest<'_> = wire::decode_request(req.body, req.to.version)?;
         let (synonyms, documentation) = (request.include_synonyms, request.include_documentation);
-        let most = limits::DESCRIBED_BYTES_LEAST + self.topics.len() * limits::DESCRIBED_BYTES_EACH;
+        let most =
+            limits::DESCRIBED_BYTES_LEAST + (self.topics.len() + self.groups.count()) * limits::DESCRIBED_BYTES_EACH;
         let mut bytes = 0;
         let mut outcomes = Vec::with_capacity(request.resources.len());
         for wanted in &request.resources {

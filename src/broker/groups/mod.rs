@@ -375,6 +375,11 @@ impl Groups {
         self.groups.values().map(|group| (&*group.id, group.state, group.members.len()))
     }
 
+    /// How many groups there are.
+    pub fn count(&self) -> usize {
+        self.groups.len()
+    }
+
     /// Bytes of memory that all groups take, roughly.
     pub fn bytes(&self) -> usize {
         self.bytes

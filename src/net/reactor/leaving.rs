@@ -126,7 +126,7 @@ impl<C: Core + 'static> Reactor<C> {
             if stalled_us > now.mono_us {
                 return self.table.set_timer(id, stalled_us);
             }
-            if conn.read_closed && !conn.unheard && conn.holds_frames() {
+            if conn.read_closed && !conn.unheard && (conn.holds_frames() || conn.readable) {
                 conn.forget_answers(tally);
                 self.table.set_timer(id, now.mono_us.saturating_add(patience_us));
                 return self.queue_read(id);

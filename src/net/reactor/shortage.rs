@@ -182,6 +182,13 @@ impl Starved {
     pub(super) fn remove(&mut self, place: Place) {
         self.lines[place.line].remove(place.number);
     }
+
+    /// The same place among all, in the line of another size.
+    fn moved(&mut self, place: Place, line: usize, id: ConnId) -> Place {
+        self.remove(place);
+        self.lines[line].push(place.number, id);
+        Place { line, ..place }
+    }
 }
 
 /// What happens when requests in memory take as much as they may.
@@ -221,8 +228,13 @@ impl<C: Core + 'static> Reactor<C> {
         if self.starved.is_empty() {
             self.shortage_check_us = Some(now.mono_us + SHORTAGE_STALL_US);
         }
-        if let Some(conn) = self.table.get(id).filter(|conn| conn.starved_at.is_none()) {
-            conn.starved_at = Some(self.starved.push(class, id));
+        match self.with(id, |conn| conn.starved_at).flatten() {
+            Some(place) if place.line == class => {}
+            Some(place) => self.stand_by_size(id, place, class),
+            None => {
+                let place = self.starved.push(class, id);
+                self.with(id, |conn| conn.starved_at = Some(place));
+            }
         }
         self.starved.first() != Some(id)
     }
@@ -234,8 +246,13 @@ impl<C: Core + 'static> Reactor<C> {
         }
         let mut out = self.bytes_beside_the_first();
         for line in 0..EIGHTHS.len() {
-            while let Some((_, id)) = self.starved.lines[line].first() {
+            while let Some((number, id)) = self.starved.lines[line].first() {
                 let (wanted, class) = self.memory_wanted(id);
+                if class != line {
+                    // It is known by now how large its request is, and in this line it would keep back smaller ones.
+                    self.stand_by_size(id, Place { line, number }, class);
+                    continue;
+                }
                 if out.saturating_add(wanted) >= self.request_bytes_max(class) {
                     break;
                 }
@@ -247,6 +264,14 @@ impl<C: Core + 'static> Reactor<C> {
             Some(first) if self.with(first, |conn| conn.readable) == Some(true) => self.queue_read(first),
             Some(_) => {}
             None => self.shortage_check_us = None,
+        }
+    }
+
+    fn stand_by_size(&mut self, id: ConnId, place: Place, class: usize) {
+        let moved = self.starved.moved(place, class, id);
+        match self.table.get(id) {
+            Some(conn) => conn.starved_at = Some(moved),
+            None => self.starved.remove(moved),
         }
     }
 
@@ -340,5 +365,19 @@ mod tests {
                 assert!(!asks(&MetadataRequest { topics: None, ..Default::default() }), "version {version}");
             }
         }
+    }
+
+    #[test]
+    fn who_turns_out_to_be_large_keeps_back_no_small_ones_and_stays_the_first_of_all() {
+        let mut starved = Starved::default();
+        let (large, small) = (ConnId(1), ConnId(2));
+        let place = starved.push(0, large);
+        starved.push(0, small);
+        let last = EIGHTHS.len() - 1;
+        let place = starved.moved(place, last, large);
+        assert_eq!(starved.lines[0].first().map(|(_, id)| id), Some(small));
+        assert_eq!(starved.first(), Some(large));
+        starved.remove(place);
+        assert_eq!(starved.first(), Some(small));
     }
 }

@@ -1,8 +1,8 @@
 //! Owns what the next frame of a connection may have to wait for, and who is asked again when something has happened.
 //!
 //! What a connection itself is the reason for, a request that is being carried out, is told by the broker when it is over. Whoever
-//! waits for something that concerns others too stands in a line. Lines are looked at only as far as somebody may go on, so it costs
-//! nothing how many stand there.
+//! waits for something that concerns others too stands in a line. Of a line a bounded number is asked at once, from its head on, so it
+//! costs nothing how many stand there.
 
 use std::collections::BTreeMap;
 
@@ -52,6 +52,9 @@ enum Wait {
     /// Memory for its answer.
     Memory,
 }
+
+/// Connections of a line that go on at once.
+const ASKED_AT_ONCE: usize = 64;
 
 /// The lines of `Held`.
 const FOR_BROKER: usize = 0;
@@ -104,7 +107,7 @@ impl<C: Core + 'static> Reactor<C> {
             let Some(frame) = self.with(id, |conn| conn.next_frame()).flatten() else { return true };
             self.core.request(now, id, frame);
             self.carry_out(now);
-            if self.turn_is_over(now) {
+            if self.turn_is_over() {
                 // Others first; this connection goes on in the next turn.
                 self.queue_read(id);
                 return false;
@@ -140,6 +143,9 @@ impl<C: Core + 'static> Reactor<C> {
     fn hold(&mut self, id: ConnId, line: Option<usize>) {
         let shortage = self.shortage_of_answers();
         let Some(conn) = self.table.get(id) else { return };
+        if line == Some(FOR_MEMORY) {
+            self.held.worst = self.held.worst.max(shortage);
+        }
         if conn.held_at.map(|place| place.line) == line {
             return;
         }
@@ -149,9 +155,6 @@ impl<C: Core + 'static> Reactor<C> {
             let number = self.held.count;
             conn.held_at = Some(Place { line, number });
             self.held.lines[line].push(number, id);
-            if line == FOR_MEMORY {
-                self.held.worst = self.held.worst.max(shortage);
-            }
         }
         self.forget_place(before);
     }
@@ -164,10 +167,12 @@ impl<C: Core + 'static> Reactor<C> {
     }
 
     /// Lets connections go on whose frames the broker may want now, after something has happened to it. Where it does not want the
-    /// first one's, it wants none of the others.
+    /// first one's, it wants none of the others. The first few go on, as those before may take what there is; the turn in which they
+    /// do asks for the others.
     pub(super) fn ask_again(&mut self) {
         for line in [FOR_BROKER, FOR_LOG] {
-            while let Some((_, id)) = self.held.lines[line].first() {
+            for _ in 0..ASKED_AT_ONCE {
+                let Some((_, id)) = self.held.lines[line].first() else { break };
                 let api_key = self.with(id, |conn| conn.next_api_key()).flatten();
                 if api_key.is_some_and(|api_key| line_of(self.wait_of(id, api_key), api_key) == Some(line)) {
                     break;
