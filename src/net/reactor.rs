@@ -303,8 +303,7 @@ impl<C: Core + 'static> Reactor<C> {
             self.look_at_memory(now);
             // Clients that went meanwhile may have left something to be written, for which others wait.
             self.submit_group(now);
-            // Where a group has gone there is room for the next, and whoever has waited for that comes before those who come now.
-            self.ask_again();
+            self.ask_others();
             if let Some(outcome) = self.stopped(now) {
                 return outcome;
             }
@@ -485,6 +484,8 @@ impl<C: Core + 'static> Reactor<C> {
         if let Some(group) = self.core.next_group(now) {
             self.group_in_flight = true;
             (self.outlets.group)(group);
+            // There is room for the next one, and whoever has waited for that comes before those who come now.
+            self.ask_again();
         }
         self.carry_out(now);
     }

@@ -69,6 +69,8 @@ pub(super) struct Held {
     count: u64,
     /// The worst shortage of memory since those that wait for that were last asked.
     worst: Shortage,
+    /// Somebody goes on, so that others may, too.
+    goes_on: bool,
 }
 
 fn line_of(wait: Wait, api_key: i16) -> Option<usize> {
@@ -179,7 +181,15 @@ impl<C: Core + 'static> Reactor<C> {
                 }
                 self.hold(id, None);
                 self.queue_read(id);
+                self.held.goes_on = true;
             }
+        }
+    }
+
+    /// At the end of a turn in which somebody was let go on: asks the next ones, for whom nothing else may happen.
+    pub(super) fn ask_others(&mut self) {
+        if std::mem::take(&mut self.held.goes_on) {
+            self.ask_again();
         }
     }
 
