@@ -21,7 +21,7 @@ from pathlib import Path
 
 from acks_load import PRODUCE, Connection, error_of, produce
 from actors import AWAY
-from common import check, equal, eventually, fresh, main_guard
+from common import check, cpu_seconds, equal, eventually, fresh, main_guard
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from power_cut import PowerCut
@@ -427,11 +427,6 @@ def file_size(options, folder):
     server.is_there()
     server.stop()
     no_fault_left(server)
-
-
-def cpu_seconds(pid):
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def descriptors(options, folder):

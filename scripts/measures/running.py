@@ -1,6 +1,5 @@
 """Servers that are measured, one at a time: chronik-server, a real Kafka, and the bench that stores nothing. All on loopback."""
 
-import os
 import re
 import shutil
 import signal
@@ -10,7 +9,7 @@ import urllib.request
 from collections import Counter
 from pathlib import Path
 
-from common import check
+from common import check, cpu_seconds
 
 START_SECONDS_MAX = 120
 STOP_SECONDS_MAX = 60
@@ -68,8 +67,7 @@ class Running:
 
     def cpu_seconds(self):
         """User and system time so far, to a hundredth of a second."""
-        words = self.read("stat").rpartition(")")[2].split()
-        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self.pid)
 
     def memory_peak(self):
         """Most resident memory so far, in bytes."""

@@ -78,6 +78,13 @@ def main_guard(program):
         stop(f"{type(error).__name__}: {error}")
 
 
+def cpu_seconds(pid):
+    """User and system time of a process so far, to a hundredth of a second."""
+    with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def stop(sentence):
     print(f"FAILED {sentence}", file=sys.stderr, flush=True)
     # Client threads may hang on the very fault that was found; nothing of them is needed any more.

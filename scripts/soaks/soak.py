@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "crashes"))
 
-from common import check, eventually, main_guard  # noqa: E402
+from common import check, cpu_seconds, eventually, main_guard  # noqa: E402
 from confluent_kafka import KafkaException  # noqa: E402
 from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
 from server import Places, Server  # noqa: E402
@@ -58,8 +58,7 @@ class Watched:
         return Path(f"/proc/{self.server.process.pid}/{name}").read_text(encoding="ascii")
 
     def cpu_seconds(self):
-        words = self.read("stat").rpartition(")")[2].split()
-        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self.server.process.pid)
 
     def rest(self):
         """Waits until hardly anything is done any more, within bounds."""
