@@ -84,19 +84,6 @@ pub fn serve<A: Answering + 'static>(listener: TcpListener, answering: A, starte
     let core = Shell { answering, effects: VecDeque::new() };
     let events = EventQueue::new().expect("an event queue");
     started(events.inbox());
-    let outlets = Outlets {
-        group: Box::new(|_| {}),
-        read: Box::new(|_| {}),
-        work: Box::new(|_| {}),
-        checkpoint: Box::new(|_| {}),
-        tidy: Box::new(|_| {}),
-        stop_tidy: Box::new(|| {}),
-        remove: Box::new(|_| {}),
-        upload: Box::new(|_| {}),
-        evict: Box::new(|_, _| {}),
-        reload: Box::new(|| {}),
-        stopping: Box::new(|| {}),
-    };
     let limits = Limits {
         connections_max: 1000,
         connections_per_ip_max: 1000,
@@ -109,5 +96,5 @@ pub fn serve<A: Answering + 'static>(listener: TcpListener, answering: A, starte
         stop_us: 1_000_000,
     };
     let metrics = Arc::new(Metrics::new());
-    Reactor::new(events, core, listener, outlets, limits, metrics, Clock::start()).expect("a reactor").run();
+    Reactor::new(events, core, listener, Outlets::default(), limits, metrics, Clock::start()).expect("a reactor").run();
 }

@@ -119,6 +119,25 @@ pub struct Outlets {
     pub stopping: Box<dyn FnMut()>,
 }
 
+/// To no threads: nothing that is asked for is done, or answered.
+impl Default for Outlets {
+    fn default() -> Outlets {
+        Outlets {
+            group: Box::new(|_| {}),
+            read: Box::new(|_| {}),
+            work: Box::new(|_| {}),
+            checkpoint: Box::new(|_| {}),
+            tidy: Box::new(|_| {}),
+            stop_tidy: Box::new(|| {}),
+            remove: Box::new(|_| {}),
+            upload: Box::new(|_| {}),
+            evict: Box::new(|_, _| {}),
+            reload: Box::new(|| {}),
+            stopping: Box::new(|| {}),
+        }
+    }
+}
+
 /// Why the loop ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {

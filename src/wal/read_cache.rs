@@ -259,6 +259,11 @@ impl OpenSegment {
         Ok(self.keep(cache, Index::Walked(runs)))
     }
 
+    /// Whether all of a run was checked a short while ago.
+    pub fn trusts(&self, run: &RunRef, now_us: u64) -> bool {
+        self.trusted.lock().until(run.position, now_us) >= run.position + u64::from(run.len)
+    }
+
     pub fn corrupt(&self, position: u64, what: &str) -> ReadError {
         ReadError::Corrupt(format!("{} at position {position}: {what}", segment::path(self.id())))
     }

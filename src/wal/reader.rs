@@ -335,11 +335,10 @@ impl Wanted {
 
     /// Whether a whole run is taken as it lies, because all of it is wanted and was checked a short while ago.
     fn takes_unread(&self, segment: &OpenSegment, run: &RunRef) -> bool {
-        let end = run.position + u64::from(run.len);
         run.base_offset >= self.offset
             && run.last_offset < self.end_offset
             && u64::from(run.len) <= self.left
-            && segment.trusted.lock().until(run.position, self.now_us) >= end
+            && segment.trusts(run, self.now_us)
     }
 
     /// Takes so many bytes; whether more are wanted.

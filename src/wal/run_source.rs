@@ -65,9 +65,8 @@ impl<'a> RunsAhead<'a> {
                 None
             });
             let Some(run) = run.filter(|run| run.base_offset < end_offset) else { break };
-            let end = run.position + u64::from(run.len);
             // What was checked a short while ago was read then.
-            if self.segment.trusted.lock().until(run.position, self.now_us) < end {
+            if !self.segment.trusts(&run, self.now_us) {
                 self.segment.segment.file.will_need(run.position, run.len.into());
             }
             self.coming_bytes += u64::from(run.len);

@@ -324,19 +324,8 @@ impl Rig {
         let thread = {
             let (seen, metrics) = (Arc::clone(&seen), Arc::clone(&metrics));
             std::thread::spawn(move || {
-                let outlets = Outlets {
-                    group: Box::new(move |group| groups_in.send(group).unwrap()),
-                    read: Box::new(|_| {}),
-                    work: Box::new(|_| {}),
-                    checkpoint: Box::new(|_| {}),
-                    tidy: Box::new(|_| {}),
-                    stop_tidy: Box::new(|| {}),
-                    remove: Box::new(|_| {}),
-                    upload: Box::new(|_| {}),
-                    evict: Box::new(|_, _| {}),
-                    reload: Box::new(|| {}),
-                    stopping: Box::new(|| {}),
-                };
+                let outlets =
+                    Outlets { group: Box::new(move |group| groups_in.send(group).unwrap()), ..Outlets::default() };
                 let events = EventQueue::new().unwrap();
                 let inbox = events.inbox();
                 let scripted = Scripted::new(seen);
