@@ -1,10 +1,11 @@
 //! Owns small directed runs, each of a failure that the simulation once found.
 
 use chronik::config::Fsync;
+use chronik::wal::{Group, MetaEntry};
 
 use super::disk::{Faults, Op, Trouble, CHANGES};
 use super::fate;
-use super::model::Excuses;
+use super::model::{Excuses, Model};
 use super::scenario::Scenario;
 use super::world::World;
 
@@ -130,6 +131,23 @@ fn names_that_a_killed_process_left_are_made_durable() {
             world.die(Trouble::Cut).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
             world.finish().unwrap_or_else(|why| panic!("seed {seed}: {why}"));
         }
+    }
+}
+
+/// A group with nothing in it is nowhere but in the number that a checkpoint gives. The model took its loss, with a checkpoint that
+/// rotted, for one of something durable (seed 9400000109).
+#[test]
+fn only_groups_with_something_in_them_have_to_be_there_after_a_crash() {
+    let entry = MetaEntry { table: 1, scope: "s".into(), key: "k".into(), value: None };
+    for (meta, may_go) in [(vec![], true), (vec![entry], false)] {
+        let mut model = Model::new(Excuses::default(), false);
+        model.planned(&Group { seq: 1, meta, ..Group::default() }).expect("the first");
+        model.recovered(1).expect("it may be there after a crash");
+        assert_eq!(
+            model.recovered(0).is_ok(),
+            may_go,
+            "and has to be there after the next one if it has something in it"
+        );
     }
 }
 

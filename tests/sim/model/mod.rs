@@ -128,8 +128,9 @@ pub struct Model {
     planned: GroupSeq,
     /// The last durable group that left something in the log.
     logged: GroupSeq,
-    /// Whether the group in flight does.
-    logs_something: bool,
+    /// The last planned group that does, which may be in flight. Groups with nothing in them are in checkpoints at most, and such a
+    /// one may rot.
+    logging: GroupSeq,
     /// Metadata lives in files of its own, so groups without data are not in the log.
     file_metadata: bool,
     /// Producer ids that were given out.
@@ -191,7 +192,9 @@ impl Model {
     pub fn planned(&mut self, group: &Group) -> Verdict {
         hold!(group.seq > self.planned, "group {} after group {}", group.seq, self.planned);
         self.planned = group.seq;
-        self.logs_something = !group.runs.is_empty() || !(group.meta.is_empty() || self.file_metadata);
+        if !group.runs.is_empty() || !(group.meta.is_empty() || self.file_metadata) {
+            self.logging = group.seq;
+        }
         self.groups.planned(group.seq, group.meta.iter().filter_map(|entry| entry.value.as_deref()));
         let mut markers = Vec::new();
         for run in &group.runs {
@@ -249,9 +252,7 @@ impl Model {
             hold!(told == (first, last, len), "{:?}: wrote {told:?}, planned {:?}", run.id, (first, last, len));
         }
         self.durable = written.seq;
-        if self.logs_something {
-            self.logged = written.seq;
-        }
+        self.logged = self.logging;
         Ok(())
     }
 
@@ -265,7 +266,10 @@ impl Model {
         for log in self.logs.values_mut() {
             log.cut(last);
         }
-        (self.durable, self.planned, self.logged) = (last, last, last);
+        if self.logging <= last {
+            self.logged = self.logging;
+        }
+        (self.durable, self.planned, self.logging) = (last, last, self.logged);
         self.acked = 0;
         self.stored.clear();
         self.groups.cut(last);
