@@ -16,7 +16,7 @@ use std::sync::{mpsc, Arc};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use chronik::broker::Response;
+use chronik::broker::{Insert, Response};
 use chronik::net::frames::{FrameReader, ReadDesk, Source};
 use chronik::net::inbox::{Completion, Inbox};
 use chronik::sys::disk::DiskFile;
@@ -43,7 +43,7 @@ impl Answering for Echo {
         let mut head = (4 + data_bytes).to_be_bytes().to_vec();
         head.extend_from_slice(&frame[4..8]);
         let splice = Splice { handle: self.file.clone(), position: 0, len: ANSWER_BYTES };
-        Response { head, splices: if with_data { vec![(8, splice)] } else { Vec::new() } }
+        Response { head, inserts: if with_data { vec![(8, Insert::Log(splice))] } else { Vec::new() } }
     }
 
     fn in_memory(&self) -> Option<Bytes> {

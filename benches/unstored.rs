@@ -41,7 +41,7 @@ impl Answering for Unstored {
             ApiKey::API_VERSIONS => versions(&header),
             _ => panic!("{} is not served", header.api.name),
         };
-        Response { head, splices: Vec::new() }
+        Response { head, inserts: Vec::new() }
     }
 }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use chronik::broker::recovery::{LogState, Recovering};
 use chronik::broker::settings::Settings;
 use chronik::broker::work::{self, WorkDone, WorkJob};
-use chronik::broker::{Broker, CheckpointDone, ConnId, ConnInfo, Effect, Now, Response};
+use chronik::broker::{Broker, CheckpointDone, ConnId, ConnInfo, Effect, Insert, Now, Response};
 use chronik::config::Config;
 use chronik::metrics::Metrics;
 use chronik::sys::aligned::AlignedBuf;
@@ -322,10 +322,15 @@ impl Harness {
     fn receive(&mut self, conn: ConnId, response: &Response) {
         let mut whole = Vec::new();
         let mut from = 0;
-        for (position, splice) in &response.splices {
+        for (position, insert) in &response.inserts {
             whole.extend_from_slice(&response.head[from..*position]);
-            let in_file = || self.log.read(splice.handle.segment, splice.position, splice.len).into();
-            whole.extend_from_slice(&self.broker.ring_bytes(splice).unwrap_or_else(in_file));
+            whole.extend_from_slice(&match insert {
+                Insert::Memory(bytes) => bytes.clone(),
+                Insert::Log(splice) => {
+                    let in_file = || self.log.read(splice.handle.segment, splice.position, splice.len).into();
+                    self.broker.ring_bytes(splice).unwrap_or_else(in_file)
+                }
+            });
             from = *position;
         }
         whole.extend_from_slice(&response.head[from..]);

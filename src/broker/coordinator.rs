@@ -30,7 +30,7 @@ struct Out<'a> {
 
 impl Outbox for Out<'_> {
     fn reply(&mut self, to: ReplyTo, frame: Vec<u8>) {
-        let response = Response { head: frame, splices: Vec::new() };
+        let response = Response { head: frame, inserts: Vec::new() };
         let wait = self.gather.meta_seq();
         self.conns.fill(to.conn, to.slot, wait, Some(response), self.durable, self.effects);
     }

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
+
 use super::tiering::StoredObject;
 use crate::wal::checkpoint::Floor;
 use crate::wal::tidy::TidyJob;
@@ -35,13 +37,50 @@ pub struct ConnInfo {
     pub peer: SocketAddr,
 }
 
-/// A whole response frame, length prefix included: `head` with splices inserted.
+/// A whole response frame, length prefix included: `head` with record data inserted.
 #[derive(Debug, Default)]
 pub struct Response {
     pub head: Vec<u8>,
-    /// Record data to send from the log, each before the byte of `head` at the given index; in rising order.
-    /// The frame's length prefix counts them.
-    pub splices: Vec<(usize, Splice)>,
+    /// Record data, each before the byte of `head` at the given index; in rising order. The frame's length prefix counts it.
+    pub inserts: Vec<(usize, Insert)>,
+}
+
+impl Response {
+    /// Bytes of memory that it holds until it is sent.
+    pub fn memory_bytes(&self) -> usize {
+        self.head.capacity() + self.inserts.iter().map(|(_, insert)| insert.memory_bytes()).sum::<usize>()
+    }
+}
+
+/// Record data of a response that is not copied into its head.
+#[derive(Clone, Debug)]
+pub enum Insert {
+    /// To be sent from the log.
+    Log(Splice),
+    Memory(Bytes),
+}
+
+impl Insert {
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Insert::Log(splice) => splice.len as usize,
+            Insert::Memory(bytes) => bytes.len(),
+        }
+    }
+
+    /// Whether there are no bytes to send.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of memory that it holds until it is sent; what is sent from the log holds none.
+    pub fn memory_bytes(&self) -> usize {
+        match self {
+            Insert::Log(_) => 0,
+            Insert::Memory(bytes) => bytes.len(),
+        }
+    }
 }
 
 /// What the shell has to do.

@@ -59,7 +59,7 @@ use crate::wal::ring::Ring;
 use crate::wal::{self, Group, GroupSeq, LogPosition, MetaEntry, PartitionId, SegmentId, Splice};
 use crate::wire::{self, frame, Encoded, ErrorCode};
 
-pub use effect::{CheckpointDone, CheckpointJob, ConnId, ConnInfo, Effect, Now, Response};
+pub use effect::{CheckpointDone, CheckpointJob, ConnId, ConnInfo, Effect, Insert, Now, Response};
 
 /// What a timer does when it is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -418,13 +418,13 @@ impl Broker {
         self.send_after(wait, to, encoded, &[]);
     }
 
-    /// Sends an encoded answer whose externals are lists of splices: the external's tag is the index.
-    fn send_after(&mut self, wait: GroupSeq, to: ReplyTo, encoded: Encoded, splices: &[Vec<Splice>]) {
+    /// Sends an encoded answer whose externals are lists of inserts: the external's tag is the index.
+    fn send_after(&mut self, wait: GroupSeq, to: ReplyTo, encoded: Encoded, inserts: &[Vec<Insert>]) {
         let placed = encoded.externals.iter().flat_map(|external| {
-            let splices = splices.get(external.tag as usize).map_or(&[][..], Vec::as_slice);
-            splices.iter().map(|splice| (external.position, splice.clone()))
+            let inserts = inserts.get(external.tag as usize).map_or(&[][..], Vec::as_slice);
+            inserts.iter().map(|insert| (external.position, insert.clone()))
         });
-        let response = Response { splices: placed.collect(), head: encoded.bytes };
+        let response = Response { inserts: placed.collect(), head: encoded.bytes };
         self.conns.fill(to.conn, to.slot, wait, Some(response), self.durable, &mut self.effects);
     }
 

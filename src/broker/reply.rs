@@ -66,7 +66,7 @@ pub struct Conns {
 
 fn memory_of(slot: &Slot) -> usize {
     match slot {
-        Slot::Filled { response: Some(response), .. } => response.head.capacity(),
+        Slot::Filled { response: Some(response), .. } => response.memory_bytes(),
         _ => 0,
     }
 }
@@ -198,7 +198,7 @@ mod tests {
     }
 
     fn response(byte: u8) -> Option<Response> {
-        Some(Response { head: vec![byte], splices: Vec::new() })
+        Some(Response { head: vec![byte], inserts: Vec::new() })
     }
 
     fn sent(out: &mut VecDeque<Effect>) -> Vec<u8> {

@@ -28,7 +28,46 @@ pub struct Pool {
     /// The thread that made the pool, for which others wait: it gives large memory back in parts.
     owner: ThreadId,
     /// Memory that is given back in parts, and is still counted.
-    going: Mutex<Vec<Vec<u8>>>,
+    going: Going,
+}
+
+/// Large memory that nobody needs any more and that is given back to the system in parts, as that takes the system its time.
+#[derive(Debug, Default)]
+pub struct Going(Mutex<Vec<Vec<u8>>>);
+
+impl Going {
+    /// Whether memory of so many bytes is given back in parts.
+    pub fn is_for(capacity: usize) -> bool {
+        capacity > READ_BYTES << (CLASSES - 1)
+    }
+
+    /// Takes memory whose content is of no use any more.
+    pub fn push(&self, mut memory: Vec<u8>) {
+        memory.clear();
+        self.0.lock().push(memory);
+    }
+
+    /// Whether nothing is left to give back.
+    pub fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
+    }
+
+    /// Gives back about so many bytes; how many it were.
+    pub fn give_back_some(&self, bytes: usize) -> usize {
+        let mut going = self.0.lock();
+        let mut all = 0;
+        while all < bytes {
+            let Some(mut memory) = going.pop() else { break };
+            let before = memory.capacity();
+            // The allocator cuts large memory off at its end, where it is.
+            memory.shrink_to(before.saturating_sub(bytes - all));
+            all += before - memory.capacity();
+            if memory.capacity() > 0 {
+                going.push(memory);
+            }
+        }
+        all
+    }
 }
 
 #[derive(Debug, Default)]
@@ -76,32 +115,18 @@ impl Pool {
 
     /// Whether `give_back_some` has something to do.
     pub fn has_to_give_back(&self) -> bool {
-        !self.going.lock().is_empty()
+        !self.going.is_empty()
     }
 
     /// Gives back about so many bytes of what was too large to be given back at once.
-    pub fn give_back_some(&self, mut bytes: usize) {
-        let mut going = self.going.lock();
-        while bytes > 0 {
-            let Some(mut memory) = going.pop() else { return };
-            let before = memory.capacity();
-            let part = bytes.min(before);
-            // The allocator cuts large memory off at its end, where it is.
-            memory.shrink_to(before - part);
-            let freed = before - memory.capacity();
-            self.out_bytes.fetch_sub(freed, Ordering::Relaxed);
-            bytes -= part;
-            if memory.capacity() > 0 {
-                going.push(memory);
-            }
-        }
+    pub fn give_back_some(&self, bytes: usize) {
+        self.out_bytes.fetch_sub(self.going.give_back_some(bytes), Ordering::Relaxed);
     }
 
     fn give_back(&self, mut memory: Vec<u8>) {
         let capacity = memory.capacity();
-        if capacity > READ_BYTES << (CLASSES - 1) && thread::current().id() == self.owner {
-            memory.clear();
-            return self.going.lock().push(memory);
+        if Going::is_for(capacity) && thread::current().id() == self.owner {
+            return self.going.push(memory);
         }
         self.out_bytes.fetch_sub(capacity, Ordering::Relaxed);
         let Some(class) = class_of(capacity) else { return };

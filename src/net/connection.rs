@@ -173,7 +173,7 @@ impl Connection {
             }
             Err(ReadError::Fault(fault)) => {
                 if fault == frames::Fault::Http && self.held.is_empty() && self.outgoing.is_empty() {
-                    self.outgoing.push(Response { head: HTTP_ANSWER.into(), splices: Vec::new() });
+                    self.outgoing.push(Response { head: HTTP_ANSWER.into(), inserts: Vec::new() });
                 }
                 self.stop_reading(Why::said(Kind::Garbage, fault.to_string()))
             }
@@ -274,12 +274,12 @@ impl Connection {
 
     /// Whether so much waits to be sent that no further request is handled.
     pub fn is_clogged(&self) -> bool {
-        self.outgoing.head_bytes() >= OUTGOING_HEAD_BYTES_MAX || self.outgoing.len() >= OUTGOING_RESPONSES_MAX
+        self.outgoing.memory_bytes() >= OUTGOING_HEAD_BYTES_MAX || self.outgoing.len() >= OUTGOING_RESPONSES_MAX
     }
 
     /// Bytes of memory of the answers that wait to be sent.
     pub fn unsent_bytes(&self) -> usize {
-        self.outgoing.head_bytes()
+        self.outgoing.memory_bytes()
     }
 
     /// The complete frame that comes next.

@@ -319,6 +319,7 @@ impl<C: Core + 'static> Reactor<C> {
             // Last, so that answers of the whole turn leave in one call per connection.
             self.send(now);
             self.desk.pool.give_back_some(TURN_GIVE_BACK_BYTES);
+            self.table.give_back_some(TURN_GIVE_BACK_BYTES);
             self.look_at_memory(now);
             // Clients that went meanwhile may have left something to be written, for which others wait.
             self.submit_group(now);
@@ -345,7 +346,8 @@ impl<C: Core + 'static> Reactor<C> {
     fn timeout(&self) -> Option<Duration> {
         let accepts = self.accepting.ready && self.accepting.resting_until_us.is_none() && self.listener.is_some();
         let writes = !self.writes.is_empty() || !self.long_writes.is_empty();
-        if !self.reads.is_empty() || writes || accepts || self.signalled || self.desk.pool.has_to_give_back() {
+        let gives_back = self.desk.pool.has_to_give_back() || self.table.has_to_give_back();
+        if !self.reads.is_empty() || writes || accepts || self.signalled || gives_back {
             return Some(Duration::ZERO);
         }
         let stopping = self.stopping.map(|stopping| match stopping.drained_us {

@@ -41,6 +41,16 @@ impl Table {
         self.unsent.bytes()
     }
 
+    /// Whether `give_back_some` has something to do.
+    pub fn has_to_give_back(&self) -> bool {
+        self.unsent.has_to_give_back()
+    }
+
+    /// Gives back about so many bytes of what large answers took.
+    pub fn give_back_some(&self, bytes: usize) {
+        self.unsent.give_back_some(bytes);
+    }
+
     /// What counts those bytes.
     pub fn tally(&self) -> Tally {
         self.unsent.clone()

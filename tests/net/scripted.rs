@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use chronik::broker::tiering::UploadDone;
 use chronik::broker::work::WorkDone;
-use chronik::broker::{CheckpointDone, ConnId, ConnInfo, Effect, Now, Response};
+use chronik::broker::{CheckpointDone, ConnId, ConnInfo, Effect, Insert, Now, Response};
 use chronik::metrics::Metrics;
 use chronik::net::core::Core;
 use chronik::net::inbox::{Completion, Inbox};
@@ -127,7 +127,8 @@ impl Scripted {
         let mut head = ((4 + payload.len() + spliced) as u32).to_be_bytes().to_vec();
         head.extend(correlation_id.to_be_bytes());
         head.extend(payload);
-        self.effects.push_back(Effect::Send { conn, response: Response { head, splices } });
+        let inserts = splices.into_iter().map(|(at, splice)| (at, Insert::Log(splice))).collect();
+        self.effects.push_back(Effect::Send { conn, response: Response { head, inserts } });
     }
 
     /// Nothing of the connection is parked any more.

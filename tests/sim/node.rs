@@ -7,7 +7,7 @@ use chronik::backup::{self, Unwatched};
 use chronik::broker::recovery::{LogState, Recovering};
 use chronik::broker::settings::Settings;
 use chronik::broker::tiering::{StoredObject, UploadDone};
-use chronik::broker::{Broker, CheckpointDone, CheckpointJob, Now, Response};
+use chronik::broker::{Broker, CheckpointDone, CheckpointJob, Insert, Now, Response};
 use chronik::store::ObjectStore;
 use chronik::sys::disk::Disk;
 use chronik::tier::owner::Owner;
@@ -215,12 +215,15 @@ impl Node {
     pub fn resolve(&self, response: &Response) -> Result<Bytes, String> {
         let mut frame = Vec::with_capacity(response.head.len());
         let mut at = 0;
-        for (position, splice) in &response.splices {
+        for (position, insert) in &response.inserts {
             frame.extend_from_slice(&response.head[at..*position]);
             at = *position;
-            match self.broker.ring_bytes(splice) {
-                Some(bytes) => frame.extend_from_slice(&bytes),
-                None => frame.extend_from_slice(&from_file(splice)?),
+            match insert {
+                Insert::Memory(bytes) => frame.extend_from_slice(bytes),
+                Insert::Log(splice) => match self.broker.ring_bytes(splice) {
+                    Some(bytes) => frame.extend_from_slice(&bytes),
+                    None => frame.extend_from_slice(&from_file(splice)?),
+                },
             }
         }
         frame.extend_from_slice(&response.head[at..]);

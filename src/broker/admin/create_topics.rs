@@ -1,7 +1,9 @@
 //! Owns CreateTopics.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use super::describe_configs::{Entry, Known};
 use super::{check_replicas, error_of, message_of, repeated, Outcome, Refused};
 use crate::broker::configs::{check_together, topic_table};
 use crate::broker::dispatch::Request;
@@ -19,7 +21,7 @@ pub(super) const CLUSTER_METADATA_TOPIC: &str = "__cluster_metadata";
 struct Created {
     id: Uuid,
     partitions: usize,
-    configs: Vec<super::describe_configs::Entry>,
+    configs: Vec<Arc<Entry>>,
 }
 
 /// A topic as it is to be.
@@ -34,6 +36,7 @@ impl Broker {
         let twice = repeated(request.topics.iter().map(|topic| topic.name));
         let mut answered: BTreeSet<&str> = BTreeSet::new();
         let mut names = Vec::new();
+        let known = Known::default();
         let mut outcomes: Vec<Result<Created, Refused>> = Vec::new();
         let wanted = request.topics.iter().map(|topic| match topic.num_partitions {
             _ if !topic.assignments.is_empty() => topic.assignments.len(),
@@ -48,7 +51,7 @@ impl Broker {
             } else if twice.contains(topic.name) {
                 Err(Refused::new(ErrorCode::INVALID_REQUEST, "Duplicate topic name."))
             } else {
-                self.create_one(req, topic, request.validate_only)
+                self.create_one(req, &known, topic, request.validate_only)
             };
             names.push(topic.name);
             outcomes.push(outcome);
@@ -63,6 +66,7 @@ impl Broker {
     fn create_one(
         &mut self,
         req: &Request<'_>,
+        known: &Known,
         topic: &CreatableTopic<'_>,
         validate_only: bool,
     ) -> Result<Created, Refused> {
@@ -70,7 +74,7 @@ impl Broker {
         if !validate_only {
             self.check_space(req.now, 0)?;
         }
-        let configs = if req.to.version >= 5 { self.topic_entries(&plan.configs) } else { Vec::new() };
+        let configs = if req.to.version >= 5 { self.topic_entries(known, &plan.configs) } else { Vec::new() };
         let partitions = plan.partitions;
         let id = if validate_only { Uuid::ZERO } else { self.create_planned(topic.name, plan) };
         Ok(Created { id, partitions, configs })

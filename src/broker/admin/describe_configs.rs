@@ -1,6 +1,8 @@
 //! Owns DescribeConfigs and ListConfigResources: what every configuration is, and where its value comes from.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{error_of, message_of, resource, Refused};
 use crate::broker::configs::broker_table::{BrokerConfig, BROKER_CONFIGS};
@@ -66,6 +68,17 @@ impl Entry {
     }
 }
 
+/// What is the same for all resources of a kind that one request names, found out when the first is described: a request may name
+/// thousands.
+#[derive(Default)]
+pub(super) struct Known {
+    /// Of topics and groups that have no values of their own.
+    topic: OnceCell<Vec<Arc<Entry>>>,
+    group: OnceCell<Vec<Arc<Entry>>>,
+    broker: OnceCell<Vec<Arc<Entry>>>,
+    all_brokers: OnceCell<Vec<Arc<Entry>>>,
+}
+
 impl Broker {
     pub(in crate::broker) fn describe_configs(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
         let request: DescribeConfigsRequest<'_> = wire::decode_request(req.body, req.to.version)?;
@@ -74,13 +87,14 @@ impl Broker {
             limits::DESCRIBED_BYTES_LEAST + (self.topics.len() + self.groups.count()) * limits::DESCRIBED_BYTES_EACH;
         let mut bytes = 0;
         let mut outcomes = Vec::with_capacity(request.resources.len());
+        let known = Known::default();
         for wanted in &request.resources {
             if bytes > most.min(limits::DESCRIBED_BYTES_MAX) {
                 // Kafka has no error for this; none of its clients asks for so much at once.
                 outcomes.push(Err(ErrorCode::POLICY_VIOLATION.into()));
                 continue;
             }
-            let outcome = self.describe_resource(wanted);
+            let outcome = self.describe_resource(&known, wanted);
             bytes += message_of(&outcome).map_or(0, str::len);
             bytes += outcome.iter().flatten().map(|entry| entry.bytes(synonyms, documentation)).sum::<usize>();
             outcomes.push(outcome);
@@ -99,9 +113,14 @@ impl Broker {
         Ok(())
     }
 
-    fn describe_resource(&self, wanted: &DescribeConfigsResource<'_>) -> Result<Vec<Entry>, Refused> {
+    fn describe_resource(
+        &self,
+        known: &Known,
+        wanted: &DescribeConfigsResource<'_>,
+    ) -> Result<Vec<Arc<Entry>>, Refused> {
         let keys = wanted.configuration_keys.as_deref().filter(|keys| !keys.is_empty());
         let asked_for = |name: &str| keys.is_none_or(|keys| keys.contains(&name));
+        let pick = |entries: &[Arc<Entry>]| entries.iter().filter(|entry| asked_for(entry.name)).cloned().collect();
         let name = wanted.resource_name;
         match wanted.resource_type {
             resource::TOPIC => {
@@ -110,22 +129,20 @@ impl Broker {
                     return Err(Refused::new(ErrorCode::INVALID_TOPIC_EXCEPTION, why));
                 }
                 let topic = self.topics.by_name(name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
-                let rows = TOPIC_CONFIGS.iter().filter(|row| asked_for(row.name));
-                Ok(rows.map(|row| self.topic_entry(row, &topic.configs)).collect())
+                Ok(pick(&self.topic_entries(known, &topic.configs)))
             }
-            resource::BROKER if name.is_empty() => {
-                let rows = BROKER_CONFIGS.iter().filter(|row| asked_for(row.name));
-                Ok(rows.filter_map(|row| self.default_broker_entry(row)).collect())
-            }
+            resource::BROKER if name.is_empty() => Ok(pick(known.all_brokers.get_or_init(|| {
+                BROKER_CONFIGS.iter().filter_map(|row| self.default_broker_entry(row)).map(Arc::new).collect()
+            }))),
             resource::BROKER => {
                 self.check_described_broker(name, " or empty string,")?;
-                let rows = BROKER_CONFIGS.iter().filter(|row| asked_for(row.name));
-                Ok(rows.map(|row| self.broker_entry(row)).collect())
+                let all = || BROKER_CONFIGS.iter().map(|row| Arc::new(self.broker_entry(row))).collect();
+                Ok(pick(known.broker.get_or_init(all)))
             }
             resource::BROKER_LOGGER if name.is_empty() => Err(invalid("Broker id must not be empty")),
             resource::BROKER_LOGGER => {
                 self.check_described_broker(name, "")?;
-                Ok(Some(self.logger_entry()).filter(|entry| asked_for(entry.name)).into_iter().collect())
+                Ok(pick(&[Arc::new(self.logger_entry())]))
             }
             resource::CLIENT_METRICS if name.is_empty() => {
                 Err(invalid("Client metrics subscription name must not be empty"))
@@ -133,13 +150,21 @@ impl Broker {
             resource::CLIENT_METRICS => {
                 let own = self.resource_configs.of(resource::CLIENT_METRICS, name);
                 let rows = CLIENT_METRICS_CONFIGS.iter().filter(|row| asked_for(row.name));
-                Ok(rows.map(|row| client_metrics_entry(row, own)).collect())
+                Ok(rows.map(|row| Arc::new(client_metrics_entry(row, own))).collect())
             }
             resource::GROUP if name.is_empty() => Err(invalid("Group name must not be empty")),
             resource::GROUP => {
                 let own = self.resource_configs.of(resource::GROUP, name);
-                let rows = group_table::rows().filter(|row| asked_for(row.name));
-                Ok(rows.map(|row| self.group_entry(row, own)).collect())
+                let none = Configs::default();
+                let all = || group_table::rows().map(|row| Arc::new(self.group_entry(row, &none))).collect::<Vec<_>>();
+                let entries = group_table::rows().zip(known.group.get_or_init(all)).map(|(row, entry)| {
+                    if own.contains_key(row.name) {
+                        Arc::new(self.group_entry(row, own))
+                    } else {
+                        Arc::clone(entry)
+                    }
+                });
+                Ok(entries.filter(|entry| asked_for(entry.name)).collect())
             }
             kind => Err(invalid(format!("Unknown resource type {kind}"))),
         }
@@ -156,8 +181,16 @@ impl Broker {
     }
 
     /// All configurations of a topic that has these of its own.
-    pub(super) fn topic_entries(&self, own: &BTreeMap<String, String>) -> Vec<Entry> {
-        TOPIC_CONFIGS.iter().map(|row| self.topic_entry(row, own)).collect()
+    pub(super) fn topic_entries(&self, known: &Known, own: &BTreeMap<String, String>) -> Vec<Arc<Entry>> {
+        let none = BTreeMap::new();
+        let all = || TOPIC_CONFIGS.iter().map(|row| Arc::new(self.topic_entry(row, &none))).collect::<Vec<_>>();
+        let mut entries = known.topic.get_or_init(all).clone();
+        for entry in entries.iter_mut().filter(|entry| own.contains_key(entry.name)) {
+            if let Some(row) = topic_table::find(entry.name) {
+                *entry = Arc::new(self.topic_entry(row, own));
+            }
+        }
+        entries
     }
 
     fn topic_entry(&self, row: &'static TopicConfig, own: &BTreeMap<String, String>) -> Entry {

@@ -3,14 +3,16 @@
 use super::session::{News, Told};
 use super::{Fetch, Found, Part, TopicKey};
 use crate::broker::log::PartitionLog;
-use crate::broker::{Broker, Now};
+use crate::broker::{Broker, Insert, Now};
 use crate::canary::{self, Fault};
-use crate::wal::Splice;
 use crate::wire::msg::{
     AbortedTransaction, FetchEpochEndOffset, FetchLeaderIdAndEpoch, FetchPartitionData, FetchResponse,
     FetchableTopicResponse,
 };
 use crate::wire::{frame, ErrorCode, RecordSet, Uuid};
+
+/// Record data in memory that is at least so long is sent from where it is; shorter ones are copied into the answer.
+const INSERTED_BYTES_MIN: usize = 4 << 10;
 
 /// Whether there is nothing to tell until somebody changes the partition.
 pub(super) fn news_is_idle(found: &Found) -> bool {
@@ -24,12 +26,12 @@ impl Broker {
         let mut order: Vec<usize> = (0..fetch.parts.len()).collect();
         order.sort_by_key(|place| fetch.parts[*place].is_absent());
         let settled = self.settle(now, &fetch, order, &news);
-        let mut splices = Vec::new();
+        let mut inserts = Vec::new();
         let mut responses: Vec<FetchableTopicResponse<'_>> = Vec::new();
         let mut last: Option<&TopicKey> = None;
         for place in settled.told {
             let part = &fetch.parts[place];
-            let data = self.partition_data(&fetch, part, &found[place], news[place].told, &mut splices);
+            let data = self.partition_data(&fetch, part, &found[place], news[place].told, &mut inserts);
             match responses.last_mut().filter(|_| last == Some(&part.topic)) {
                 Some(topic) => topic.partitions.push(data),
                 None => responses.push(topic_response(&part.topic, data)),
@@ -43,7 +45,7 @@ impl Broker {
             ..Default::default()
         };
         let encoded = frame::response(fetch.to.version, fetch.to.correlation_id, &response);
-        self.send_after(self.gather.meta_seq(), fetch.to, encoded, &splices);
+        self.send_after(self.gather.meta_seq(), fetch.to, encoded, &inserts);
         self.note_told(&fetch.parts, &found);
     }
 
@@ -73,7 +75,7 @@ impl Broker {
         part: &Part,
         found: &'a Found,
         told: Told,
-        splices: &mut Vec<Vec<Splice>>,
+        inserts: &mut Vec<Vec<Insert>>,
     ) -> FetchPartitionData<'a> {
         let committed = fetch.reader.read_committed;
         let mut data = FetchPartitionData {
@@ -100,8 +102,12 @@ impl Broker {
                 data.diverging_epoch = FetchEpochEndOffset { epoch: *epoch, end_offset: *end_offset };
             }
             Found::Splices(found) => {
-                data.records = RecordSet::External { tag: splices.len() as u32, len: found.bytes as u32 };
-                splices.push(found.places.clone());
+                data.records = RecordSet::External { tag: inserts.len() as u32, len: found.bytes as u32 };
+                inserts.push(found.places.iter().cloned().map(Insert::Log).collect());
+            }
+            Found::Converted(bytes, _) if bytes.len() >= INSERTED_BYTES_MIN => {
+                data.records = RecordSet::External { tag: inserts.len() as u32, len: bytes.len() as u32 };
+                inserts.push(vec![Insert::Memory(bytes.clone())]);
             }
             Found::Converted(bytes, _) => data.records = RecordSet::Bytes(bytes),
             Found::Idle | Found::Nothing | Found::Cold(_) => {}

@@ -11,8 +11,8 @@ use super::Timer;
 use crate::broker::dispatch::Request;
 use crate::broker::reply::ReplyTo;
 use crate::broker::topics::StableMap;
-use crate::broker::{Broker, ConnId, Now};
-use crate::wal::{PartitionId, Splice};
+use crate::broker::{Broker, ConnId, Insert, Now};
+use crate::wal::PartitionId;
 use crate::wire::msg::{
     AcquiredRecords, ShareFetchPartitionData, ShareFetchRequest, ShareFetchResponse, ShareFetchableTopicResponse,
 };
@@ -361,7 +361,7 @@ impl Broker {
             let part = parts.entry(*id).or_insert_with(|| empty(id));
             (part.acknowledge_error_code, part.acknowledge_error_message) = (error_code, why);
         }
-        let mut splices: Vec<Vec<Splice>> = Vec::new();
+        let mut inserts: Vec<Vec<Insert>> = Vec::new();
         for taken in taken {
             let part = parts.entry(taken.id).or_insert_with(|| empty(&taken.id));
             part.error_code = taken.error;
@@ -369,8 +369,8 @@ impl Broker {
             match &taken.records {
                 Records::Bytes(bytes) => part.records = RecordSet::Bytes(bytes),
                 Records::Splices(list, len) => {
-                    part.records = RecordSet::External { tag: splices.len() as u32, len: *len as u32 };
-                    splices.push(list.clone());
+                    part.records = RecordSet::External { tag: inserts.len() as u32, len: *len as u32 };
+                    inserts.push(list.iter().cloned().map(Insert::Log).collect());
                 }
             }
         }
@@ -387,7 +387,7 @@ impl Broker {
             ..Default::default()
         };
         let encoded = frame::response(fetch.to.version, fetch.to.correlation_id, &response);
-        self.send_after(self.gather.meta_seq(), fetch.to, encoded, &splices);
+        self.send_after(self.gather.meta_seq(), fetch.to, encoded, &inserts);
     }
 }
 
