@@ -33,7 +33,10 @@ pub struct Pool {
 
 /// Large memory that nobody needs any more and that is given back to the system in parts, as that takes the system its time.
 #[derive(Debug, Default)]
-pub struct Going(Mutex<Vec<Vec<u8>>>);
+pub struct Going {
+    memory: Mutex<Vec<Vec<u8>>>,
+    bytes: AtomicUsize,
+}
 
 impl Going {
     /// Whether memory of so many bytes is given back in parts.
@@ -44,17 +47,18 @@ impl Going {
     /// Takes memory whose content is of no use any more.
     pub fn push(&self, mut memory: Vec<u8>) {
         memory.clear();
-        self.0.lock().push(memory);
+        self.bytes.fetch_add(memory.capacity(), Ordering::Relaxed);
+        self.memory.lock().push(memory);
     }
 
-    /// Whether nothing is left to give back.
-    pub fn is_empty(&self) -> bool {
-        self.0.lock().is_empty()
+    /// Bytes that are left to give back.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// Gives back about so many bytes; how many it were.
     pub fn give_back_some(&self, bytes: usize) -> usize {
-        let mut going = self.0.lock();
+        let mut going = self.memory.lock();
         let mut all = 0;
         while all < bytes {
             let Some(mut memory) = going.pop() else { break };
@@ -66,6 +70,7 @@ impl Going {
                 going.push(memory);
             }
         }
+        self.bytes.fetch_sub(all, Ordering::Relaxed);
         all
     }
 }
@@ -113,9 +118,9 @@ impl Pool {
         Some(memory)
     }
 
-    /// Whether `give_back_some` has something to do.
-    pub fn has_to_give_back(&self) -> bool {
-        !self.going.is_empty()
+    /// Bytes that `give_back_some` has yet to give back.
+    pub fn going_bytes(&self) -> usize {
+        self.going.bytes()
     }
 
     /// Gives back about so many bytes of what was too large to be given back at once.
@@ -259,7 +264,7 @@ mod tests {
         let pool = Pool::new();
         drop(pool.take(64 << 20));
         let mut parts = 0;
-        while pool.has_to_give_back() {
+        while pool.going_bytes() > 0 {
             let before = pool.out_bytes();
             pool.give_back_some(2 << 20);
             assert!(before - pool.out_bytes() <= 2 << 20);

@@ -32,7 +32,7 @@ impl Tally {
 
     /// Whether `give_back_some` has something to do.
     pub fn has_to_give_back(&self) -> bool {
-        !self.0.going.is_empty()
+        self.0.going.bytes() > 0
     }
 
     /// Gives back about so many bytes of what was too large to be given back at once.

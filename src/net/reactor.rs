@@ -8,6 +8,7 @@
 
 mod leaving;
 mod shortage;
+mod visits;
 mod waiting;
 
 use std::collections::VecDeque;
@@ -46,18 +47,8 @@ const SIGNALS: Token = Token(usize::MAX - 2);
 /// Edges taken from the kernel in one turn; the others come with the next.
 const EVENTS_PER_TURN: usize = 1024;
 
-/// How long a turn may go on beginning something else, in µs: what is left comes with the next, behind what has arrived meanwhile.
-const TURN_US: u64 = 1_000;
-
 /// Connections accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 16;
-
-/// Bytes read from one connection in one turn, overshot by at most one read.
-const CONNECTION_READ_BYTES: usize = 256 << 10;
-
-/// Bytes read from all connections in one turn, so that a group gets on its way and answers leave. Bytes of large requests come into
-/// memory that is new to the process, which makes them several times as dear as a copy.
-const TURN_READ_BYTES: usize = 1 << 20;
 
 /// Bytes of the memory of large requests that are given back in one turn: the system takes its time for them.
 const TURN_GIVE_BACK_BYTES: usize = 2 << 20;
@@ -208,7 +199,7 @@ pub struct Reactor<C> {
     complaints: Complaints,
     accepting: Accepting,
     /// Connections to read from: an edge was seen, or more is left.
-    reads: VecDeque<ConnId>,
+    visits: visits::Visits,
     /// Connections to write to, and those of them whose answers are long, which come behind the others.
     writes: VecDeque<ConnId>,
     long_writes: VecDeque<ConnId>,
@@ -220,8 +211,6 @@ pub struct Reactor<C> {
     starved: shortage::Starved,
     /// Bytes of requests at the end of the last turn.
     requests_seen: usize,
-    /// When this turn begins nothing else.
-    turn_ends_us: u64,
     /// When to look for connections that make the shortage worse.
     shortage_check_us: Option<u64>,
     /// Memory for answers is short, and when to look for connections that hold most of it.
@@ -263,14 +252,13 @@ impl<C: Core + 'static> Reactor<C> {
             desk: ReadDesk::new(limits.frame_bytes_max),
             complaints: Complaints::default(),
             accepting: Accepting::default(),
-            reads: VecDeque::new(),
+            visits: visits::Visits::default(),
             writes: VecDeque::new(),
             long_writes: VecDeque::new(),
             held: waiting::Held::default(),
             leaving: Vec::new(),
             starved: shortage::Starved::default(),
             requests_seen: 0,
-            turn_ends_us: 0,
             shortage_check_us: None,
             answers_check_us: None,
             first_starved: None,
@@ -311,7 +299,7 @@ impl<C: Core + 'static> Reactor<C> {
                 return Outcome::Fatal(why);
             }
             self.accept(now);
-            self.read(now);
+            self.visit_all(now);
             self.expire(now);
             self.see_off(now);
             // One group for everything that this turn appended, while no other is being written.
@@ -346,8 +334,8 @@ impl<C: Core + 'static> Reactor<C> {
     fn timeout(&self) -> Option<Duration> {
         let accepts = self.accepting.ready && self.accepting.resting_until_us.is_none() && self.listener.is_some();
         let writes = !self.writes.is_empty() || !self.long_writes.is_empty();
-        let gives_back = self.desk.pool.has_to_give_back() || self.table.has_to_give_back();
-        if !self.reads.is_empty() || writes || accepts || self.signalled || gives_back {
+        let gives_back = self.desk.pool.going_bytes() > 0 || self.table.has_to_give_back();
+        if !self.visits.is_empty() || writes || accepts || self.signalled || gives_back {
             return Some(Duration::ZERO);
         }
         let stopping = self.stopping.map(|stopping| match stopping.drained_us {
@@ -454,27 +442,6 @@ impl<C: Core + 'static> Reactor<C> {
                 },
             }
         }
-    }
-
-    /// Reads from connections in the order of their edges, each within its share.
-    fn read(&mut self, now: Now) {
-        let mut allowance = TURN_READ_BYTES;
-        // However long what came before took, such as a flood of new connections, those that are there are served.
-        self.turn_ends_us = self.clock.mono_us() + TURN_US;
-        for _ in 0..self.reads.len() {
-            if allowance == 0 || self.turn_is_over() {
-                return;
-            }
-            let Some(id) = self.reads.pop_front() else { return };
-            if self.with(id, |conn| conn.in_reads = false).is_some() {
-                allowance = allowance.saturating_sub(self.serve(now, id, allowance.min(CONNECTION_READ_BYTES)));
-            }
-        }
-    }
-
-    /// Whether nothing else is to be begun in this turn.
-    fn turn_is_over(&self) -> bool {
-        self.clock.mono_us() >= self.turn_ends_us
     }
 
     fn expire(&mut self, now: Now) {
@@ -585,7 +552,7 @@ impl<C: Core + 'static> Reactor<C> {
                 break;
             }
             if read >= share {
-                self.queue_read(id);
+                self.queue_read_later(id);
                 break;
             }
             if self.must_starve(now, id) {
@@ -593,22 +560,14 @@ impl<C: Core + 'static> Reactor<C> {
             }
             let Some(conn) = self.table.get(id) else { break };
             let count = conn.receive(&mut self.desk, now.mono_us);
-            let fed = conn.starved_at.is_some() && (conn.holds_frames() || !conn.holds_memory());
+            let is_complete = conn.holds_frames() || !conn.holds_memory();
             self.metrics.bytes_received.add(count as u64);
             read += count;
-            if fed {
+            if is_complete && self.is_waited_for(id) {
                 self.leave_starved(now, id);
             }
         }
         read
-    }
-
-    fn queue_read(&mut self, id: ConnId) {
-        if let Some(conn) = self.table.get(id) {
-            if !std::mem::replace(&mut conn.in_reads, true) {
-                self.reads.push_back(id);
-            }
-        }
     }
 
     fn queue_write(&mut self, id: ConnId) {
@@ -687,7 +646,7 @@ impl<C: Core + 'static> Reactor<C> {
         }
         let unblocked = self.with(id, |conn| !conn.is_clogged() && (conn.holds_frames() || conn.readable));
         if unblocked == Some(true) {
-            self.queue_read(id);
+            self.queue_read_later(id);
         }
     }
 }

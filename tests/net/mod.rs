@@ -366,6 +366,43 @@ fn beginnings_of_large_requests_leave_memory_for_small_ones() {
     rig.turn_until(|_| rig.metrics.request_memory_bytes.get() <= 64 << 10);
 }
 
+/// A large request may come on top of all memory. While it was complete and worked upon, nobody was read, and the next large one came
+/// on top of it.
+#[test]
+fn small_requests_do_not_wait_while_a_large_one_on_top_is_worked_upon() {
+    const LARGE: usize = 3 << 20;
+    let (frame_bytes_max, request_bytes_max) = (4 << 20, 1 << 20);
+    let rig = Rig::start(Limits { frame_bytes_max, request_bytes_max, ..wide_limits() });
+    // Its payload is kept for as long as it is parked.
+    let mut large: Vec<Client> = (0..3).map(|_| rig.client()).collect();
+    let whole = request(KEEP, 1, &vec![1; LARGE]);
+    for client in &mut large {
+        client.stream.set_nonblocking(true).unwrap();
+    }
+    let mut sent = [0; 3];
+    let mut good = rig.client();
+    let mut correlation_id = 0;
+    rig.turn_until(|seen| {
+        for (client, sent) in large.iter_mut().zip(&mut sent) {
+            *sent += client.stream.write(&whole[*sent..]).unwrap_or(0);
+        }
+        correlation_id += 1;
+        good.send(ECHO, correlation_id, b"as ever");
+        assert_eq!(good.receive().0, correlation_id);
+        seen.kept.load(Ordering::SeqCst) > 0
+    });
+    for _ in 0..100 {
+        for (client, sent) in large.iter_mut().zip(&mut sent) {
+            *sent += client.stream.write(&whole[*sent..]).unwrap_or(0);
+        }
+        correlation_id += 1;
+        good.send(ECHO, correlation_id, b"as ever");
+        assert_eq!(good.receive().0, correlation_id);
+        assert_eq!(rig.seen.kept.load(Ordering::SeqCst), 1, "another one came on top");
+        assert!(rig.metrics.request_memory_bytes.get() < (frame_bytes_max + request_bytes_max) as i64);
+    }
+}
+
 #[test]
 fn requests_that_take_long_do_not_make_one_long_turn() {
     let rig = Rig::start(wide_limits());
@@ -377,6 +414,31 @@ fn requests_that_take_long_do_not_make_one_long_turn() {
         (0..20).for_each(|_| assert_eq!(client.receive().0, 1));
     }
     assert_eq!(rig.seen.most_in_a_turn.load(Ordering::SeqCst), 1);
+}
+
+/// Who had just asked for one thing stood behind all who had asked for many, each of whom got a whole turn.
+#[test]
+fn who_asks_for_little_waits_only_for_one_visit_to_each_who_asks_for_much() {
+    const BUSY: usize = 40;
+    const EACH: usize = 20;
+    let rig = Rig::start(wide_limits());
+    let mut busy: Vec<Client> = (0..BUSY).map(|_| rig.client()).collect();
+    for client in &mut busy {
+        client.stream.write_all(&request(SPIN, 1, b"").repeat(EACH)).unwrap();
+    }
+    // Of those that come later one in every other turn gets on, too.
+    rig.turn_until(|seen| seen.requests.load(Ordering::SeqCst) > 3 * BUSY);
+    let mut good = rig.client();
+    for correlation_id in 0..5 {
+        let before = rig.seen.requests.load(Ordering::SeqCst);
+        good.send(ECHO, correlation_id, b"as ever");
+        assert_eq!(good.receive().0, correlation_id);
+        let meanwhile = rig.seen.requests.load(Ordering::SeqCst) - before;
+        assert!(meanwhile < BUSY / 4, "{meanwhile} requests of others came first");
+    }
+    for client in &mut busy {
+        (0..EACH).for_each(|_| assert_eq!(client.receive().0, 1));
+    }
 }
 
 /// Each written group had every connection looked at whose next request had to wait for one of its own.

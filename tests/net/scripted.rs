@@ -35,6 +35,8 @@ pub const FILL: i16 = 2;
 pub const FETCH: i16 = 3;
 /// Answered with nothing after a ms, in which the thread does nothing else.
 pub const SPIN: i16 = 4;
+/// Keeps the request, and answers nothing.
+pub const KEEP: i16 = 8;
 /// Answered at once with its own payload.
 pub const ECHO: i16 = 18;
 /// The broker closes the connection.
@@ -53,6 +55,8 @@ pub struct Seen {
     /// Requests of this turn, and the most of any.
     pub in_this_turn: AtomicUsize,
     pub most_in_a_turn: AtomicUsize,
+    /// Requests that are kept.
+    pub kept: AtomicUsize,
     /// Record data is served from memory when set, otherwise from the file.
     pub in_ring: AtomicBool,
     /// Produce requests are not wanted while set.
@@ -99,6 +103,7 @@ pub struct Scripted {
     parked: BTreeMap<ConnId, (u64, i32)>,
     /// Who is told when nothing of it is parked any more.
     awaited: BTreeSet<ConnId>,
+    kept: Vec<Bytes>,
     gathered: Vec<Option<(ConnId, i32)>>,
     in_flight: Vec<Option<(ConnId, i32)>>,
     seq: u64,
@@ -115,6 +120,7 @@ impl Scripted {
             effects: VecDeque::new(),
             parked: BTreeMap::new(),
             awaited: BTreeSet::new(),
+            kept: Vec::new(),
             gathered: Vec::new(),
             in_flight: Vec::new(),
             seq: 0,
@@ -203,6 +209,10 @@ impl Core for Scripted {
             }
             FILL => self.answer(conn, correlation_id, &vec![b'x'; u32_at(payload, 0) as usize], Vec::new()),
             FETCH => self.fetch(conn, correlation_id, payload),
+            KEEP => {
+                self.kept.push(frame);
+                self.seen.kept.fetch_add(1, Ordering::SeqCst);
+            }
             SPIN => {
                 let begun = Instant::now();
                 while begun.elapsed() < Duration::from_millis(1) {}

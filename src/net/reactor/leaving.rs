@@ -76,6 +76,7 @@ impl<C: Core + 'static> Reactor<C> {
     }
 
     pub(super) fn close(&mut self, now: Now, id: ConnId, why: Why) {
+        let is_waited_for = self.is_waited_for(id);
         let Some(conn) = self.table.remove(id) else { return };
         if let Some(kind) = why.kind {
             self.complaints.closed(now.mono_ms(), kind, conn.peer, &why.text);
@@ -85,6 +86,8 @@ impl<C: Core + 'static> Reactor<C> {
         self.forget_place(held_at);
         if let Some(place) = starved_at {
             self.starved.remove(place);
+        }
+        if is_waited_for {
             self.feed_starved(now);
         }
         self.metrics.active_connections.set(self.table.len() as i64);

@@ -146,12 +146,16 @@ impl<C: Core + 'static> Reactor<C> {
 /// little.
 const EIGHTHS: [usize; 3] = [8, 7, 6];
 
+/// The lines of small and of large ones.
+const SMALL_ONES: usize = 0;
+const LARGE: usize = EIGHTHS.len() - 1;
+
 /// The line for an incomplete request that will have so many bytes, as far as is known.
 fn size_class(claimed: usize) -> usize {
     match claimed {
-        _ if claimed <= SMALL_REQUEST_BYTES => 0,
+        _ if claimed <= SMALL_REQUEST_BYTES => SMALL_ONES,
         _ if claimed <= LARGE_REQUEST_BYTES => 1,
-        _ => 2,
+        _ => LARGE,
     }
 }
 
@@ -161,6 +165,9 @@ pub(super) struct Starved {
     lines: [Line; EIGHTHS.len()],
     /// How often somebody came to wait.
     count: u64,
+    /// Who may read on until its request is complete, whether there is memory for it or not, so that requests that are all incomplete
+    /// cannot block each other.
+    on_top: Option<ConnId>,
 }
 
 impl Starved {
@@ -168,7 +175,7 @@ impl Starved {
         self.lines.iter().all(Line::is_empty)
     }
 
-    /// Who has waited longest. It goes on regardless, so that requests that are all incomplete cannot block each other.
+    /// Who has waited longest.
     fn first(&self) -> Option<ConnId> {
         self.lines.iter().filter_map(Line::first).min().map(|(_, id)| id)
     }
@@ -198,10 +205,41 @@ impl<C: Core + 'static> Reactor<C> {
         self.limits.request_bytes_max / 8 * EIGHTHS[class]
     }
 
-    /// Bytes of all requests but the one that goes on regardless: that is the one of the largest size that comes on top.
-    fn bytes_beside_the_first(&mut self) -> usize {
-        let first = self.starved.first().and_then(|id| self.table.get(id)).map_or(0, |conn| conn.incomplete_bytes().0);
-        self.desk.pool.out_bytes().saturating_sub(first)
+    /// Whether there are so many bytes for a request of a size. The one on top does not count. Small ones do not wait for it when it is
+    /// complete either: there is the room of one of the largest size for it.
+    fn has_memory(&mut self, class: usize, wanted: usize) -> bool {
+        let bytes_max = self.request_bytes_max(class);
+        match class {
+            SMALL_ONES => self.desk.pool.out_bytes().saturating_add(wanted) < bytes_max + self.limits.frame_bytes_max,
+            _ => self.bytes_beside(self.starved.on_top).saturating_add(wanted) < bytes_max,
+        }
+    }
+
+    /// Bytes of all requests but the incomplete one of this connection.
+    fn bytes_beside(&mut self, id: Option<ConnId>) -> usize {
+        let own = id.and_then(|id| self.table.get(id)).map_or(0, |conn| conn.incomplete_bytes().0);
+        self.desk.pool.out_bytes().saturating_sub(own)
+    }
+
+    /// Whether the connection is the one whose request comes on top of all others. The first of those that wait becomes it when there is
+    /// none, but not where that left nothing to small ones: while the one before is complete and somebody works on it, or its memory
+    /// is given back.
+    fn is_on_top(&mut self, id: ConnId) -> bool {
+        if self.starved.on_top.is_none() && self.starved.first() == Some(id) {
+            let claimed = self.with(id, |conn| conn.incomplete_bytes().1).unwrap_or(0);
+            let most = self.limits.request_bytes_max + self.limits.frame_bytes_max;
+            let left_to_small_ones = self.limits.request_bytes_max / 16;
+            if self.bytes_beside(Some(id)).saturating_add(claimed) <= most - left_to_small_ones {
+                self.starved.on_top = Some(id);
+            }
+        }
+        self.starved.on_top == Some(id)
+    }
+
+    /// Whether the connection's request, which is complete or gone, was one for which others wait.
+    pub(super) fn is_waited_for(&mut self, id: ConnId) -> bool {
+        let on_top = self.starved.on_top.take_if(|on_top| *on_top == id).is_some();
+        on_top || self.with(id, |conn| conn.starved_at.is_some()) == Some(true)
     }
 
     /// Bytes that the rest of the connection's next request may take at once, and the line in which it waits for them. The buffer of
@@ -209,7 +247,7 @@ impl<C: Core + 'static> Reactor<C> {
     fn memory_wanted(&mut self, id: ConnId) -> (usize, usize) {
         let (taken, claimed) = self.with(id, |conn| conn.incomplete_bytes()).unwrap_or_default();
         match size_class(claimed) {
-            0 => (0, 0),
+            SMALL_ONES => (0, SMALL_ONES),
             class => (taken.min(claimed.saturating_sub(taken)), class),
         }
     }
@@ -218,11 +256,12 @@ impl<C: Core + 'static> Reactor<C> {
     /// one, after which it is known how large it is.
     pub(super) fn must_starve(&mut self, now: Now, id: ConnId) -> bool {
         let (wanted, class) = self.memory_wanted(id);
-        let out = self.bytes_beside_the_first();
-        self.desk.is_short = out >= self.request_bytes_max(EIGHTHS.len() - 1);
+        self.desk.is_short = self.bytes_beside(self.starved.on_top) >= self.request_bytes_max(LARGE);
+        if self.starved.on_top == Some(id) {
+            return false;
+        }
         // What is left of a closed stream is little, and then its memory is free again.
-        let has_memory = out.saturating_add(wanted) < self.request_bytes_max(class);
-        if has_memory || self.with(id, |conn| conn.read_closed) == Some(true) {
+        if self.has_memory(class, wanted) || self.with(id, |conn| conn.read_closed) == Some(true) {
             return false;
         }
         if self.starved.is_empty() {
@@ -236,15 +275,15 @@ impl<C: Core + 'static> Reactor<C> {
                 self.with(id, |conn| conn.starved_at = Some(place));
             }
         }
-        self.starved.first() != Some(id)
+        !self.is_on_top(id)
     }
 
-    /// Lets those go on who can: in each line as many as there is memory for, and the first of all.
+    /// Lets those go on who can: in each line as many as there is memory for, and one on top.
     pub(super) fn feed_starved(&mut self, now: Now) {
         if self.starved.is_empty() {
             return;
         }
-        let mut out = self.bytes_beside_the_first();
+        let mut given = 0;
         for line in 0..EIGHTHS.len() {
             while let Some((number, id)) = self.starved.lines[line].first() {
                 let (wanted, class) = self.memory_wanted(id);
@@ -253,17 +292,19 @@ impl<C: Core + 'static> Reactor<C> {
                     self.stand_by_size(id, Place { line, number }, class);
                     continue;
                 }
-                if out.saturating_add(wanted) >= self.request_bytes_max(class) {
+                if !self.has_memory(class, wanted + given) {
                     break;
                 }
-                out += wanted.max(READ_BYTES);
+                given += wanted.max(READ_BYTES);
                 self.fed(now, id);
             }
         }
-        match self.starved.first() {
-            Some(first) if self.with(first, |conn| conn.readable) == Some(true) => self.queue_read(first),
-            Some(_) => {}
-            None => self.shortage_check_us = None,
+        if self.starved.is_empty() {
+            self.shortage_check_us = None;
+        }
+        let first = self.starved.first().filter(|id| self.is_on_top(*id));
+        if let Some(first) = first.filter(|id| self.with(*id, |conn| conn.readable) == Some(true)) {
+            self.queue_read(first);
         }
     }
 
@@ -283,7 +324,7 @@ impl<C: Core + 'static> Reactor<C> {
                 self.starved.remove(place);
             }
         }
-        self.queue_read(id);
+        self.queue_read_later(id);
     }
 
     pub(super) fn leave_starved(&mut self, now: Now, id: ConnId) {
@@ -294,8 +335,8 @@ impl<C: Core + 'static> Reactor<C> {
         self.feed_starved(now);
     }
 
-    /// Closes connections whose incomplete requests take memory and make no progress; then the first that goes on regardless, if
-    /// it hardly does, and those that are slow although they are read, largest first. If there is none, the one that has held
+    /// Closes connections whose incomplete requests take memory and make no progress; then the one on top, if it hardly makes any,
+    /// and those that are slow although they are read, largest first. If there is none, the one that has held
     /// complete requests for longest.
     pub(super) fn relieve_shortage(&mut self, now: Now) {
         self.shortage_check_us = None;
@@ -319,7 +360,7 @@ impl<C: Core + 'static> Reactor<C> {
         for id in victims {
             self.close_for_memory(now, id);
         }
-        while self.desk.pool.out_bytes() >= self.request_bytes_max(EIGHTHS.len() - 1) {
+        while self.desk.pool.out_bytes() >= self.request_bytes_max(LARGE) {
             let Some((_, id)) = slow.pop() else { break };
             self.close_for_memory(now, id);
         }
@@ -329,9 +370,9 @@ impl<C: Core + 'static> Reactor<C> {
         }
     }
 
-    /// The first of the starved, if it was that at the last look too and little of its request has arrived since.
+    /// Who is on top, or comes next, if it was that at the last look too and little of its request has arrived since.
     fn first_that_hardly_goes_on(&mut self) -> Option<ConnId> {
-        let first = self.starved.first()?;
+        let first = self.starved.on_top.or(self.starved.first())?;
         let arrived = self.with(first, |conn| conn.arrived_bytes())?;
         let before = self.first_starved.replace((first, arrived));
         before.filter(|(id, bytes)| *id == first && arrived < bytes + PROGRESS_BYTES).map(|(id, _)| id)
@@ -373,8 +414,7 @@ mod tests {
         let (large, small) = (ConnId(1), ConnId(2));
         let place = starved.push(0, large);
         starved.push(0, small);
-        let last = EIGHTHS.len() - 1;
-        let place = starved.moved(place, last, large);
+        let place = starved.moved(place, LARGE, large);
         assert_eq!(starved.lines[0].first().map(|(_, id)| id), Some(small));
         assert_eq!(starved.first(), Some(large));
         starved.remove(place);

@@ -109,9 +109,9 @@ impl<C: Core + 'static> Reactor<C> {
             let Some(frame) = self.with(id, |conn| conn.next_frame()).flatten() else { return true };
             self.core.request(now, id, frame);
             self.carry_out(now);
-            if self.turn_is_over() {
-                // Others first; this connection goes on in the next turn.
-                self.queue_read(id);
+            if self.visit_is_over() {
+                // Others first.
+                self.queue_read_later(id);
                 return false;
             }
         }
@@ -202,7 +202,7 @@ impl<C: Core + 'static> Reactor<C> {
         self.held.worst = shortage;
         for id in self.held.lines[FOR_MEMORY].take() {
             self.with(id, |conn| conn.held_at = None);
-            self.queue_read(id);
+            self.queue_read_later(id);
         }
     }
 }
