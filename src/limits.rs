@@ -330,7 +330,7 @@ pub const REQUEST_ARRAYS_BYTES_EACH: usize = 320;
 pub const REQUEST_PLAIN_BYTES_MAX: usize = 16 << 20;
 
 const _: () = assert!(PARTITIONS_MAX * 64 <= REQUEST_PLAIN_BYTES_MAX);
-// As many topics as one request may bring into being can be asked for.
+// As many topics as one request may create can be named.
 const _: () = assert!(CREATED_PARTITIONS_MAX * REQUEST_ELEMENT_BYTES_MIN < REQUEST_ARRAYS_BYTES_LEAST);
 
 /// Bytes that each thing in such an array counts for at least: what is small takes time nevertheless, and others wait meanwhile.
@@ -429,6 +429,10 @@ pub const SCRAM_BYTES_MAX: usize = 4096;
 
 /// Partitions of all topics that one CreateTopics request may make (Kafka's); POLICY_VIOLATION beyond it.
 pub const CREATED_PARTITIONS_MAX: usize = 10_000;
+
+/// Partitions that one Metadata request may bring into being, and one topic more; the client asks again for the others. It takes some ms,
+/// in which everybody else waits.
+pub const ASKED_FOR_PARTITIONS_MAX: usize = 500;
 
 /// Bytes of a backup's object that are fetched, read or written at once.
 pub const BACKUP_PIECE_BYTES: usize = 4 << 20;

@@ -39,8 +39,7 @@ impl Broker {
         if create {
             let partitions = self.topics.partition_count();
             for topic in named.unwrap_or(&[]) {
-                // As many as one CreateTopics may make; the client asks again for the others.
-                if self.topics.partition_count() - partitions < limits::CREATED_PARTITIONS_MAX {
+                if self.topics.partition_count() - partitions < limits::ASKED_FOR_PARTITIONS_MAX {
                     self.create_when_asked_for(topic);
                 }
             }

@@ -91,12 +91,24 @@ fn readable(bytes: &[u8]) -> &str {
 /// A whole response frame: length, header, body. The length counts the externals' data, and the externals' positions
 /// are those in the returned bytes.
 pub fn response<'a, M: Response<'a>>(version: i16, correlation_id: i32, message: &M) -> Encoded {
-    frame(version, message, |w| {
-        w.i32(correlation_id);
-        if M::API.response_header(version) >= 1 {
-            w.uvarint(0);
-        }
-    })
+    frame(version, message, |w| response_header::<M>(w, correlation_id))
+}
+
+/// Begins a response frame. For a message that is too long to be put together before it is written: the caller writes its fields, up to
+/// the tagged ones, and ends it with [`finish`].
+pub fn begin<'a, M: Response<'a>>(version: i16, correlation_id: i32) -> Writer {
+    let mut w = Writer::new(version, false);
+    w.i32(0);
+    response_header::<M>(&mut w, correlation_id);
+    w.set_flexible(M::API.is_flexible(version));
+    w
+}
+
+fn response_header<'a, M: Response<'a>>(w: &mut Writer, correlation_id: i32) {
+    w.i32(correlation_id);
+    if M::API.response_header(w.version()) >= 1 {
+        w.uvarint(0);
+    }
 }
 
 /// A whole request frame: length, header, body. Tools and tests are the ones who send requests.
@@ -128,6 +140,11 @@ fn frame<'a, M: Message<'a>>(version: i16, message: &M, header: impl FnOnce(&mut
     header(&mut w);
     w.set_flexible(M::API.is_flexible(version));
     message.write(&mut w);
+    finish(w)
+}
+
+/// Ends a frame: puts its length in front.
+pub fn finish(mut w: Writer) -> Encoded {
     let external: usize = w.externals.iter().map(|e| e.len as usize).sum();
     let len = w.position() - 4 + external;
     // A frame over 2 GiB can't be expressed; the bounds on what a response may hold keep it far below.

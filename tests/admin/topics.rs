@@ -436,9 +436,10 @@ fn a_full_disk_refuses_changes_and_says_so() {
 }
 
 #[test]
-fn one_request_brings_no_more_topics_into_being_than_create_topics_may() {
+fn one_request_brings_no_more_topics_into_being_than_it_may() {
     let mut h = Harness::new();
-    let names: Vec<String> = (0..=limits::CREATED_PARTITIONS_MAX).map(|number| format!("asked-for-{number}")).collect();
+    let names: Vec<String> =
+        (0..=limits::ASKED_FOR_PARTITIONS_MAX).map(|number| format!("asked-for-{number}")).collect();
     let topics = names.iter().map(|name| MetadataRequestTopic { name: Some(name), ..Default::default() });
     let request =
         MetadataRequest { topics: Some(topics.collect()), allow_auto_topic_creation: true, ..Default::default() };
@@ -446,6 +447,6 @@ fn one_request_brings_no_more_topics_into_being_than_create_topics_may() {
         let answer = h.call(9, &request);
         let told: MetadataResponse<'_> = answer.decode();
         let refused = told.topics.iter().filter(|topic| topic.error_code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
-        assert_eq!((told.topics.len(), refused.count()), (limits::CREATED_PARTITIONS_MAX + 1, missing));
+        assert_eq!((told.topics.len(), refused.count()), (limits::ASKED_FOR_PARTITIONS_MAX + 1, missing));
     }
 }

@@ -16,10 +16,9 @@ use crate::config::Config;
 use crate::limits;
 use crate::wire::msg::{
     ConfigResource, DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
-    DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym, ListConfigResourcesRequest,
-    ListConfigResourcesResponse,
+    DescribeConfigsResponse, DescribeConfigsSynonym, ListConfigResourcesRequest, ListConfigResourcesResponse,
 };
-use crate::wire::{self, DecodeError, ErrorCode};
+use crate::wire::{self, frame, DecodeError, ErrorCode, Writer};
 
 /// Kafka's numbers for where a value comes from.
 mod source {
@@ -58,16 +57,6 @@ impl Synonym {
     }
 }
 
-impl Entry {
-    /// About how many bytes it takes in an answer.
-    fn bytes(&self, synonyms: bool, documentation: bool) -> usize {
-        let each = self.synonyms.iter().map(|synonym| synonym.name.len() + synonym.value.len() + 8);
-        let documentation = if documentation { self.documentation.len() } else { 0 };
-        let synonyms = if synonyms { each.sum() } else { 0 };
-        self.name.len() + self.value.as_ref().map_or(0, String::len) + synonyms + documentation + 16
-    }
-}
-
 /// What is the same for all resources of a kind that one request names, found out when the first is described: a request may name
 /// thousands.
 #[derive(Default)]
@@ -77,40 +66,69 @@ pub(super) struct Known {
     group: OnceCell<Vec<Arc<Entry>>>,
     broker: OnceCell<Vec<Arc<Entry>>>,
     all_brokers: OnceCell<Vec<Arc<Entry>>>,
+    /// Of topics, as it stands in the answer.
+    topic_bytes: OnceCell<Vec<u8>>,
+}
+
+/// What is wanted of each configuration.
+#[derive(Clone, Copy)]
+struct Detail {
+    synonyms: bool,
+    documentation: bool,
 }
 
 impl Broker {
     pub(in crate::broker) fn describe_configs(&mut self, req: &Request<'_>) -> Result<(), DecodeError> {
         let request: DescribeConfigsRequest<'_> = wire::decode_request(req.body, req.to.version)?;
-        let (synonyms, documentation) = (request.include_synonyms, request.include_documentation);
+        let detail = Detail { synonyms: request.include_synonyms, documentation: request.include_documentation };
         let most =
             limits::DESCRIBED_BYTES_LEAST + (self.topics.len() + self.groups.count()) * limits::DESCRIBED_BYTES_EACH;
-        let mut bytes = 0;
-        let mut outcomes = Vec::with_capacity(request.resources.len());
+        let most = most.min(limits::DESCRIBED_BYTES_MAX);
         let known = Known::default();
+        // Each is written as soon as it is known: thousands would take several times the memory of the answer.
+        let mut w = frame::begin::<DescribeConfigsResponse<'_>>(req.to.version, req.to.correlation_id);
+        w.i32(DescribeConfigsResponse::default().throttle_time_ms);
+        w.len(Some(request.resources.len()));
         for wanted in &request.resources {
-            if bytes > most.min(limits::DESCRIBED_BYTES_MAX) {
-                // Kafka has no error for this; none of its clients asks for so much at once.
-                outcomes.push(Err(ErrorCode::POLICY_VIOLATION.into()));
+            if w.position() <= most && self.write_plain_topic(&mut w, &known, wanted, detail) {
                 continue;
             }
-            let outcome = self.describe_resource(&known, wanted);
-            bytes += message_of(&outcome).map_or(0, str::len);
-            bytes += outcome.iter().flatten().map(|entry| entry.bytes(synonyms, documentation)).sum::<usize>();
-            outcomes.push(outcome);
+            let outcome = match w.position() > most {
+                // Kafka has no error for this; none of its clients asks for so much at once.
+                true => Err(ErrorCode::POLICY_VIOLATION.into()),
+                false => self.describe_resource(&known, wanted),
+            };
+            write_result(&mut w, wanted, &outcome, detail);
+            self.count_outcomes(req.to, &[outcome]);
         }
-        self.count_outcomes(req.to, &outcomes);
-        let results = request.resources.iter().zip(&outcomes).map(|(wanted, outcome)| DescribeConfigsResult {
-            error_code: error_of(outcome),
-            // Kafka says nothing here by an empty text.
-            error_message: Some(message_of(outcome).unwrap_or("")),
-            resource_type: wanted.resource_type,
-            resource_name: wanted.resource_name,
-            configs: outcome.iter().flatten().map(|entry| told(entry, synonyms, documentation)).collect(),
-        });
-        let response = DescribeConfigsResponse { results: results.collect(), ..Default::default() };
-        self.reply(req.to, &response);
+        end(&mut w);
+        self.send_after(self.gather.meta_seq(), req.to, frame::finish(w), &[]);
         Ok(())
+    }
+
+    /// Writes the result of a topic that has no values of its own, if it is one of which all is wanted: a copy of what all such topics have.
+    fn write_plain_topic(
+        &self,
+        w: &mut Writer,
+        known: &Known,
+        wanted: &DescribeConfigsResource<'_>,
+        detail: Detail,
+    ) -> bool {
+        let wants_all = wanted.configuration_keys.as_ref().is_none_or(Vec::is_empty);
+        let topic = self.topics.by_name(wanted.resource_name).filter(|topic| topic.configs.is_empty());
+        if wanted.resource_type != resource::TOPIC || !wants_all || topic.is_none() {
+            return false;
+        }
+        let bytes = known.topic_bytes.get_or_init(|| {
+            let mut configs = Writer::new(w.version(), w.flexible());
+            let entries = self.topic_entries(known, &BTreeMap::new());
+            configs.array(Some(&entries.iter().map(|entry| told(entry, detail)).collect::<Vec<_>>()));
+            configs.into_encoded().bytes
+        });
+        write_head(w, wanted, ErrorCode::NONE, None);
+        w.raw(bytes);
+        end(w);
+        true
     }
 
     fn describe_resource(
@@ -353,8 +371,37 @@ fn client_metrics_entry(row: &'static ClientMetricsConfig, own: &Configs) -> Ent
     }
 }
 
-fn told(entry: &Entry, synonyms: bool, documentation: bool) -> DescribeConfigsResourceResult<'_> {
-    let told = entry.synonyms.iter().filter(|_| synonyms).map(|synonym| DescribeConfigsSynonym {
+/// Writes a `DescribeConfigsResult`.
+fn write_result(
+    w: &mut Writer,
+    wanted: &DescribeConfigsResource<'_>,
+    outcome: &Result<Vec<Arc<Entry>>, Refused>,
+    detail: Detail,
+) {
+    write_head(w, wanted, error_of(outcome), message_of(outcome));
+    let configs: Vec<_> = outcome.iter().flatten().map(|entry| told(entry, detail)).collect();
+    w.array(Some(&configs));
+    end(w);
+}
+
+/// Writes its fields up to the configurations.
+fn write_head(w: &mut Writer, wanted: &DescribeConfigsResource<'_>, error: ErrorCode, message: Option<&str>) {
+    w.error_code(error);
+    // Kafka says nothing here by an empty text.
+    w.string(Some(message.unwrap_or("")));
+    w.i8(wanted.resource_type);
+    w.string(Some(wanted.resource_name));
+}
+
+/// Ends a struct without tagged fields.
+fn end(w: &mut Writer) {
+    if w.flexible() {
+        w.uvarint(0);
+    }
+}
+
+fn told(entry: &Entry, detail: Detail) -> DescribeConfigsResourceResult<'_> {
+    let told = entry.synonyms.iter().filter(|_| detail.synonyms).map(|synonym| DescribeConfigsSynonym {
         name: synonym.name,
         value: Some(&synonym.value),
         source: synonym.source,
@@ -368,6 +415,6 @@ fn told(entry: &Entry, synonyms: bool, documentation: bool) -> DescribeConfigsRe
         is_sensitive: false,
         synonyms: told.collect(),
         config_type: entry.type_id,
-        documentation: documentation.then_some(entry.documentation),
+        documentation: detail.documentation.then_some(entry.documentation),
     }
 }
