@@ -219,6 +219,7 @@ impl Bench {
     fn cache(&self, mib: u64) -> Arc<BlockCache> {
         let settings = CacheSettings {
             block_bytes: limits::TIER_BLOCK_BYTES,
+            slab_bytes: limits::TIER_SLAB_BYTES,
             bytes_max: mib << 20,
             ahead_blocks_max: limits::TIER_AHEAD_BLOCKS_MAX,
             free_bytes_min: 0,

@@ -91,6 +91,7 @@ impl Tiers {
         let owner = Owner::of_directory(&root).map_err(|error| failed("write who this server is", error))?;
         let settings = CacheSettings {
             block_bytes: limits::TIER_BLOCK_BYTES,
+            slab_bytes: limits::TIER_SLAB_BYTES,
             bytes_max: config.storage.cache_bytes,
             ahead_blocks_max: limits::TIER_AHEAD_BLOCKS_MAX,
             free_bytes_min: limits::TIER_CACHE_FREE_BYTES,

@@ -422,7 +422,7 @@ fn the_cache_of_objects_goes_when_there_is_no_store_any_more() {
     let server = Server::start(&dir.0, &["--local-storage-path", &away.0.display().to_string()]);
     assert!(server.stop().0.success());
     assert!(cache.is_dir());
-    fs::write(cache.join("0000000000000001.blk"), b"left").unwrap();
+    fs::write(cache.join("0000000000000001.slab"), b"left").unwrap();
     assert!(Server::start(&dir.0, &[]).stop().0.success());
     assert!(!cache.exists());
 }

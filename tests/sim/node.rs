@@ -53,6 +53,7 @@ struct NodeTier {
 /// A small cache, so that it is always full.
 const CACHE: CacheSettings = CacheSettings {
     block_bytes: 64 << 10,
+    slab_bytes: 128 << 10,
     bytes_max: 512 << 10,
     ahead_blocks_max: 4,
     free_bytes_min: 0,

@@ -11,7 +11,7 @@ use chronik::tier::cache::{BlockCache, CacheSettings, Object, Source, DIR};
 use parking_lot::{Condvar, Mutex};
 
 use crate::backup::support::empty_disk;
-use crate::sim::disk::{Op, Trouble};
+use crate::sim::disk::{Op, SimDisk, Trouble};
 
 const BLOCK: usize = 4096;
 
@@ -80,9 +80,16 @@ impl Numbers {
     }
 }
 
+/// A cache of so many blocks, four of which are in one file.
 fn settings(blocks: u64) -> CacheSettings {
-    let bytes_max = blocks * BLOCK as u64;
-    CacheSettings { block_bytes: BLOCK, bytes_max, ahead_blocks_max: 4, free_bytes_min: 0, memory_bytes_max: 0 }
+    CacheSettings {
+        block_bytes: BLOCK,
+        slab_bytes: 4 * BLOCK as u64,
+        bytes_max: blocks * BLOCK as u64,
+        ahead_blocks_max: 4,
+        free_bytes_min: 0,
+        memory_bytes_max: 0,
+    }
 }
 
 fn object(bytes: u64) -> Object {
@@ -95,6 +102,10 @@ fn open(scratch: &Scratch, source: &Arc<Numbers>, settings: CacheSettings) -> Bl
 
 fn files(scratch: &Scratch) -> usize {
     std::fs::read_dir(scratch.0.join(DIR)).unwrap().count()
+}
+
+fn file_bytes(disk: &dyn Disk) -> u64 {
+    disk.list(DIR).unwrap().iter().map(|(_, bytes)| bytes).sum()
 }
 
 #[test]
@@ -110,7 +121,7 @@ fn every_range_reads_as_it_is_in_the_object() {
             let expected: Vec<u8> = (position..position + read as u64).map(byte_at).collect();
             assert_eq!(buf[..read], expected, "{position} {len}");
             assert!(cache.bytes() <= 3 * BLOCK as u64);
-            assert!(files(&scratch) <= 4);
+            assert!(file_bytes(&*scratch.disk()) <= 3 * BLOCK as u64);
         }
     }
     assert_eq!(cache.read_at(&object, &mut buf, object.bytes).unwrap(), 0);
@@ -240,7 +251,7 @@ fn blocks_on_the_disk_take_no_descriptors() {
     for block in 0..20 {
         cache.read_at(&object, &mut [0; 10], block * BLOCK as u64).unwrap();
     }
-    assert_eq!(files(&scratch), 20);
+    assert_eq!(files(&scratch), 5);
     let open =
         std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
     assert_eq!(open.filter(|path| path.starts_with(&scratch.0)).count(), 0);
@@ -317,7 +328,7 @@ fn read_blocks(cache: &BlockCache, object: &Object, blocks: std::ops::Range<u64>
 #[test]
 fn a_full_cache_goes_on_with_the_files_that_it_has() {
     let (scratch, source) = (Scratch::new("over"), Arc::new(Numbers::default()));
-    let cache = open(&scratch, &source, settings(4));
+    let cache = open(&scratch, &source, CacheSettings { slab_bytes: 3 * BLOCK as u64, ..settings(4) });
     let object = object(20 * BLOCK as u64);
     let names = || {
         let entries = std::fs::read_dir(scratch.0.join(DIR)).unwrap();
@@ -327,7 +338,7 @@ fn a_full_cache_goes_on_with_the_files_that_it_has() {
     };
     read_blocks(&cache, &object, 0..4);
     let before = names();
-    assert_eq!(before.len(), 4);
+    assert_eq!((before.len(), file_bytes(&*scratch.disk())), (2, 4 * BLOCK as u64));
     read_blocks(&cache, &object, 4..20);
     assert_eq!((names(), cache.bytes()), (before, 4 * BLOCK as u64));
     source.asked();
@@ -337,14 +348,21 @@ fn a_full_cache_goes_on_with_the_files_that_it_has() {
     assert_eq!(source.asked(), [(0, BLOCK)]);
 }
 
-/// Of a block that was being written over another when the disk failed, or was full, nothing is ever read; nor of that other one.
+/// On a disk that fails, or is full, now and then.
+fn on_troubled_disk(settings: CacheSettings) -> (SimDisk, Arc<Numbers>, BlockCache) {
+    let (disk, source) = (empty_disk(), Arc::new(Numbers::default()));
+    let settings = CacheSettings { ahead_blocks_max: 1, ..settings };
+    let cache = BlockCache::open(Arc::new(disk.clone()), source.clone(), settings).unwrap();
+    (disk, source, cache)
+}
+
+/// Of a block that was being written over another when the disk failed, or was full, nothing is ever read; nor of that other one. Where
+/// it failed nothing is written again.
 #[test]
 fn a_block_that_cannot_be_written_over_another_is_not_kept() {
     for trouble in [Trouble::Error, Trouble::Full] {
-        for op in [Op::Open, Op::Write] {
-            let (disk, source) = (empty_disk(), Arc::new(Numbers::default()));
-            let settings = CacheSettings { ahead_blocks_max: 1, ..settings(2) };
-            let cache = BlockCache::open(Arc::new(disk.clone()), source.clone(), settings).unwrap();
+        for (op, asked) in [(Op::Open, vec![0, 2]), (Op::Write, vec![0, 1, 2])] {
+            let (disk, source, cache) = on_troubled_disk(settings(2));
             let object = object(20 * BLOCK as u64);
             read_blocks(&cache, &object, 0..2);
             disk.plan(&[op], DIR, 1, trouble);
@@ -353,9 +371,71 @@ fn a_block_that_cannot_be_written_over_another_is_not_kept() {
             assert_eq!((cache.bytes(), disk.list(DIR).unwrap().len()), (BLOCK as u64, 1), "{trouble:?} {op:?}");
             source.asked();
             read_blocks(&cache, &object, 0..3);
-            assert_eq!(source.asked(), [(0, BLOCK), (2 * BLOCK as u64, BLOCK)], "{trouble:?} {op:?}");
+            let asked: Vec<_> = asked.into_iter().map(|block| (block * BLOCK as u64, BLOCK)).collect();
+            assert_eq!(source.asked(), asked, "{trouble:?} {op:?}");
         }
     }
+}
+
+/// A disk that has failed for a while has its cache again afterwards.
+#[test]
+fn a_file_in_which_nothing_can_be_written_makes_room_for_another() {
+    let (disk, source, cache) = on_troubled_disk(settings(2));
+    let object = object(20 * BLOCK as u64);
+    read_blocks(&cache, &object, 0..2);
+    (1..3).for_each(|nth| disk.plan(&[Op::Write], DIR, nth, Trouble::Error));
+    read_blocks(&cache, &object, 2..4);
+    assert_eq!((cache.bytes(), file_bytes(&disk)), (0, 0));
+    disk.plan(&[Op::Create], DIR, 1, Trouble::Error);
+    read_blocks(&cache, &object, 4..5);
+    assert_eq!((cache.bytes(), file_bytes(&disk)), (0, 0));
+    read_blocks(&cache, &object, 5..7);
+    source.asked();
+    read_blocks(&cache, &object, 5..7);
+    assert_eq!((source.asked(), file_bytes(&disk)), (vec![], 2 * BLOCK as u64));
+}
+
+/// It was forgotten, and could not be written again either.
+#[test]
+fn a_block_whose_file_cannot_be_opened_for_a_moment_is_fetched_and_stays() {
+    let (disk, source, cache) = on_troubled_disk(settings(2));
+    let object = object(20 * BLOCK as u64);
+    read_blocks(&cache, &object, 0..2);
+    source.asked();
+    (1..3).for_each(|nth| disk.plan(&[Op::Open, Op::Create], DIR, nth, Trouble::Error));
+    read_blocks(&cache, &object, 1..2);
+    assert_eq!(source.asked(), [(BLOCK as u64, BLOCK)]);
+    disk.forget_plans();
+    read_blocks(&cache, &object, 0..2);
+    assert_eq!((source.asked(), cache.bytes()), (vec![], 2 * BLOCK as u64));
+}
+
+/// With no room left for one more block nothing was written any more, though none was needed.
+#[test]
+fn a_full_cache_on_a_full_disk_goes_on_and_gives_back_what_the_disk_lacks() {
+    const STAYS_FREE: u64 = 8 * BLOCK as u64;
+    let (disk, source, cache) = on_troubled_disk(CacheSettings { free_bytes_min: STAYS_FREE, ..settings(8) });
+    let object = object(40 * BLOCK as u64);
+    read_blocks(&cache, &object, 0..8);
+    disk.set_capacity(disk.used_bytes() + STAYS_FREE);
+    read_blocks(&cache, &object, 8..16);
+    source.asked();
+    read_blocks(&cache, &object, 8..16);
+    assert_eq!((source.asked(), file_bytes(&disk)), (vec![], 8 * BLOCK as u64));
+    // Others have written a byte.
+    disk.set_capacity(disk.used_bytes() + STAYS_FREE - 1);
+    read_blocks(&cache, &object, 16..20);
+    assert_eq!(file_bytes(&disk), 4 * BLOCK as u64);
+    source.asked();
+    read_blocks(&cache, &object, 16..20);
+    assert_eq!(source.asked(), []);
+    // There is room again, but not for all that is wanted.
+    disk.set_capacity(disk.used_bytes() + STAYS_FREE + 7 * BLOCK as u64);
+    read_blocks(&cache, &object, 20..24);
+    assert_eq!(file_bytes(&disk), 7 * BLOCK as u64);
+    disk.set_capacity(0);
+    read_blocks(&cache, &object, 24..30);
+    assert_eq!((file_bytes(&disk), cache.bytes()), (0, 0));
 }
 
 #[test]

@@ -1,13 +1,13 @@
-//! Owns the disk cache of objects: whole blocks in files of their own, fetched once however many ask, under a limit; what was fetched
-//! last is in memory too.
+//! Owns the disk cache of objects: whole blocks in places of large files, fetched once however many ask, under a limit; what was
+//! fetched last is in memory too.
 //!
 //! A block can be read as soon as it has come, while the rest of its request is on its way. Two kinds of threads work for the readers
 //! if there are any: those that read ahead, and one that writes what has come to the disk, so that nobody who waits for the store
 //! waits for the disk too. What is cached can be fetched again, so nothing here is ever synced, what is not written in time is left
 //! out, and a start empties the folder.
 
-mod files;
 mod memory;
+mod slabs;
 mod state;
 
 use std::fmt::Debug;
@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use self::files::Files;
 use self::memory::{Memory, MemoryBlock};
-use self::state::{Block, BlockId, State};
+use self::slabs::{Place, Slabs, Unread};
+use self::state::{Block, BlockId, Entry, State};
 use crate::limits;
 use crate::sys::disk::Disk;
 use crate::sys::mailbox::{mailbox, Received, Receiver, Sender, Worker};
@@ -49,11 +49,13 @@ pub struct Object {
 pub struct CacheSettings {
     /// The unit that is kept. A multiple of the disk's block.
     pub block_bytes: usize,
-    /// All blocks together.
+    /// Space that is taken from the disk at once, for many blocks.
+    pub slab_bytes: u64,
+    /// All files together.
     pub bytes_max: u64,
     /// Blocks that one request to the store may bring when an object is read from front to back.
     pub ahead_blocks_max: u32,
-    /// What must stay free on the filesystem; below it blocks are not kept there.
+    /// What must stay free on the filesystem: below it space is given back, and up to a slab above it none is taken.
     pub free_bytes_min: u64,
     /// What was fetched last is in memory too, up to so much: a reader that goes on need not read it from the disk, and one whose
     /// blocks cannot be kept need not fetch them once for each of its pieces.
@@ -104,7 +106,7 @@ struct Helpers {
 /// Blocks of objects on the local disk. Shared by all readers.
 #[derive(Debug)]
 pub struct BlockCache {
-    files: Files,
+    slabs: Slabs,
     source: Arc<dyn Source>,
     settings: CacheSettings,
     memory: Arc<Memory>,
@@ -123,7 +125,7 @@ impl BlockCache {
         BlockCache::clear(&*disk)?;
         let memory = Memory::new(settings.block_bytes);
         let (state, arrived, helpers) = (Mutex::default(), Condvar::new(), Mutex::default());
-        Ok(BlockCache { files: Files::new(disk), source, settings, memory, state, arrived, helpers })
+        Ok(BlockCache { slabs: Slabs::new(disk, settings), source, settings, memory, state, arrived, helpers })
     }
 
     /// Removes what a cache has left in a data directory that has none any more.
@@ -190,32 +192,45 @@ impl BlockCache {
     /// Forgets an object's blocks, because it is gone or what came of it was damaged.
     pub fn forget(&self, key: &str) {
         let gone = self.state.lock().forget_all(key);
-        self.files.remove(gone);
+        drop(gone);
+        self.slabs.remove_idle();
     }
 
     fn copy(&self, object: &Object, number: u32, within: usize, out: &mut [u8]) -> io::Result<()> {
         let id = (object.key.clone(), number);
         for last in [false, true] {
-            let entry = match self.block(object, number)? {
-                Block::File(entry) => entry,
-                Block::Memory(block) => {
-                    let part = block.get(within..within + out.len());
-                    out.copy_from_slice(part.ok_or_else(|| io::Error::other("the store sent less than it has"))?);
-                    if within + out.len() == block.len() {
-                        self.state.lock().was_read(&id);
+            let block = match self.block(object, number)? {
+                Block::Memory(block) => block,
+                Block::Disk(entry) => match self.read(&entry, within, out) {
+                    Ok(()) => return Ok(()),
+                    Err(Unread::NotNow) => self.fetch_anyway(object, number)?,
+                    Err(Unread::Lost(error)) => {
+                        // It is fetched again, once.
+                        let gone = self.state.lock().forget(&id);
+                        drop((entry, gone));
+                        self.slabs.remove_idle();
+                        if last {
+                            return Err(error);
+                        }
+                        continue;
                     }
-                    return Ok(());
-                }
+                },
             };
-            let Err(error) = self.files.read(&entry, within, out) else { return Ok(()) };
-            // The local copy is no good, or has just made room for others: it is fetched again, once.
-            let gone = self.state.lock().forget(&id);
-            self.files.remove(gone);
-            if last {
-                return Err(error);
+            let part = block.get(within..within + out.len());
+            out.copy_from_slice(part.ok_or_else(|| io::Error::other("the store sent less than it has"))?);
+            if within + out.len() == block.len() {
+                self.state.lock().was_read(&id);
             }
+            return Ok(());
         }
         Ok(())
+    }
+
+    fn read(&self, entry: &Entry, within: usize, out: &mut [u8]) -> Result<(), Unread> {
+        match within + out.len() <= entry.bytes() {
+            true => self.slabs.read(entry.place(), within, out),
+            false => Err(Unread::Lost(io::Error::other("a block of the cache is shorter than the object has it"))),
+        }
     }
 
     /// The block, fetched if need be. Who comes while somebody fetches it waits for that.
@@ -237,6 +252,12 @@ impl BlockCache {
         drop(state);
         self.read_ahead(object, goes_on.then_some(number + count));
         self.fetch(object, number, count).map(Block::Memory)
+    }
+
+    /// Fetches a block that is on the disk, and stays there.
+    fn fetch_anyway(&self, object: &Object, number: u32) -> io::Result<Arc<MemoryBlock>> {
+        self.state.lock().fetches_anyway();
+        self.fetch(object, number, 1)
     }
 
     /// Asks for what is likely to be read next, if somebody does that here.
@@ -282,34 +303,53 @@ impl BlockCache {
     /// A whole block is there: whoever waits for it can read it, and it is kept on the disk, by this thread if nobody else does it.
     fn has_come(&self, id: BlockId, block: &Arc<MemoryBlock>) {
         let behind = self.helpers.lock().behind.clone();
-        let order = Behind { id: id.clone(), block: Arc::clone(block), forgotten: self.state.lock().forgotten };
-        match behind {
-            // When the disk does not keep up, the cache does without it.
-            Some(behind) => drop(behind.try_send(order)),
-            None => self.write_behind(&order),
+        let (forgotten, is_there) = {
+            let state = self.state.lock();
+            (state.forgotten, state.is_on_disk(&id))
+        };
+        if !is_there {
+            let order = Behind { id: id.clone(), block: Arc::clone(block), forgotten };
+            match behind {
+                // When the disk does not keep up, the cache does without it.
+                Some(behind) => drop(behind.try_send(order)),
+                None => self.write_behind(&order),
+            }
         }
         self.state.lock().arrived(id, Arc::clone(block), self.settings.memory_bytes_max);
         self.arrived.notify_all();
     }
 
-    /// Puts a block into a file, if there is room on the disk; for the thread that writes behind.
+    /// Puts a block on the disk, if there is a place for it; for the thread that writes behind.
     pub fn write_behind(&self, order: &Behind) {
-        let len = order.block.len() as u64;
-        if len > self.settings.bytes_max || !self.files.has_room(self.settings.free_bytes_min + len) {
-            return;
-        }
-        let (gone, number) = {
-            let mut state = self.state.lock();
-            (state.make_room(self.settings.bytes_max - len), state.new_file())
-        };
-        let Ok(entry) = self.files.write(number, &order.block, gone) else { return };
+        let Some(place) = self.place() else { return };
+        let Some(place) = self.slabs.write(place, &order.block) else { return };
+        let entry = Entry::new(place, order.block.len());
         let mut state = self.state.lock();
         let old = match state.forgotten == order.forgotten {
             true => state.insert(order.id.clone(), entry),
             false => Some(entry),
         };
         drop(state);
-        self.files.remove(old);
+        if old.is_some() {
+            drop(old);
+            self.slabs.remove_idle();
+        }
+    }
+
+    /// Where the next block goes: to a place that is free, or in that of what was not used for longest.
+    fn place(&self) -> Option<Place> {
+        if let Some(slab) = self.slabs.give_back() {
+            let gone = self.state.lock().forget_slab(slab);
+            drop(gone);
+        }
+        loop {
+            if let Some(place) = self.slabs.take() {
+                return Some(place);
+            }
+            // If somebody is reading it, its place is not free yet, and the next one goes too.
+            let gone = self.state.lock().take_oldest()?;
+            drop(gone);
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::memory::MemoryBlock;
+use super::slabs::Place;
 use super::{CacheSettings, Counts, Object};
 
 /// A block of an object, by its number.
@@ -30,7 +31,6 @@ pub struct State {
     /// Bytes on the disk.
     bytes: u64,
     clock: u64,
-    next_file: u64,
     /// How often something was forgotten: what was on its way to the disk then is not kept.
     pub forgotten: u64,
     pub counts: Counts,
@@ -39,7 +39,7 @@ pub struct State {
 /// A block on the disk.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    path: Arc<str>,
+    place: Arc<Place>,
     len: usize,
     used: u64,
 }
@@ -47,7 +47,7 @@ pub struct Entry {
 /// A block, wherever it is.
 #[derive(Debug)]
 pub enum Block {
-    File(Entry),
+    Disk(Entry),
     Memory(Arc<MemoryBlock>),
 }
 
@@ -60,23 +60,18 @@ struct Recent {
 }
 
 impl Entry {
-    pub fn new(path: Arc<str>, len: usize) -> Entry {
-        Entry { path, len, used: 0 }
+    pub fn new(place: Place, len: usize) -> Entry {
+        Entry { place: Arc::new(place), len, used: 0 }
     }
 
-    /// Its file.
-    pub fn path(&self) -> &Arc<str> {
-        &self.path
+    /// Where it is. Nobody writes there for as long as somebody has the entry.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
-    /// Bytes of the object; zeros may follow them in the file.
+    /// Bytes of the object; zeros may follow them on the disk.
     pub fn bytes(&self) -> usize {
         self.len
-    }
-
-    /// Of an entry that was taken out: whether nobody was given it before who may still be reading.
-    pub fn is_unread(&self) -> bool {
-        Arc::strong_count(&self.path) == 1
     }
 }
 
@@ -90,7 +85,7 @@ impl State {
             self.by_use.remove(&entry.used);
             entry.used = clock;
             self.by_use.insert(clock, id.clone());
-            found = Some(Block::File(entry.clone()));
+            found = Some(Block::Disk(entry.clone()));
         }
         if let Some(recent) = self.recent.iter().find(|recent| recent.is(id)) {
             found = Some(Block::Memory(Arc::clone(&recent.block)));
@@ -110,8 +105,13 @@ impl State {
         self.fetching.contains(id)
     }
 
+    /// Whether a block is on the disk.
+    pub fn is_on_disk(&self, id: &BlockId) -> bool {
+        self.blocks.contains_key(id)
+    }
+
     fn has(&self, id: &BlockId) -> bool {
-        self.blocks.contains_key(id) || self.recent.iter().any(|recent| recent.is(id))
+        self.is_on_disk(id) || self.recent.iter().any(|recent| recent.is(id))
     }
 
     /// How many blocks to fetch from `number` on, and whether that goes on from where an earlier request ended: then it is
@@ -134,6 +134,12 @@ impl State {
         self.clock += 1;
         self.ends.put((object.key.clone(), number + count), count, self.clock);
         (count, before.is_some())
+    }
+
+    /// A block is fetched though it is there.
+    pub fn fetches_anyway(&mut self) {
+        self.counts.misses += 1;
+        self.counts.requests += 1;
     }
 
     /// Who first uses a block asks for `then`.
@@ -176,12 +182,6 @@ impl State {
         self.recent_bytes = 0;
     }
 
-    /// The number of the next file.
-    pub fn new_file(&mut self) -> u64 {
-        self.next_file += 1;
-        self.next_file
-    }
-
     /// Bytes on the disk.
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -205,14 +205,14 @@ impl State {
         Some(entry)
     }
 
-    /// Forgets a block; gives its file.
+    /// Forgets a block; gives its place.
     pub fn forget(&mut self, id: &BlockId) -> Option<Entry> {
         self.forgotten += 1;
         self.drop_recent(|of| of == id);
         self.take(id)
     }
 
-    /// Forgets an object's blocks; gives their files.
+    /// Forgets an object's blocks; gives their places.
     pub fn forget_all(&mut self, key: &str) -> Vec<Entry> {
         self.forgotten += 1;
         let ids: Vec<BlockId> = self.blocks.keys().filter(|(of, _)| **of == *key).cloned().collect();
@@ -227,17 +227,19 @@ impl State {
         self.recent_bytes = self.recent.iter().map(|recent| recent.block.memory_bytes()).sum();
     }
 
-    /// Takes out what was not used for longest until no more than `bytes_max` are on the disk.
-    pub fn make_room(&mut self, bytes_max: u64) -> Vec<Entry> {
-        let mut gone = Vec::new();
-        while self.bytes > bytes_max {
-            let Some((_, id)) = self.by_use.pop_first() else { break };
-            if let Some(entry) = self.blocks.remove(&id) {
-                self.bytes -= entry.len as u64;
-                gone.push(entry);
-            }
-        }
-        gone
+    /// Takes out what was not used for longest.
+    pub fn take_oldest(&mut self) -> Option<Entry> {
+        let (_, id) = self.by_use.pop_first()?;
+        let entry = self.blocks.remove(&id)?;
+        self.bytes -= entry.len as u64;
+        Some(entry)
+    }
+
+    /// Takes out what is in a slab.
+    pub fn forget_slab(&mut self, slab: u64) -> Vec<Entry> {
+        let there = self.blocks.iter().filter(|(_, entry)| entry.place.slab() == slab);
+        let ids: Vec<BlockId> = there.map(|(id, _)| id.clone()).collect();
+        ids.iter().filter_map(|id| self.take(id)).collect()
     }
 }
 
