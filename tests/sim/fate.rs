@@ -265,7 +265,7 @@ impl World {
 
     /// While the server is down, a byte of a file changes that nobody writes to any more. At the next start after that the
     /// damage is mended, as if the file had been brought back from a copy: then all has to be there again.
-    fn rot(&mut self) -> Result<(), String> {
+    pub fn rot(&mut self) -> Result<(), String> {
         let files = self.disk.settled();
         let Some(path) = self.rng.pick(&files).cloned().filter(|_| self.rotten.is_none()) else { return Ok(()) };
         let len = self.disk.contents(&path).map_or(1, |bytes| bytes.len() as u64);
@@ -276,7 +276,7 @@ impl World {
         self.stats.kills += 1;
         self.disk = self.disk.process_died();
         self.rotten = Some(self.disk.damage(&path, position, mask).map_err(|why| why.to_string())?);
-        self.model.excuses.reads_fail = true;
+        (self.model.excuses.reads_fail, self.model.excuses.damaged) = (true, true);
         self.start_again()
     }
 
@@ -285,6 +285,7 @@ impl World {
         if let Some(damage) = self.rotten.take() {
             damage.mend();
             self.model.excuses.reads_fail = self.scenario.excuses.reads_fail;
+            self.model.excuses.damaged = false;
         }
     }
 

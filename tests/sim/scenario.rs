@@ -108,7 +108,8 @@ impl Scenario {
         // A failed fsync may lose what nobody had synced yet; then only `always` keeps its promise.
         let disk_errors = disk_errors && fsync == Fsync::Always;
         // An error while space is reserved ahead is no more than a want of space.
-        let excuses = Excuses { reads_fail: rng.chance(15), reads_late: false, disk_full: full_disk || disk_errors };
+        let (reads_fail, disk_full) = (rng.chance(15), full_disk || disk_errors);
+        let excuses = Excuses { reads_fail, disk_full, ..Excuses::default() };
         let mut scenario = Scenario {
             seed,
             faults: Faults::drawn(rng),

@@ -1,5 +1,5 @@
 //! Owns readers of committed records: they follow every steady partition, and are not content at the end of the run
-//! before all transactions in them have ended.
+//! before all transactions in them have ended. Damage to a file excuses them for as long as it is there, and no longer.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListO
 use kafka_protocol::messages::{BrokerId, FetchRequest, ListOffsetsRequest};
 
 use super::super::batch;
-use super::super::model::NONE;
+use super::super::model::{CORRUPT_MESSAGE, NONE};
 use super::super::proto::{topic_name, Answer, Ask};
 use super::{Actor, Turn};
 
@@ -22,6 +22,15 @@ struct Position {
     done: bool,
     /// What it asks for is not there (any more).
     lost: bool,
+    /// What it asks for is in a damaged file. That is mended at a start, which this connection does not outlive.
+    damaged: bool,
+}
+
+impl Position {
+    /// There is nothing more to be had by this connection.
+    fn ends(&self) -> bool {
+        self.done || self.damaged
+    }
 }
 
 /// A reader of committed records.
@@ -88,7 +97,7 @@ impl Actor for TxnReader {
         turn.again(1000, 20_000);
         if turn.closing != self.closing {
             self.closing = turn.closing;
-            self.positions.values_mut().for_each(|position| position.done = false);
+            self.positions.values_mut().for_each(|position| (position.done, position.damaged) = (false, false));
         }
         if self.asked.is_some() {
             return;
@@ -97,7 +106,7 @@ impl Actor for TxnReader {
         let all: Vec<(String, i32)> =
             topics.iter().flat_map(|(topic, count)| (0..*count).map(move |p| (topic.clone(), p))).collect();
         self.known = all.len();
-        let left = |key: &&(String, i32)| !self.closing || !self.positions.get(*key).is_some_and(|p| p.done);
+        let left = |key: &&(String, i32)| !self.closing || !self.positions.get(*key).is_some_and(Position::ends);
         let left: Vec<&(String, i32)> = all.iter().filter(left).collect();
         let Some((topic, partition)) = turn.rng.pick(&left).map(|key| (*key).clone()) else { return };
         let lost = self.positions.get(&(topic.clone(), partition)).is_some_and(|position| position.lost);
@@ -126,6 +135,7 @@ impl Actor for TxnReader {
                 let Some(position) = self.positions.get_mut(&key) else { continue };
                 if part.error_code != NONE {
                     position.lost = true;
+                    position.damaged = part.error_code == CORRUPT_MESSAGE && turn.model.excuses.damaged;
                     continue;
                 }
                 let (stable, before) = (part.last_stable_offset, position.stable);
@@ -145,11 +155,12 @@ impl Actor for TxnReader {
     fn disconnected(&mut self) {
         self.asked = None;
         self.earliest = None;
+        self.positions.values_mut().for_each(|position| position.damaged = false);
     }
 
     /// At the end it has to have read everything: nothing may hide behind a transaction for ever.
     fn is_idle(&self) -> bool {
-        let done = self.positions.values().filter(|position| position.done).count();
+        let done = self.positions.values().filter(|position| position.ends()).count();
         self.asked.is_none() && (!self.closing || done >= self.known)
     }
 }

@@ -91,6 +91,8 @@ struct Sent {
 pub struct Excuses {
     /// Reads may be answered with an error.
     pub reads_fail: bool,
+    /// A file is damaged and not mended yet: who reads what is in it gets no further.
+    pub damaged: bool,
     /// What only the object store has may be late: a fetch is answered without it then.
     pub reads_late: bool,
     /// Appends may be refused for want of space.
