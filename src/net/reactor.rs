@@ -205,8 +205,8 @@ pub struct Reactor<C> {
     long_writes: VecDeque<ConnId>,
     /// Connections whose next frame has to wait for others.
     held: waiting::Held,
-    /// Connections whose clients have closed their side, and which the broker owes answers.
-    leaving: Vec<ConnId>,
+    /// Connections whose clients have closed their side.
+    leavers: leaving::Leavers,
     /// Connections that wait until request frames in memory become fewer.
     starved: shortage::Starved,
     /// Bytes of requests at the end of the last turn.
@@ -256,7 +256,7 @@ impl<C: Core + 'static> Reactor<C> {
             writes: VecDeque::new(),
             long_writes: VecDeque::new(),
             held: waiting::Held::default(),
-            leaving: Vec::new(),
+            leavers: leaving::Leavers::default(),
             starved: shortage::Starved::default(),
             requests_seen: 0,
             shortage_check_us: None,
@@ -335,7 +335,7 @@ impl<C: Core + 'static> Reactor<C> {
         let accepts = self.accepting.ready && self.accepting.resting_until_us.is_none() && self.listener.is_some();
         let writes = !self.writes.is_empty() || !self.long_writes.is_empty();
         let gives_back = self.desk.pool.going_bytes() > 0 || self.table.has_to_give_back();
-        if !self.visits.is_empty() || writes || accepts || self.signalled || gives_back {
+        if !self.visits.is_empty() || self.leavers.are_due() || writes || accepts || self.signalled || gives_back {
             return Some(Duration::ZERO);
         }
         let stopping = self.stopping.map(|stopping| match stopping.drained_us {

@@ -4,11 +4,31 @@
 //! gets the answers to what it has sent, as from Kafka, but it is not waited for: what it has parked is given up, and what it does
 //! not read is not kept for long.
 
+use std::collections::VecDeque;
+
 use super::{Limits, Reactor};
 use crate::broker::{ConnId, Now};
 use crate::net::complaints::Kind;
 use crate::net::connection::{Closing, Connection, Why};
 use crate::net::core::Core;
+
+/// How long a turn may go on closing connections whose clients have left, in µs. The kernel takes 10 for each.
+const SEE_OFF_US: u64 = 500;
+
+/// Connections whose clients have closed their side.
+#[derive(Debug, Default)]
+pub(super) struct Leavers {
+    new: VecDeque<ConnId>,
+    /// Those that the broker owed answers when they were last looked at. When that changes, there is a turn.
+    owed: VecDeque<ConnId>,
+}
+
+impl Leavers {
+    /// Whether some have yet to be looked at.
+    pub(super) fn are_due(&self) -> bool {
+        !self.new.is_empty()
+    }
+}
 
 impl Limits {
     /// How long the connection may read nothing while answers wait for it, in µs.
@@ -44,18 +64,24 @@ impl<C: Core + 'static> Reactor<C> {
         }
         conn.closing = Closing::AfterAnswers;
         self.table.set_timer(id, now.mono_us.saturating_add(self.limits.linger_us));
-        self.leaving.push(id);
+        self.leavers.new.push_back(id);
     }
 
-    /// Closes the connections whose clients have left and which have all answers that they can get.
+    /// Closes the connections whose clients have left and which have all answers that they can get: as many as there is time for, those
+    /// first that nobody has looked at.
     pub(super) fn see_off(&mut self, now: Now) {
-        for id in std::mem::take(&mut self.leaving) {
+        let ends_us = self.clock.mono_us() + SEE_OFF_US;
+        for _ in 0..self.leavers.new.len() + self.leavers.owed.len() {
+            let Some(id) = self.leavers.new.pop_front().or_else(|| self.leavers.owed.pop_front()) else { return };
             self.core.abandon(now, id);
             self.carry_out(now);
             if self.core.owes(id) {
-                self.leaving.push(id);
+                self.leavers.owed.push_back(id);
             } else {
                 self.close_after_sending(now, id, Why::quiet());
+            }
+            if self.clock.mono_us() >= ends_us {
+                return;
             }
         }
     }
