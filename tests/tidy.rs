@@ -149,7 +149,7 @@ const UNSAFE: [(&str, usize, &str); 9] = [
         14,
         "buffers whose address O_DIRECT takes, of huge pages; copies past the caches. Safe vectors have no alignment",
     ),
-    ("src/sys/allocator.rs", 1, "mallopt: a call of the C library"),
+    ("src/sys/allocator.rs", 2, "mallopt and malloc_trim: calls of the C library"),
     ("src/sys/fileops.rs", 9, "fallocate, fadvise, statvfs, the page's size, F_NOCACHE: system calls"),
     ("src/sys/lock.rs", 3, "flock: a system call"),
     ("src/sys/sendfile.rs", 2, "sendfile: a system call"),

@@ -6,6 +6,7 @@
 //!
 //! With nothing to do and no timer the thread sleeps without end.
 
+mod burst;
 mod leaving;
 mod shortage;
 mod visits;
@@ -104,6 +105,8 @@ pub struct Outlets {
     pub remove: Box<dyn FnMut(SegmentId)>,
     pub upload: Box<dyn FnMut(bool)>,
     pub evict: Box<dyn FnMut(SegmentId, StoredObject)>,
+    /// Gives back the memory that the allocator keeps.
+    pub trim: Box<dyn FnMut()>,
     /// SIGHUP came.
     pub reload: Box<dyn FnMut()>,
     /// A clean stop begins.
@@ -123,6 +126,7 @@ impl Default for Outlets {
             remove: Box::new(|_| {}),
             upload: Box::new(|_| {}),
             evict: Box::new(|_, _| {}),
+            trim: Box::new(|| {}),
             reload: Box::new(|| {}),
             stopping: Box::new(|| {}),
         }
@@ -215,6 +219,7 @@ pub struct Reactor<C> {
     shortage_check_us: Option<u64>,
     /// Memory for answers is short, and when to look for connections that hold most of it.
     answers_check_us: Option<u64>,
+    burst: burst::Burst,
     /// Who was the first of the starved when that was last looked at, and how many bytes of its request had arrived.
     first_starved: Option<(ConnId, usize)>,
     group_in_flight: bool,
@@ -261,6 +266,7 @@ impl<C: Core + 'static> Reactor<C> {
             requests_seen: 0,
             shortage_check_us: None,
             answers_check_us: None,
+            burst: burst::Burst::default(),
             first_starved: None,
             group_in_flight: false,
             fatal: None,
@@ -347,6 +353,7 @@ impl<C: Core + 'static> Reactor<C> {
             self.table.first_timer_us(),
             self.shortage_check_us,
             self.answers_check_us,
+            self.burst.deadline_us(),
             self.accepting.resting_until_us,
             stopping,
         ];

@@ -18,6 +18,7 @@ use crate::broker::work::{self, WorkJob};
 use crate::broker::{Broker, CheckpointDone, CheckpointJob};
 use crate::limits;
 use crate::sys::aligned::AlignedBuf;
+use crate::sys::allocator;
 use crate::sys::disk::Disk;
 use crate::sys::mailbox::{mailbox, Receiver, TrySendError, Worker};
 use crate::sys::traffic::{Pieces, Rests, Traffic};
@@ -59,6 +60,8 @@ enum Chore {
     Remove(SegmentId),
     /// Nobody needs it any more, wherever it is.
     Forget(SegmentId),
+    /// A burst is over.
+    Trim,
 }
 
 /// The running threads.
@@ -121,7 +124,7 @@ impl Threads {
         let is_stopped = Arc::clone(&stops.is_stopped);
         let tidier = Worker::spawn("chronik-tidy", move || tidy(tidier, &receiver, &reports, &traffic, &stops))?;
 
-        let evictions = chores.clone();
+        let (evictions, trims) = (chores.clone(), chores.clone());
 
         // The reactor's ends of the mailboxes. None of them ever waits; see the capacities.
         let (log, reads, reports, removals) = (Arc::clone(&wal), Arc::clone(&readers), inbox.clone(), chores.clone());
@@ -145,6 +148,8 @@ impl Threads {
                 evict(segment, object);
                 expect_taken(evictions.try_send(Chore::Remove(segment)), "housekeeper");
             }),
+            // With so much to do that this finds no room, there will be another burst.
+            trim: Box::new(move || drop(trims.try_send(Chore::Trim))),
             reload: Box::new(|| {}),
             stopping: Box::new(|| {}),
         };
@@ -307,6 +312,7 @@ impl House {
                     self.remove(segment);
                     (self.forget)(segment);
                 }
+                Chore::Trim => allocator::give_back_what_is_kept(),
             }
         }
     }

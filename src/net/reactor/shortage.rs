@@ -121,6 +121,9 @@ impl<C: Core + 'static> Reactor<C> {
             _ => {}
         }
         self.ask_about_memory();
+        if self.burst.is_over(now.mono_us, requests + answers) {
+            (self.outlets.trim)();
+        }
         if requests < std::mem::replace(&mut self.requests_seen, requests) {
             self.feed_starved(now);
         }
