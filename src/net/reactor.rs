@@ -57,7 +57,7 @@ const TURN_GIVE_BACK_BYTES: usize = 2 << 20;
 /// Bytes sent to one connection in one turn; to all whose answers are longer than `FIRST_SEND_BYTES`; and of each answer at first,
 /// while there are more than `FEW_WRITES`, so that short ones do not wait for long ones.
 const CONNECTION_SEND_BYTES: usize = 256 << 10;
-const TURN_SEND_BYTES: usize = 4 << 20;
+const TURN_SEND_BYTES: usize = 1 << 20;
 const FIRST_SEND_BYTES: usize = 64 << 10;
 const FEW_WRITES: usize = 4;
 
