@@ -191,7 +191,8 @@ mod tests {
         let mut out = AlignedBuf::with_capacity(1);
         encode(&sample(), &place, &mut out);
         let (header, _) = parse_group(&out, &identity, identity.seed()).unwrap();
-        for at in 0..GROUP_HEADER_BYTES + header.len as usize {
+        // Miri takes seconds for a group.
+        for at in (0..GROUP_HEADER_BYTES + header.len as usize).step_by(if cfg!(miri) { 7 } else { 1 }) {
             out[at] ^= 0x10;
             assert!(parse_group(&out, &identity, identity.seed()).is_err(), "byte {at}");
             out[at] ^= 0x10;

@@ -259,7 +259,8 @@ mod tests {
             let start = (trailer.directory_position() - groups_end) as usize;
             let directory =
                 parse_directory(&out[start..start + trailer.directory_bytes()], &identity(), &trailer).unwrap();
-            for wanted in &runs {
+            // Miri takes seconds for a page.
+            for wanted in runs.iter().step_by(if cfg!(miri) { 97 } else { 1 }) {
                 let pages = pages_for(&directory, wanted.id, wanted.base_offset + 5);
                 let page = &out[pages.start * PAGE_BYTES..];
                 let found = parse_page(page, &identity(), groups_end).unwrap();

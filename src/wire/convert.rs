@@ -454,6 +454,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Zstandard is C code")]
     fn conversion_up_refuses_what_kafka_refuses() {
         use RejectedKind::*;
         assert_eq!(refused(&[], &CHECKS), InvalidRecord);
@@ -489,6 +490,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "megabytes take Miri minutes")]
     fn strange_wrappers_are_refused() {
         let nested = set(1).build_wrapped(Compression::Gzip, 0, 0).unwrap();
         let mut bad_inner = v1();
@@ -591,6 +593,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Zstandard is C code")]
     fn zstd_cannot_go_down_and_does_not_hide_what_is_before_it() {
         let zstd = stored(Compression::Zstd);
         let rejected = convert_down(&zstd, 1, 0, usize::MAX).unwrap_err();

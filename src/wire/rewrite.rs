@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn all_records_kept_make_the_same_batch() {
-        for codec in Compression::ALL {
+        for codec in crate::wire::compress::runnable() {
             let old = batch(codec);
             assert_eq!(rewrite(&old, &[0, 1, 2, 3], None), old, "{codec:?}");
         }
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn records_that_stay_keep_offset_and_timestamp() {
-        for codec in Compression::ALL {
+        for codec in crate::wire::compress::runnable() {
             for horizon in [None, Some(1_800_000_000_000)] {
                 let old = batch(codec);
                 let new = rewrite(&old, &[1, 3], horizon);
@@ -240,6 +240,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Zstandard is C code")]
     fn an_empty_batch_keeps_offsets_and_sequences() {
         let old = rewrite(&batch(Compression::Zstd), &[1], Some(99_000));
         let mut new = vec![1, 2, 3];
