@@ -12,6 +12,7 @@ use std::io::{Error, ErrorKind, Result};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use chronik::sys::disk::{Disk, DiskFile, OpenMode, BLOCK_BYTES};
+use chronik::wal::frozen;
 
 use super::image::{Image, Inode, TearRules, SECTOR_BYTES};
 use super::rng::Rng;
@@ -291,9 +292,11 @@ impl SimDisk {
         self.state().trace.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// Paths of the files that are whole and are not written to any more: checkpoints, packs, and sealed segments.
+    /// Paths of the files that are whole and are not written to any more: checkpoints, packs, and sealed segments. Second names that
+    /// a copy gave them do not count: whoever meets damage there says the first one, and the last segment may have one too.
     pub fn settled(&self) -> Vec<String> {
-        let paths = self.paths();
+        let mut paths = self.paths();
+        paths.retain(|path| !path.starts_with(&format!("{}/", frozen::DIR)));
         let segments: Vec<&String> = paths.iter().filter(|path| path.ends_with(".log")).collect();
         let sealed = segments.len().saturating_sub(2);
         let others = paths.iter().filter(|path| path.ends_with(".ckpt") || path.ends_with(".seg"));

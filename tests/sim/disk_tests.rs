@@ -259,6 +259,24 @@ fn rot_flips_bits_for_every_reader() {
     }
 }
 
+/// A second name of a file that rots is not what the server says of it (seed 9860000109 of the long histories).
+#[test]
+fn only_sealed_segments_by_their_first_names_are_settled() {
+    let disk = SimDisk::new(1, Faults::NONE);
+    for folder in ["wal", "packs", "checkpoints", "frozen"] {
+        disk.create_dir(folder).expect("a folder");
+    }
+    for path in ["wal/1.log", "wal/2.log", "wal/3.log", "packs/4.seg", "checkpoints/5.ckpt", "chronik.dir"] {
+        disk.create(path, BLOCK).expect("room");
+    }
+    let before = disk.settled();
+    assert_eq!(before, ["wal/1.log", "checkpoints/5.ckpt", "packs/4.seg"]);
+    for (path, second) in [("wal/1.log", "frozen/wal-1.log"), ("wal/3.log", "frozen/wal-3.log")] {
+        disk.link(path, second).expect("another name");
+    }
+    assert_eq!(disk.settled(), before);
+}
+
 #[test]
 fn the_same_seed_crashes_the_same_way() {
     let run = |seed| {

@@ -182,6 +182,35 @@ fn a_classic_client_joins_a_consumer_group() {
     assert_eq!(count(&w.stay("n", 3).assignment.unwrap()), 8);
 }
 
+/// A target that was made before a pattern was known had none of its topics, and they had no owner from then on.
+#[test]
+fn a_classic_member_that_comes_first_after_a_restart_takes_nothing_from_patterns() {
+    let mut w = world();
+    let told = w.beat(&Beat::join("a", &[]).with_pattern("t|u"));
+    assert_eq!(count(&told.assignment.unwrap()), 16);
+    w.restart();
+    assert_eq!(w.join_now(&join_with("m", &[])).error, ErrorCode::NONE);
+    w.beat(&Beat::stay("a", 2));
+    assert_eq!(w.join_now(&join_with("m", &[])).error, ErrorCode::NONE);
+    let group = w.describe_consumer(G);
+    let targets: Vec<usize> = group.members.iter().map(|member| count(&member.target)).collect();
+    assert_eq!((group.epoch, group.assignment_epoch), (3, 3));
+    assert_eq!((targets.len(), targets.iter().sum::<usize>()), (2, 16), "{targets:?}");
+}
+
+/// Who uses a pattern may be away for a while, and come back late.
+#[test]
+fn classic_members_need_not_wait_for_who_uses_a_pattern_to_come_back() {
+    let mut w = world();
+    w.beat(&Beat::join("a", &[]).with_pattern("t|u"));
+    w.restart();
+    w.join_now(&join_with("m", &[]));
+    assert_eq!(w.given.jobs.len(), 1, "the pattern is looked up, whoever comes");
+    w.work();
+    let joined = w.join_now(&join_with("m", &[]));
+    assert_eq!((joined.error, joined.generation), (ErrorCode::NONE, 3));
+}
+
 #[test]
 fn a_classic_client_of_another_kind_does_not() {
     let mut w = world();

@@ -27,6 +27,7 @@ const ASSIGNMENT_VERSION_MAX: i16 = 3;
 
 impl Groups {
     pub(in super::super) fn join_consumer(&mut self, ctx: &mut Ctx<'_>, to: ReplyTo, request: &JoinGroupRequest<'_>) {
+        self.look_patterns_up(ctx, request.group_id);
         let (client, lookup) = (ctx.client, ctx.topics);
         self.act(ctx.now, ctx.out, request.group_id, |group, env| {
             let result = group.join_classic(env, lookup, to, client, request);
@@ -35,6 +36,16 @@ impl Groups {
                 api::join_error(env, to, refused.code, request.member_id);
             }
         });
+    }
+
+    /// Has the patterns of a group looked up, without waiting for that: those who use them may be away for a while, and the others'
+    /// target has to wait for what they stand for.
+    fn look_patterns_up(&mut self, ctx: &mut Ctx<'_>, group_id: &str) {
+        let Groups { groups, patterns, .. } = self;
+        let group = groups.get(group_id).and_then(|group| group.consumer.as_ref());
+        for pattern in group.into_iter().flat_map(|group| group.patterns()) {
+            patterns.ask(pattern, ctx.topics, ctx.out);
+        }
     }
 
     pub(in super::super) fn sync_consumer(&mut self, ctx: &mut Ctx<'_>, to: ReplyTo, request: &SyncGroupRequest<'_>) {

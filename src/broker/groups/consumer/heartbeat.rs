@@ -586,7 +586,8 @@ impl ConsumerGroup {
     }
 
     /// Makes a new target if the epoch has risen since the last, but not sooner than the interval allows: when many come
-    /// at once, one target serves them all.
+    /// at once, one target serves them all. While a pattern has not been looked up, which is so after a start, there is none to be
+    /// made: it would lack the pattern's topics, and nothing would call for another one.
     fn make_target(
         &mut self,
         id: &str,
@@ -596,7 +597,7 @@ impl ConsumerGroup {
     ) -> Result<(), Refused> {
         let interval_us = env.timing.assignment_interval_us;
         let too_soon = self.assigned_us.is_some_and(|at| env.now.mono_us < at.saturating_add(interval_us));
-        if self.epoch <= self.assignment_epoch || too_soon {
+        if self.epoch <= self.assignment_epoch || too_soon || !self.knows_topics(env.patterns) {
             return Ok(());
         }
         let assignor = self.assignor(env.settings.usual_assignor());

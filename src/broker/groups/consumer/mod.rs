@@ -161,6 +161,11 @@ impl ConsumerGroup {
         Some(topics)
     }
 
+    /// Whether all patterns have been looked up.
+    pub fn knows_topics(&self, patterns: &Patterns) -> bool {
+        self.patterns.keys().all(|pattern| patterns.topics(pattern).is_some())
+    }
+
     /// Whether a member subscribes to the topic. A pattern that has not been looked up may stand for any.
     pub fn is_subscribed(&self, topic: &str, patterns: &Patterns) -> bool {
         let matches = |pattern: &Name| {
