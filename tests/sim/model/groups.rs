@@ -91,7 +91,7 @@ impl Groups {
         if certain {
             self.of_txn.entry(call.order).or_default().push(key.clone());
         }
-        self.offsets.entry(key).or_insert_with(|| Register::new(None)).set(call, value);
+        self.offsets.entry(key).or_insert_with(|| Register::new(None)).set_perhaps(call, value, certain);
     }
 
     /// The transaction was committed.
