@@ -211,6 +211,30 @@ fn classic_members_need_not_wait_for_who_uses_a_pattern_to_come_back() {
     assert_eq!((joined.error, joined.generation), (ErrorCode::NONE, 3));
 }
 
+/// With metadata in files a crash can come between what a group sets and what it removes. Both owned the same partitions then (seed
+/// 10210000782 of the crashing kind).
+#[test]
+fn a_static_member_and_its_successor_are_not_both_there_after_a_crash() {
+    let mut w = world();
+    w.beat(&Beat::join("a", &["t", "u"]).with_instance("i"));
+    w.beat(&Beat { epoch: -2, ..Beat::stay("a", 1).with_instance("i") });
+    let before = w.given.log.len();
+    w.beat(&Beat::join("b", &["t", "u"]).with_instance("i"));
+    let mut groups = Groups::new(w.settings.clone());
+    for (number, entry) in w.given.log.iter().enumerate() {
+        if number < before || entry.value.is_some() {
+            groups.apply(entry).unwrap();
+        }
+    }
+    groups.recovered(w.now());
+    w.groups = groups;
+    let told = w.describe_consumer(G);
+    let members: Vec<(&str, usize)> = told.members.iter().map(|member| (&*member.id, count(&member.target))).collect();
+    assert_eq!(members, [("b", 16)]);
+    let epoch = told.members[0].epoch;
+    assert_eq!(w.beat(&Beat::stay("b", epoch).with_instance("i")).error, ErrorCode::NONE);
+}
+
 #[test]
 fn a_classic_client_of_another_kind_does_not() {
     let mut w = world();

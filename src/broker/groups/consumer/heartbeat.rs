@@ -489,6 +489,7 @@ impl Group {
         (self.consumer, self.persisted, self.state_ms) = (consumer, persisted, state_ms);
         let Some(group) = &mut self.consumer else { return false };
         group.topics_seen = None;
+        group.drop_predecessors();
         let ids = group.ids();
         for id in &ids {
             self.touch_member(env, id);

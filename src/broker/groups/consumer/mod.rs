@@ -279,6 +279,20 @@ impl ConsumerGroup {
         Some(member)
     }
 
+    /// Of static members with the same instance id keeps the one that was put in last. With metadata in files, a crash may leave both
+    /// the one that was replaced and the one that took its place.
+    pub fn drop_predecessors(&mut self) {
+        for id in self.ids() {
+            let instance = self.members.get(&id).and_then(|member| member.subscription.instance.as_ref());
+            let successor =
+                instance.and_then(|instance| self.statics.get(instance)).filter(|other| **other != id).cloned();
+            if let Some(successor) = successor.and_then(|successor| self.take(&id).and(self.take(&successor))) {
+                // What both had is now its own.
+                self.put(successor);
+            }
+        }
+    }
+
     /// Puts a member in that was taken out under another name, with all that it has.
     pub fn put(&mut self, member: Member) {
         self.take(&member.id);
