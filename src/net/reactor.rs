@@ -284,6 +284,7 @@ impl<C: Core + 'static> Reactor<C> {
 
     /// Runs until a stop or a failure. One turn has a fixed order; each step depends on the one before.
     pub fn run(mut self) -> Outcome {
+        crate::sys::priority::be_soon_on_this_thread();
         // What recovery left to do, such as a checkpoint, begins without waiting for a client.
         let now = self.now();
         self.carry_out(now);

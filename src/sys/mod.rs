@@ -7,6 +7,7 @@ pub mod disk;
 mod fileops;
 pub mod lock;
 pub mod mailbox;
+pub mod priority;
 pub mod read_disk;
 pub mod real_disk;
 pub mod sendfile;

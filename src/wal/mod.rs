@@ -208,6 +208,11 @@ impl ReadKind {
         };
         places.iter().map(|place| place.segment)
     }
+
+    /// Whether the answer is in another format than what lies there.
+    pub fn is_converted(&self) -> bool {
+        matches!(self, ReadKind::Fetch { convert: Some(_), .. })
+    }
 }
 
 /// Answer in an older message format instead of the bytes as they lie (Fetch v0 to v3).

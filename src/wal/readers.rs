@@ -11,10 +11,13 @@ use crate::sys::mailbox::{mailbox, Sender, TrySendError, Worker};
 
 /// The running threads. They sleep without wake-ups while there is nothing to read.
 ///
-/// What lies elsewhere is read by threads of its own, so that a slow store holds up nobody who reads from this disk.
+/// What lies elsewhere is read by threads of its own, so that a slow store holds up nobody who reads from this disk. What is converted
+/// takes a processor for itself as long as it lasts, and is for clients of long ago: it has one thread, which
+/// leaves a processor to the others.
 #[derive(Debug)]
 pub struct Readers {
     here: Sender<ReadJob>,
+    converting: Sender<ReadJob>,
     elsewhere: Option<Sender<ReadJob>>,
     workers: Vec<Worker>,
     cache: Arc<ReadCache>,
@@ -36,18 +39,18 @@ impl Readers {
         done: impl Fn(ReadDone) + Clone + Send + 'static,
     ) -> io::Result<Readers> {
         let mut workers = Vec::new();
-        let here = spawn_some("chronik-read", counts.here, &cache, &done, &mut workers)?;
-        let elsewhere = match counts.elsewhere {
-            Some(count) => Some(spawn_some("chronik-tier", count, &cache, &done, &mut workers)?),
-            None => None,
-        };
-        Ok(Readers { here, elsewhere, workers, cache })
+        let mut spawn_some = |name, count| spawn_some(name, count, &cache, &done, &mut workers);
+        let here = spawn_some("chronik-read", counts.here)?;
+        let converting = spawn_some("chronik-convert", 1)?;
+        let elsewhere = counts.elsewhere.map(|count| spawn_some("chronik-tier", count)).transpose()?;
+        Ok(Readers { here, converting, elsewhere, workers, cache })
     }
 
     /// Hands over a job without waiting; it comes back when too many wait.
     pub fn submit(&self, job: ReadJob) -> Result<(), TrySendError<ReadJob>> {
         match &self.elsewhere {
             Some(elsewhere) if job.kind.segments().any(|id| self.cache.is_elsewhere(id)) => elsewhere.try_send(job),
+            _ if job.kind.is_converted() => self.converting.try_send(job),
             _ => self.here.try_send(job),
         }
     }
@@ -64,7 +67,7 @@ impl Readers {
 
     /// Lets the threads finish what waits, and waits for their end. False if one panicked.
     pub fn stop(self) -> bool {
-        drop((self.here, self.elsewhere));
+        drop((self.here, self.converting, self.elsewhere));
         // All of them are waited for, also after one that panicked.
         let ends: Vec<bool> = self.workers.into_iter().map(Worker::join).collect();
         ends.into_iter().all(|fine| fine)

@@ -46,6 +46,7 @@ impl WalThread {
 }
 
 fn run(mut writer: Writer, mailbox: &Receiver<Group>, mut done: impl FnMut(Result<Written, Fatal>)) {
+    crate::sys::priority::be_soon_on_this_thread();
     // When the groups that were not synced have to be.
     let mut sync_at: Option<Instant> = None;
     loop {
