@@ -98,6 +98,8 @@ pub struct Connection {
     pub write_closed: bool,
     /// It stands in the queue of connections to read from.
     pub in_reads: bool,
+    /// Visits that were over before all was done, since it last had nothing to do.
+    pub long_visits: u8,
     /// It stands in the queue of connections to write to.
     pub in_writes: bool,
     /// Where it stands among those whose next frame has to wait.
@@ -137,6 +139,7 @@ impl Connection {
             read_closed: false,
             write_closed: false,
             in_reads: false,
+            long_visits: 0,
             in_writes: false,
             held_at: None,
             starved_at: None,

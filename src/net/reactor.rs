@@ -560,7 +560,7 @@ impl<C: Core + 'static> Reactor<C> {
                 break;
             }
             if read >= share {
-                self.queue_read_later(id);
+                self.queue_rest(id);
                 break;
             }
             if self.must_starve(now, id) {
@@ -634,6 +634,7 @@ impl<C: Core + 'static> Reactor<C> {
 
     fn after_send(&mut self, now: Now, id: ConnId, sent: Sent) {
         let Some(conn) = self.table.get(id) else { return };
+        let has_read = matches!(sent, Sent::All);
         match sent {
             Sent::Enough => {
                 conn.in_writes = true;
@@ -653,8 +654,11 @@ impl<C: Core + 'static> Reactor<C> {
             }
         }
         let unblocked = self.with(id, |conn| !conn.is_clogged() && (conn.holds_frames() || conn.readable));
-        if unblocked == Some(true) {
-            self.queue_read_later(id);
+        match unblocked {
+            // While memory for answers is short, its next request may have waited only for this.
+            Some(true) if has_read => self.queue_again(id),
+            Some(true) => self.queue_read_later(id),
+            _ => {}
         }
     }
 }

@@ -427,12 +427,37 @@ fn who_asks_for_little_waits_only_for_one_visit_to_each_who_asks_for_much() {
         client.stream.write_all(&request(SPIN, 1, b"").repeat(EACH)).unwrap();
     }
     // Of those that come later one in every other turn gets on, too.
-    rig.turn_until(|seen| seen.requests.load(Ordering::SeqCst) > 3 * BUSY);
+    rig.turn_until(|seen| seen.requests.load(Ordering::SeqCst) > 5 * BUSY);
     let mut good = rig.client();
     for correlation_id in 0..5 {
         let before = rig.seen.requests.load(Ordering::SeqCst);
         good.send(ECHO, correlation_id, b"as ever");
         assert_eq!(good.receive().0, correlation_id);
+        let meanwhile = rig.seen.requests.load(Ordering::SeqCst) - before;
+        assert!(meanwhile < BUSY / 4, "{meanwhile} requests of others came first");
+    }
+    for client in &mut busy {
+        (0..EACH).for_each(|_| assert_eq!(client.receive().0, 1));
+    }
+}
+
+/// One visit that took long, perhaps because the processor was taken away in it, and a client stood behind all who ask for much.
+#[test]
+fn a_single_long_visit_puts_nobody_behind_those_who_ask_for_much() {
+    const BUSY: usize = 40;
+    const EACH: usize = 30;
+    let rig = Rig::start(wide_limits());
+    let mut busy: Vec<Client> = (0..BUSY).map(|_| rig.client()).collect();
+    for client in &mut busy {
+        client.stream.write_all(&request(SPIN, 1, b"").repeat(EACH)).unwrap();
+    }
+    // By now all of them come later.
+    rig.turn_until(|seen| seen.requests.load(Ordering::SeqCst) > 5 * BUSY);
+    let mut good = rig.client();
+    for _ in 0..5 {
+        let before = rig.seen.requests.load(Ordering::SeqCst);
+        good.stream.write_all(&[request(SPIN, 1, b""), request(ECHO, 2, b"behind")].concat()).unwrap();
+        assert_eq!((good.receive().0, good.receive().0), (1, 2));
         let meanwhile = rig.seen.requests.load(Ordering::SeqCst) - before;
         assert!(meanwhile < BUSY / 4, "{meanwhile} requests of others came first");
     }

@@ -1,21 +1,26 @@
 //! Owns in which order connections are visited, to read from them and to carry out what they ask for, and how long a visit and a turn
 //! may take.
 //!
-//! Who has just sent something comes first, and gets a short visit. Who has more to do than that comes later, again for a short visit, and
-//! so on in turn. So a request waits for one visit to each of those that came with it, and not until others have all they want, however
+//! Who has just sent something comes first, and gets a short visit. Who has more to do than a few of those comes later, again for a short
+//! visit, and so on in turn. So a request waits for one visit to each of those that came with it, and not until others have all they want, however
 //! many they are.
 
 use std::collections::VecDeque;
 
 use super::Reactor;
 use crate::broker::{ConnId, Now};
+use crate::net::connection::Connection;
 use crate::net::core::Core;
 
 /// How long a turn may go on beginning something else, in µs: what is left comes with the next, behind what has arrived meanwhile.
-const TURN_US: u64 = 1_000;
+const TURN_US: u64 = 300;
 
 /// How long a visit may go on beginning something else, in µs.
 const VISIT_US: u64 = 100;
+
+/// Visits that were over before all was done after which a connection comes later, unless it has had nothing to do in between. A single
+/// one may have been long because the processor was taken away in it.
+const LONG_VISITS_MAX: u8 = 2;
 
 /// Bytes read from one connection in one visit, overshot by at most one read.
 const VISIT_READ_BYTES: usize = 256 << 10;
@@ -79,6 +84,12 @@ impl<C: Core + 'static> Reactor<C> {
         if self.with(id, |conn| conn.in_reads = false).is_some() {
             self.visits.visit_ends_us = self.clock.mono_us() + VISIT_US;
             *allowance = allowance.saturating_sub(self.serve(now, id, VISIT_READ_BYTES.min(*allowance)));
+            let nothing_left = |conn: &mut Connection| {
+                if !conn.readable && !conn.holds_frames() {
+                    conn.long_visits = 0;
+                }
+            };
+            self.with(id, nothing_left);
         }
     }
 
@@ -99,7 +110,21 @@ impl<C: Core + 'static> Reactor<C> {
         }
     }
 
-    /// The same, of one that has had its visit, or waited because it wants much.
+    /// The same, of one whose visit was over before all was done.
+    pub(super) fn queue_rest(&mut self, id: ConnId) {
+        self.with(id, |conn| conn.long_visits = conn.long_visits.saturating_add(1));
+        self.queue_again(id);
+    }
+
+    /// The same, of one that goes on: first, unless it has had much already.
+    pub(super) fn queue_again(&mut self, id: ConnId) {
+        match self.with(id, |conn| conn.long_visits > LONG_VISITS_MAX) {
+            Some(true) => self.queue_read_later(id),
+            _ => self.queue_read(id),
+        }
+    }
+
+    /// The same, of one that waited because it wants much.
     pub(super) fn queue_read_later(&mut self, id: ConnId) {
         if self.is_to_be_queued(id) {
             self.visits.later.push_back(id);

@@ -111,7 +111,7 @@ impl<C: Core + 'static> Reactor<C> {
             self.carry_out(now);
             if self.visit_is_over() {
                 // Others first.
-                self.queue_read_later(id);
+                self.queue_rest(id);
                 return false;
             }
         }
