@@ -12,7 +12,7 @@ use super::{
     check_key, check_prefix, joined, key_within, xml, ETag, Kind, Listed, ObjectInfo, ObjectStore, Page, PutMode,
     Source, StoreError, Surroundings,
 };
-use crate::limits::{STORE_PREFIX_BYTES_MAX, STORE_SINGLE_PUT_BYTES_MAX};
+use crate::limits::{STORE_ASK_FIRST_BYTES, STORE_PREFIX_BYTES_MAX, STORE_SINGLE_PUT_BYTES_MAX};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -163,12 +163,18 @@ impl CloudStore {
 
     fn upload(&self, upload: &Upload<'_>) -> Result<ETag> {
         let size = upload.source.size();
-        if size <= self.retry().tuning.single_bytes {
-            let sums = digests(upload.source, 0, size, self.protocol.digests())?;
-            return self.retry().run(|| self.protocol.upload_whole(upload, &sums));
+        if size > self.retry().tuning.single_bytes {
+            let sent = self.foresee(upload).and_then(|()| self.protocol.upload_in_parts(upload));
+            return sent.or_else(|error| self.settled(upload, error));
         }
-        self.foresee(upload)?;
-        self.protocol.upload_in_parts(upload)
+        let sums = digests(upload.source, 0, size, self.protocol.digests())?;
+        let once = || self.protocol.upload_whole(upload, &sums);
+        if size > STORE_ASK_FIRST_BYTES && upload.mode != PutMode::Overwrite {
+            // Some servers ask for all of a body that they then refuse, and end the connection without reading it, which hides their
+            // answer. Sending all of it again and again would not bring the answer; a look tells as much.
+            return self.retry().run(|| once().or_else(|error| self.settled(upload, error)));
+        }
+        self.retry().run(once).or_else(|error| self.settled(upload, error))
     }
 
     /// Spares the bytes of an upload that will be refused; what counts is the condition at its end.
@@ -181,12 +187,7 @@ impl CloudStore {
             Err(error) if error.kind == Kind::NotFound => None,
             Err(error) => return Err(error),
         };
-        let fits = match upload.mode {
-            PutMode::Overwrite => true,
-            PutMode::IfAbsent => held.is_none(),
-            PutMode::IfMatch(etag) => held.as_ref() == Some(etag),
-        };
-        match fits {
+        match fits(upload.mode, held.as_ref()) {
             true => Ok(()),
             false => Err(exists(upload.key, &self.describe())),
         }
@@ -204,6 +205,8 @@ impl CloudStore {
         };
         match seen {
             Ok((info, mark)) if mark == upload.nonce => Ok(info.etag),
+            // Whether its answer was that or was lost: an upload that another's object is in the way of does not take effect.
+            Ok((info, _)) if !fits(upload.mode, Some(&info.etag)) => Err(exists(upload.key, &self.describe())),
             // Only a put that has a state to match misses an object.
             _ if error.kind == Kind::NotFound && matches!(upload.mode, PutMode::IfMatch(_)) => {
                 Err(exists(upload.key, &self.describe()))
@@ -217,7 +220,7 @@ impl ObjectStore for CloudStore {
     fn put(&self, key: &str, source: &dyn Source, mode: PutMode<'_>) -> Result<ETag> {
         check_key(key)?;
         let upload = Upload { key, source, mode, nonce: nonce(&*self.retry().around) };
-        self.upload(&upload).or_else(|error| self.settled(&upload, error))
+        self.upload(&upload)
     }
 
     fn get(&self, key: &str, range: Option<Range<u64>>, sink: &mut dyn Write) -> Result<ObjectInfo> {
@@ -250,6 +253,15 @@ impl ObjectStore for CloudStore {
 
 fn nonce(around: &dyn Surroundings) -> String {
     format!("{:016x}{:016x}", around.random(), around.random())
+}
+
+/// Whether an object in this state, or none, is what a put's condition wants.
+fn fits(mode: PutMode<'_>, held: Option<&ETag>) -> bool {
+    match mode {
+        PutMode::Overwrite => true,
+        PutMode::IfAbsent => held.is_none(),
+        PutMode::IfMatch(etag) => held == Some(etag),
+    }
 }
 
 /// Name of the metadata that holds the mark of an upload.

@@ -142,6 +142,30 @@ fn somebody_elses_object_is_not_taken_for_ones_own() {
     assert_eq!(store.put("k", b"x", PutMode::IfAbsent).unwrap_err().kind, Kind::Exists);
 }
 
+/// A server that asks for a body, refuses it before it has come, and ends the connection: the client, which is still sending, finds
+/// the connection broken and not the answer.
+#[test]
+fn a_refusal_that_ends_the_connection_in_the_middle_of_an_upload_is_told_as_one() {
+    let tuning = Tuning { single_bytes: 64 << 20, ..small() };
+    let upload = |mode: PutMode<'_>, mark: &'static str| {
+        let server = Server::hasty(move |_, seen| match seen.method.as_str() {
+            "PUT" => fault(412, "PreconditionFailed"),
+            _ => Reply::new(200, "")
+                .header("content-length", "1")
+                .header("etag", "\"e1\"")
+                .header("x-amz-meta-chronik-nonce", mark),
+        });
+        let (store, _) = open(&config(&server), tuning.clone());
+        (store.put("k", &vec![7; 32 << 20], mode).unwrap_err().kind, server.lines())
+    };
+    let expected = (Kind::Exists, vec!["PUT /bucket/pre/k".to_owned(), "HEAD /bucket/pre/k".to_owned()]);
+    assert_eq!(upload(PutMode::IfAbsent, "another"), expected);
+    assert_eq!(upload(PutMode::IfMatch(&ETag("old".into())), "another"), expected);
+    // What is as it should be is sent again.
+    let (kind, lines) = upload(PutMode::IfMatch(&ETag("e1".into())), "another");
+    assert_eq!((kind, lines.len()), (Kind::Unavailable, 16));
+}
+
 #[test]
 fn two_conditional_uploads_that_meet_are_tried_again() {
     let server = script(vec![fault(409, "ConditionalRequestConflict"), done()]);

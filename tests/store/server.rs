@@ -58,6 +58,8 @@ type Answer = dyn Fn(usize, &Seen) -> Reply + Send + Sync;
 
 struct Inner {
     answer: Box<Answer>,
+    /// No body is read, though it was asked for.
+    is_hasty: bool,
     seen: Mutex<Vec<Seen>>,
     open: Mutex<Vec<TcpStream>>,
     ending: AtomicBool,
@@ -73,10 +75,20 @@ pub struct Server {
 impl Server {
     /// `answer` is told the number of the request, from 0 on, and the request.
     pub fn start(answer: impl Fn(usize, &Seen) -> Reply + Send + Sync + 'static) -> Server {
+        Server::start_with(false, Box::new(answer))
+    }
+
+    /// Answers by the heads of requests, without their bodies, and ends each connection then, whatever else comes on it.
+    pub fn hasty(answer: impl Fn(usize, &Seen) -> Reply + Send + Sync + 'static) -> Server {
+        Server::start_with(true, Box::new(answer))
+    }
+
+    fn start_with(is_hasty: bool, answer: Box<Answer>) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let inner = Arc::new(Inner {
-            answer: Box::new(answer),
+            answer,
+            is_hasty,
             seen: Mutex::default(),
             open: Mutex::default(),
             ending: AtomicBool::new(false),
@@ -134,7 +146,7 @@ fn serve(inner: &Inner, stream: TcpStream) -> std::io::Result<()> {
             writer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
         let length = seen.header("content-length").parse().unwrap_or(0);
-        seen.body.resize(length, 0);
+        seen.body.resize(if inner.is_hasty { 0 } else { length }, 0);
         reader.read_exact(&mut seen.body)?;
         let number = {
             let mut all = inner.seen.lock().unwrap();
@@ -157,7 +169,7 @@ fn serve(inner: &Inner, stream: TcpStream) -> std::io::Result<()> {
         if seen.method != "HEAD" {
             writer.write_all(body)?;
         }
-        if reply.breaks_off.is_some() {
+        if reply.breaks_off.is_some() || inner.is_hasty {
             writer.shutdown(Shutdown::Both)?;
             return Ok(());
         }
