@@ -1,17 +1,19 @@
 //! Measures a store for S3 against plain requests of the same client: throughput up and down, requests per GiB.
 //!
 //! `S3_ENDPOINT=http://127.0.0.1:7070 S3_BUCKET=b AWS_ACCESS_KEY_ID=.. AWS_SECRET_ACCESS_KEY=.. cargo bench --bench store`.
-//! `MIB` is the size of the object (default 1024), `RUNS` how often everything is done in turn (default 5).
+//! `MIB` is the size of the object (default 1024), `RUNS` how often everything is done in turn (default 5). With `ONLY=downloads`
+//! what is downloaded is uploaded once, and the rest not at all: no upload's bytes are on their way to the disk meanwhile.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use chronik::config::storage::S3Config;
 use chronik::limits;
 use chronik::options::storage_from_env;
-use chronik::store::{get_bytes, CloudStore, FileRange, Machine, ObjectStore, PutMode, Source, Tuning};
+use chronik::store::{for_each, get_bytes, CloudStore, FileRange, Machine, ObjectStore, PutMode, Source, Tuning};
 use chronik::sys::disk::Disk;
 use chronik::sys::real_disk::{RealDisk, Writing};
 use chronik::sys::usage::usage;
@@ -104,7 +106,7 @@ fn amz_date() -> String {
 }
 
 /// What something comes to.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Cost {
     /// MiB a second.
     speed: f64,
@@ -136,7 +138,7 @@ impl Write for Counter {
 }
 
 /// What is measured, and with what it is compared.
-const COLUMNS: [(&str, usize); 13] = [
+const COLUMNS: [(&str, usize); 16] = [
     ("plain PUT, unsigned", 0),
     ("plain PUT, signed, with CRC-32C", 0),
     ("plain PUT, signed, of 128 MiB each", 0),
@@ -145,17 +147,25 @@ const COLUMNS: [(&str, usize); 13] = [
     ("store: objects of 128 MiB each", 0),
     ("plain GET", 6),
     ("plain GET of the store's object", 6),
+    ("plain GETs of ranges of 16 MiB", 6),
     ("store: GET", 6),
     ("store: GET of the plain object", 6),
     ("store: ranges of 16 MiB", 6),
     ("cold read, through the disk cache", 6),
     ("the same when the cache is full", 6),
+    ("cold read with CRC-32C, not copied", 6),
+    ("the same when the cache is full", 6),
 ];
+
+/// The column in which the downloads begin.
+const DOWNLOADS_FROM: usize = 6;
 
 struct Bench {
     config: S3Config,
     mib: u64,
     file: Arc<File>,
+    /// The file's checksum, in Base64.
+    crc32c: String,
     store: Arc<CloudStore>,
     disk: Arc<dyn Disk>,
     agent: ureq::Agent,
@@ -202,7 +212,16 @@ impl Bench {
     }
 
     fn get(&self, key: &str) {
-        let request = plain(&self.config, "GET", (key, ""), None).body(()).unwrap();
+        assert_eq!(self.get_range(key, None), self.mib << 20);
+    }
+
+    /// How many bytes came.
+    fn get_range(&self, key: &str, range: Option<Range<u64>>) -> u64 {
+        let mut request = plain(&self.config, "GET", (key, ""), None);
+        if let Some(range) = range {
+            request = request.header("range", format!("bytes={}-{}", range.start, range.end - 1));
+        }
+        let request = request.body(()).unwrap();
         let mut body = self.agent.run(request).unwrap().into_body().into_reader();
         // As large as the store's buffer.
         let (mut buffer, mut bytes) = (vec![0; 128 << 10], 0);
@@ -212,7 +231,7 @@ impl Bench {
                 count => bytes += count as u64,
             }
         }
-        assert_eq!(bytes, self.mib << 20);
+        bytes
     }
 
     /// An empty cache of so many MiB.
@@ -229,26 +248,63 @@ impl Bench {
         Arc::new(BlockCache::open(Arc::clone(&self.disk), source, settings).unwrap())
     }
 
-    /// Reads an object as a consumer's reader does, with the threads that work for it.
-    fn cold_read(&self, key: &str, blocks: &Arc<BlockCache>) {
+    /// Reads an object from its beginning to its end, with the threads that work for the readers: into a buffer, or as a consumer's
+    /// reader does, which makes the checksum of what is in memory where it lies.
+    fn cold_read(&self, key: &str, blocks: &Arc<BlockCache>, is_copied: bool) {
         let helpers = cache::start_helpers(blocks).unwrap();
         let object = Object { key: key.into(), bytes: self.mib << 20 };
         let mut piece = vec![0; limits::READ_PIECE_BYTES];
-        for at in (0..object.bytes).step_by(piece.len()) {
-            assert!(blocks.read_at(&object, &mut piece, at).unwrap() > 0);
+        let (mut at, mut crc) = (0, 0);
+        while at < object.bytes {
+            let lent = if is_copied { None } else { blocks.lend(&object, at, 1).unwrap() };
+            at += match lent {
+                Some(lent) => {
+                    crc = crc32c::crc32c_append(crc, &lent);
+                    lent.len() as u64
+                }
+                None => {
+                    let count = blocks.read_at(&object, &mut piece, at).unwrap();
+                    crc = if is_copied { 0 } else { crc32c::crc32c_append(crc, &piece[..count]) };
+                    count as u64
+                }
+            };
         }
+        assert!(is_copied || base64(crc) == self.crc32c, "other bytes came than were sent");
         blocks.stop_helpers();
         helpers.into_iter().for_each(|helper| assert!(helper.join()));
     }
 
-    /// One round: what each column comes to, and the store's requests for one object and for several.
-    fn round(&self) -> ([Cost; COLUMNS.len()], u64, u64) {
+    /// What reading an object comes to when the cache is empty, and when it is full of what was read before.
+    fn cold_reads(&self, key: &str, is_copied: bool) -> [Cost; 2] {
+        let cache = self.cache(2 * self.mib);
+        let cold = cost(self.mib, || self.cold_read(key, &cache, is_copied));
+        drop(cache);
+        let cache = self.cache(self.mib / 4);
+        self.cold_read(key, &cache, is_copied);
+        [cold, cost(self.mib, || self.cold_read(key, &cache, is_copied))]
+    }
+
+    /// Where the pieces of the object begin that are as large as segments are, and how long they are, in MiB.
+    fn pieces(&self) -> impl Iterator<Item = (u64, u64)> {
+        let mib = self.mib;
+        (0..mib).step_by(128).map(move |at| (at, mib.min(at + 128) - at))
+    }
+
+    /// Removes what a run leaves, this one or one that was killed: uploads that want to be the first fail where there is something.
+    fn tidy(&self) {
+        for prefix in ["segment/", "pieces/"] {
+            for_each(&*self.store, prefix, |object| self.store.delete(&object.key)).unwrap();
+        }
+        ["one", "plain", "parts"].iter().for_each(|key| self.store.delete(key).unwrap());
+    }
+
+    /// What each column of the uploads comes to, and the store's requests for one object and for several.
+    fn uploads(&self) -> ([Cost; DOWNLOADS_FROM], u64, u64) {
         let (mib, store) = (self.mib, &*self.store);
-        let pieces = || (0..mib).step_by(128).map(|at| (at, mib.min(at + 128) - at));
         let unsigned = cost(mib, || self.put("plain", 0, mib, false));
         let signed = cost(mib, || self.put("plain", 0, mib, true));
         let signed_pieces =
-            cost(mib, || pieces().for_each(|(at, len)| self.put(&format!("pieces/{at}"), at, len, true)));
+            cost(mib, || self.pieces().for_each(|(at, len)| self.put(&format!("pieces/{at}"), at, len, true)));
         let in_parts = cost(mib, || self.put_in_parts("parts"));
         store.delete("parts").unwrap();
         let before = store.requests();
@@ -256,39 +312,48 @@ impl Bench {
         let one = cost(mib, || drop(store.put("one", &whole, PutMode::Overwrite).unwrap()));
         let of_one = store.requests() - before;
         let segments = cost(mib, || {
-            for (at, len) in pieces() {
+            for (at, len) in self.pieces() {
                 let segment = FileRange::new(Arc::clone(&self.file), at << 20, len << 20);
                 store.put(&format!("segment/{at}"), &segment, PutMode::IfAbsent).unwrap();
             }
         });
         let of_segments = store.requests() - before - of_one;
+        for (at, _) in self.pieces() {
+            store.delete(&format!("segment/{at}")).unwrap();
+            store.delete(&format!("pieces/{at}")).unwrap();
+        }
+        ([unsigned, signed, signed_pieces, in_parts, one, segments], of_one, of_segments)
+    }
+
+    /// What each column of the downloads comes to.
+    fn downloads(&self) -> [Cost; COLUMNS.len() - DOWNLOADS_FROM] {
+        let (mib, store) = (self.mib, &*self.store);
         let plain_get = cost(mib, || self.get("plain"));
         let plain_get_one = cost(mib, || self.get("one"));
+        let sixteens = || (0..mib).step_by(16).map(|at| at << 20..mib.min(at + 16) << 20);
+        let plain_ranges = cost(mib, || {
+            let bytes: u64 = sixteens().map(|range| self.get_range("one", Some(range))).sum();
+            assert_eq!(bytes, mib << 20);
+        });
         let mut counter = Counter::default();
         let get = cost(mib, || drop(store.get("one", None, &mut counter).unwrap()));
         let get_plain = cost(mib, || drop(store.get("plain", None, &mut counter).unwrap()));
         let ranges = cost(mib, || {
-            for at in (0..mib).step_by(16) {
-                let range = at << 20..mib.min(at + 16) << 20;
-                let (bytes, _) = get_bytes(store, "one", Some(range.clone()), 16 << 20).unwrap();
+            for range in sixteens() {
+                let (bytes, _) = get_bytes(store, "one", Some(range), 16 << 20).unwrap();
                 counter.0 += bytes.len() as u64;
             }
         });
         assert_eq!(counter.0, (3 * mib) << 20);
-        let cache = self.cache(2 * mib);
-        let cold = cost(mib, || self.cold_read("one", &cache));
-        drop(cache);
-        let cache = self.cache(mib / 4);
-        self.cold_read("one", &cache);
-        let full = cost(mib, || self.cold_read("one", &cache));
-        for (at, _) in pieces() {
-            store.delete(&format!("segment/{at}")).unwrap();
-            store.delete(&format!("pieces/{at}")).unwrap();
-        }
-        let gets = [plain_get, plain_get_one, get, get_plain, ranges, cold, full];
-        let mut all = [unsigned, signed, signed_pieces, in_parts, one, segments].into_iter().chain(gets);
-        let all = std::array::from_fn(|_| all.next().expect("a figure for each column"));
-        (all, of_one, of_segments)
+        let ([cold, full], [lent, lent_full]) = (self.cold_reads("one", true), self.cold_reads("one", false));
+        [plain_get, plain_get_one, plain_ranges, get, get_plain, ranges, cold, full, lent, lent_full]
+    }
+
+    /// Puts what is downloaded there.
+    fn prepare(&self) {
+        self.put("plain", 0, self.mib, true);
+        let whole = FileRange::new(Arc::clone(&self.file), 0, self.mib << 20);
+        self.store.put("one", &whole, PutMode::Overwrite).unwrap();
     }
 }
 
@@ -327,15 +392,38 @@ fn main() {
     let store = Arc::new(CloudStore::s3(&config, None, Tuning::default(), Arc::new(Machine::start())).unwrap());
     std::fs::create_dir_all(&path).unwrap();
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&path, Writing::Auto).unwrap());
-    let bench = Bench { config, mib, file: Arc::new(file), store, disk, agent: ureq::Agent::new_with_defaults() };
+    let (file, agent) = (Arc::new(file), ureq::Agent::new_with_defaults());
+    let crc32c = sums(&FileRange::new(Arc::clone(&file), 0, mib << 20)).crc32c;
+    let bench = Bench { config, mib, file, crc32c, store, disk, agent };
+    bench.tidy();
+    let is_whole = std::env::var_os("ONLY").is_none_or(|only| only != "downloads");
+    if !is_whole {
+        bench.prepare();
+    }
+    let first = if is_whole { 0 } else { DOWNLOADS_FROM };
     let mut rounds = Vec::new();
     for _ in 0..runs {
-        let (speeds, of_one, of_segments) = bench.round();
-        println!("{} requests: {of_one} and {of_segments}", speeds.map(|cost| format!("{:5.0}", cost.speed)).join(" "));
-        rounds.push(speeds);
+        let mut costs = [Cost::default(); COLUMNS.len()];
+        let mut requests = String::new();
+        if is_whole {
+            let (uploads, of_one, of_segments) = bench.uploads();
+            costs[..DOWNLOADS_FROM].copy_from_slice(&uploads);
+            requests = format!("requests: {of_one} and {of_segments}");
+        }
+        costs[DOWNLOADS_FROM..].copy_from_slice(&bench.downloads());
+        println!("{} {requests}", costs.map(|cost| format!("{:5.0}", cost.speed))[first..].join(" "));
+        rounds.push(costs);
     }
+    report(mib, first, &rounds);
+    bench.tidy();
+    let _ = std::fs::remove_dir_all(&path);
+}
+
+/// Says what the columns from the first that was measured on have come to.
+fn report(mib: u64, first: usize, rounds: &[[Cost; COLUMNS.len()]]) {
+    let runs = rounds.len();
     println!("{mib} MiB, {runs} rounds               MiB/s: middle (lowest to highest)   % of the first of its kind in the round   own CPU, µs per MiB");
-    for (at, (name, base)) in COLUMNS.iter().enumerate() {
+    for (at, (name, base)) in COLUMNS.iter().enumerate().skip(first) {
         let (middle, low, high) = spread(rounds.iter().map(|round| round[at].speed).collect());
         let cpu_us = spread(rounds.iter().map(|round| round[at].cpu_us).collect()).0;
         let (part, least, most) =
@@ -344,7 +432,4 @@ fn main() {
             "{name:38} {middle:6.0} ({low:.0} to {high:.0})   {part:4.0} % ({least:.0} to {most:.0})   {cpu_us:5.0}"
         );
     }
-    bench.store.delete("one").unwrap();
-    bench.store.delete("plain").unwrap();
-    let _ = std::fs::remove_dir_all(&path);
 }

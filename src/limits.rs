@@ -23,8 +23,10 @@ const _: () = assert!(
         + DESCRIBED_BYTES_MAX
         < MEMORY_FIXED_BYTES
 );
-const _: () =
-    assert!(TIER_MEMORY_BYTES + TIER_BEHIND_MAX * TIER_BLOCK_BYTES + LATE_READ_BYTES_MAX < MEMORY_STORE_BYTES);
+const _: () = assert!(
+    TIER_MEMORY_BYTES + (TIER_BEHIND_MAX + TIER_READERS + TIER_AHEAD_THREADS) * TIER_BLOCK_BYTES + LATE_READ_BYTES_MAX
+        < MEMORY_STORE_BYTES
+);
 
 /// Requests of one connection that may wait for the disk at the same time.
 pub const PIPELINE_REQUESTS_MAX: usize = 512;
@@ -190,6 +192,9 @@ pub const TIER_MEMORY_KEPT_SECONDS: u64 = 60;
 
 /// Blocks that wait to be written to the disk cache; what comes while so many wait is not kept there.
 pub const TIER_BEHIND_MAX: usize = 8;
+
+/// Threads that read what only the store has: each waits for it. One that looks at a block, or brings one, keeps its memory meanwhile.
+pub const TIER_READERS: usize = 4;
 
 /// Requests to the store for what is likely to be read next that are under way at the same time, and those that wait.
 pub const TIER_AHEAD_THREADS: usize = 2;

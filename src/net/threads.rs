@@ -222,7 +222,7 @@ fn readers(disk: &Arc<dyn Disk>, tier: Option<&Tier>, inbox: Inbox<Broker>) -> i
         Some(tier) => ReadCache::with_elsewhere(disk, Arc::clone(&tier.remote) as Arc<dyn Elsewhere>),
         None => ReadCache::new(disk),
     };
-    let counts = ReaderCounts { here: READERS, elsewhere: tier.map(|_| tiers::READERS) };
+    let counts = ReaderCounts { here: READERS, elsewhere: tier.map(|_| limits::TIER_READERS) };
     Readers::spawn(Arc::new(cache), counts, move |done| inbox.push(Completion::Read(done)))
 }
 

@@ -27,9 +27,6 @@ use crate::wal::settings::Entropy;
 use crate::wal::SegmentId;
 use crate::wire::Uuid;
 
-/// Threads that read what only the store has: each waits for it.
-pub const READERS: usize = 4;
-
 /// Uploads that wait. The broker asks for one at a time.
 const UPLOADS_MAX: usize = 1;
 

@@ -7,9 +7,9 @@ use super::http::{Http, Response};
 use super::local::exists;
 use super::retry::Retry;
 use super::text::from_http_date;
-use super::transfer::{digests, download, Digests, Fetched, Which};
+use super::transfer::{digests, download, Digests, Fetched, Passage, Which};
 use super::{
-    check_key, check_prefix, joined, key_within, xml, ETag, Kind, Listed, ObjectInfo, ObjectStore, Page, PutMode,
+    check_key, check_prefix, joined, key_within, xml, ETag, Kind, Listed, ObjectInfo, ObjectStore, Page, PutMode, Room,
     Source, StoreError, Surroundings,
 };
 use crate::limits::{STORE_ASK_FIRST_BYTES, STORE_PREFIX_BYTES_MAX, STORE_SINGLE_PUT_BYTES_MAX};
@@ -224,8 +224,12 @@ impl ObjectStore for CloudStore {
     }
 
     fn get(&self, key: &str, range: Option<Range<u64>>, sink: &mut dyn Write) -> Result<ObjectInfo> {
+        self.get_into(key, range, &mut Passage::to(sink))
+    }
+
+    fn get_into(&self, key: &str, range: Option<Range<u64>>, room: &mut dyn Room) -> Result<ObjectInfo> {
         check_key(key)?;
-        download(self.retry(), key, range, sink, &|range, only| self.protocol.fetch(key, range, only))
+        download(self.retry(), key, range, room, &|range, only| self.protocol.fetch(key, range, only))
     }
 
     fn head(&self, key: &str) -> Result<ObjectInfo> {
@@ -251,10 +255,6 @@ impl ObjectStore for CloudStore {
     }
 }
 
-fn nonce(around: &dyn Surroundings) -> String {
-    format!("{:016x}{:016x}", around.random(), around.random())
-}
-
 /// Whether an object in this state, or none, is what a put's condition wants.
 fn fits(mode: PutMode<'_>, held: Option<&ETag>) -> bool {
     match mode {
@@ -262,6 +262,10 @@ fn fits(mode: PutMode<'_>, held: Option<&ETag>) -> bool {
         PutMode::IfAbsent => held.is_none(),
         PutMode::IfMatch(etag) => held == Some(etag),
     }
+}
+
+fn nonce(around: &dyn Surroundings) -> String {
+    format!("{:016x}{:016x}", around.random(), around.random())
 }
 
 /// Name of the metadata that holds the mark of an upload.

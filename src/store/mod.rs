@@ -23,7 +23,7 @@ mod transfer;
 mod xml;
 
 use std::fmt;
-use std::io::Write;
+use std::io::{self, Write};
 use std::ops::Range;
 
 pub use cloud::CloudStore;
@@ -105,6 +105,11 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
     /// the object changed while it was read or isn't what its checksum says; [`Kind::Sink`] if `sink` failed.
     fn get(&self, key: &str, range: Option<Range<u64>>, sink: &mut dyn Write) -> Result<ObjectInfo, StoreError>;
 
+    /// The same, into memory of whoever wants the bytes, where the store can put them there without a copy of its own.
+    fn get_into(&self, key: &str, range: Option<Range<u64>>, room: &mut dyn Room) -> Result<ObjectInfo, StoreError> {
+        self.get(key, range, &mut Written(room))
+    }
+
     /// What is known about an object; [`Kind::NotFound`].
     fn head(&self, key: &str) -> Result<ObjectInfo, StoreError>;
 
@@ -117,6 +122,32 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
 
     /// Which store this is, for the log, without secrets: its URL.
     fn describe(&self) -> String;
+}
+
+/// A sink with memory of its own, into which the next bytes may be received instead of being written.
+pub trait Room: Write {
+    /// Where the next bytes belong. As long as what is asked for has not come, there is room for one at least; what lies there now
+    /// means nothing.
+    fn room(&mut self) -> &mut [u8];
+
+    /// So many bytes lie at the beginning of that room now.
+    ///
+    /// # Errors
+    /// As those of a write.
+    fn filled(&mut self, count: usize) -> io::Result<()>;
+}
+
+/// What has room, for a store that knows sinks only.
+struct Written<'a>(&'a mut dyn Room);
+
+impl Write for Written<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Reads an object, or a range of it, into memory. [`Kind::Other`] if it has more than `max` bytes.
@@ -167,15 +198,15 @@ struct Bounded {
 }
 
 impl Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.len() > self.max - self.bytes.len() {
-            return Err(std::io::ErrorKind::FileTooLarge.into());
+            return Err(io::ErrorKind::FileTooLarge.into());
         }
         self.bytes.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

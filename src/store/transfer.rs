@@ -1,6 +1,6 @@
 //! Owns the way of bytes from and to a cloud: downloads that go on where they broke off, and the checksums of both ways.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::thread;
 
@@ -12,7 +12,7 @@ use super::local::sink_failed;
 use super::retry::Retry;
 use super::source::SourceReader;
 use super::text::base64;
-use super::{ETag, Kind, ObjectInfo, Source, StoreError};
+use super::{ETag, Kind, ObjectInfo, Room, Source, StoreError};
 use crate::limits::{STORE_COPY_BYTES, STORE_PROGRESS_BYTES, STORE_READ_BYTES};
 use crate::sys::aligned::AlignedBuf;
 
@@ -43,7 +43,7 @@ pub(super) fn download(
     retry: &Retry,
     key: &str,
     range: Option<Range<u64>>,
-    sink: &mut dyn Write,
+    room: &mut dyn Room,
     fetch: Fetch<'_>,
 ) -> Result<ObjectInfo, StoreError> {
     if let Some(range) = range.as_ref().filter(|r| r.start >= r.end) {
@@ -75,7 +75,7 @@ pub(super) fn download(
             }
             let end = range.as_ref().map_or(info.size, |r| r.end.min(info.size));
             sum.begin(if range.is_none() { fetched.checksum } else { Checksum::None });
-            copy(fetched.response, key, &mut at, end, sink, &mut sum)?;
+            receive(fetched.response, key, &mut at, end, room, &mut sum)?;
             Ok(info)
         });
         let error = match result {
@@ -97,19 +97,21 @@ pub(super) fn download(
     }
 }
 
-/// Passes a body on up to `end`; `at` tells how far that went.
-fn copy(
+/// Receives a body up to `end`; `at` tells how far that went.
+fn receive(
     response: Response,
     key: &str,
     at: &mut u64,
     end: u64,
-    sink: &mut dyn Write,
+    room: &mut dyn Room,
     sum: &mut Sum,
 ) -> Result<(), StoreError> {
     let mut body = response.into_reader();
-    let mut buffer = vec![0; STORE_COPY_BYTES];
+    // What would be too much, and the end of the body, without which the connection is not used again.
+    let mut beyond = [0];
     loop {
-        let count = match body.read(&mut buffer) {
+        let buffer = if *at < end { room.room() } else { &mut beyond[..] };
+        let count = match body.read(buffer) {
             Ok(count) => count,
             Err(e) => {
                 let error = super::http::failure("The store", ureq::Error::from(e));
@@ -124,7 +126,7 @@ fn copy(
             return Err(StoreError::new(Kind::Corrupt, what));
         }
         sum.update(&buffer[..count]);
-        sink.write_all(&buffer[..count]).map_err(|e| sink_failed(key, &e))?;
+        room.filled(count).map_err(|e| sink_failed(key, &e))?;
         *at += count as u64;
     }
     match *at == end {
@@ -133,6 +135,38 @@ fn copy(
             let what = format!("The object {key} broke off {} bytes before its end.", end - *at);
             Err(StoreError::new(Kind::Unavailable, what))
         }
+    }
+}
+
+/// The room of a sink that has none: what comes there is written.
+pub(super) struct Passage<'a> {
+    buffer: Vec<u8>,
+    sink: &'a mut dyn Write,
+}
+
+impl<'a> Passage<'a> {
+    pub fn to(sink: &'a mut dyn Write) -> Passage<'a> {
+        Passage { buffer: vec![0; STORE_COPY_BYTES], sink }
+    }
+}
+
+impl Room for Passage<'_> {
+    fn room(&mut self) -> &mut [u8] {
+        &mut self.buffer
+    }
+
+    fn filled(&mut self, count: usize) -> io::Result<()> {
+        self.sink.write_all(&self.buffer[..count])
+    }
+}
+
+impl Write for Passage<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.sink.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.sink.flush()
     }
 }
 

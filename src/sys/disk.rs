@@ -7,6 +7,8 @@ use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 /// Positions, lengths and buffers of `DiskFile::write_at` are multiples of this many bytes.
 pub const BLOCK_BYTES: usize = 4096;
 
@@ -71,6 +73,11 @@ pub trait DiskFile: Send + Sync + Debug {
     fn sync_data(&self) -> io::Result<()>;
     /// Reads until `buf` is full or the file ends; the number of bytes read.
     fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize>;
+    /// Some of the file's bytes from `position` on, at least `least` of them, where they lie in memory already and need not be copied to
+    /// be looked at. They keep memory that others wait for, so they are not to be kept for long. `None` where they have to be read.
+    fn lend(&self, _position: u64, _least: usize) -> io::Result<Option<Bytes>> {
+        Ok(None)
+    }
     /// The file's length in bytes.
     fn len(&self) -> io::Result<u64>;
     /// True when the file holds no byte.

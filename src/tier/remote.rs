@@ -1,13 +1,14 @@
 //! Owns which segments lie in the object store only, and reads them in the shape of files.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::cache::{BlockCache, Object, Source};
-use crate::store::{Kind, ObjectStore, StoreError};
+use crate::store::{Kind, ObjectStore, Room, StoreError};
 use crate::sys::disk::DiskFile;
 use crate::wal::read_cache::Elsewhere;
 use crate::wal::SegmentId;
@@ -81,6 +82,10 @@ impl DiskFile for RemoteFile {
         self.cache.read_at(&self.object, buf, position)
     }
 
+    fn lend(&self, position: u64, least: usize) -> io::Result<Option<Bytes>> {
+        self.cache.lend(&self.object, position, least)
+    }
+
     fn len(&self) -> io::Result<u64> {
         Ok(self.object.bytes)
     }
@@ -99,8 +104,8 @@ fn read_only() -> io::Error {
 pub struct StoreSource(pub Arc<dyn ObjectStore>);
 
 impl Source for StoreSource {
-    fn fetch(&self, key: &str, from: u64, len: usize, sink: &mut dyn Write) -> io::Result<()> {
-        self.0.get(key, Some(from..from + len as u64), sink).map(drop).map_err(failed)
+    fn fetch(&self, key: &str, from: u64, len: usize, room: &mut dyn Room) -> io::Result<()> {
+        self.0.get_into(key, Some(from..from + len as u64), room).map(drop).map_err(failed)
     }
 }
 

@@ -1,6 +1,9 @@
 //! Owns walking the batches of a run in a segment's file, with their checksums, in bounded memory.
 
+use std::io;
+
 use byteorder::{BigEndian, ByteOrder};
+use bytes::Bytes;
 
 use super::read_cache::OpenSegment;
 use super::{ReadError, RunRef};
@@ -17,6 +20,8 @@ pub(super) struct BatchCursor<'a> {
     /// Up to where it is worth reading ahead.
     ahead_end: u64,
     buf: &'a mut Vec<u8>,
+    /// What is looked at in the place of the buffer, if the file had it in memory.
+    lent: Option<Bytes>,
     /// What of the buffer was read, and from where; the rest is of an earlier use.
     filled: usize,
     buf_position: u64,
@@ -33,7 +38,17 @@ pub(super) struct Found {
 impl<'a> BatchCursor<'a> {
     pub fn new(segment: &'a OpenSegment, run: RunRef, buf: &'a mut Vec<u8>) -> BatchCursor<'a> {
         let (position, next_offset) = (run.position, run.base_offset);
-        BatchCursor { segment, run, position, next_offset, ahead_end: u64::MAX, buf, filled: 0, buf_position: 0 }
+        BatchCursor {
+            segment,
+            run,
+            position,
+            next_offset,
+            ahead_end: u64::MAX,
+            buf,
+            lent: None,
+            filled: 0,
+            buf_position: 0,
+        }
     }
 
     /// Only so many bytes from the next batch on will be asked for, a first batch that is longer excepted.
@@ -112,21 +127,36 @@ impl<'a> BatchCursor<'a> {
     fn bytes(&mut self, position: u64, len: usize) -> Result<&[u8], ReadError> {
         let have_end = self.buf_position + self.filled as u64;
         if position < self.buf_position || position + len as u64 > have_end {
-            let run_end = self.run.position + u64::from(self.run.len);
-            let ahead = run_end.min(self.ahead_end).saturating_sub(position).min(limits::READ_PIECE_BYTES as u64);
-            let wanted = len.max(ahead as usize);
-            if self.buf.len() < wanted {
-                self.buf.resize(wanted, 0);
-            }
-            self.filled = 0;
-            let read = self.segment.segment.file.read_at(&mut self.buf[..wanted], position);
-            self.filled = read.map_err(|error| ReadError::Io(error.to_string()))?;
-            self.buf_position = position;
+            self.read(position, len).map_err(|error| ReadError::Io(error.to_string()))?;
         }
         let from = (position - self.buf_position) as usize;
-        match self.buf.get(from..from + len) {
+        let there = self.lent.as_deref().unwrap_or(&self.buf[..]);
+        match there.get(from..from + len) {
             Some(bytes) if from + len <= self.filled => Ok(bytes),
             _ => Err(self.segment.corrupt(position, "the file ends inside a run")),
         }
+    }
+
+    /// Gets at least `len` bytes at `position`, or those that the file has.
+    fn read(&mut self, position: u64, len: usize) -> io::Result<()> {
+        self.filled = 0;
+        // Before another block is waited for.
+        self.lent = None;
+        let file = &self.segment.segment.file;
+        self.lent = file.lend(position, len)?;
+        self.filled = match &self.lent {
+            Some(lent) => lent.len(),
+            None => {
+                let run_end = self.run.position + u64::from(self.run.len);
+                let ahead = run_end.min(self.ahead_end).saturating_sub(position).min(limits::READ_PIECE_BYTES as u64);
+                let wanted = len.max(ahead as usize);
+                if self.buf.len() < wanted {
+                    self.buf.resize(wanted, 0);
+                }
+                file.read_at(&mut self.buf[..wanted], position)?
+            }
+        };
+        self.buf_position = position;
+        Ok(())
     }
 }

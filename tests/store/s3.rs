@@ -6,7 +6,7 @@ use std::time::Duration;
 use chronik::config::storage::{S3Config, Secret};
 use chronik::store::{get_bytes, CloudStore, ETag, Kind, ObjectStore, PutMode, StoreError, Tuning};
 
-use super::contract::bytes;
+use super::contract::{bytes, Shelf};
 use super::server::{Reply, Seen, Server};
 use super::surroundings::{small, Simulated};
 
@@ -240,6 +240,21 @@ fn a_download_goes_on_where_it_broke_off() {
     assert_eq!((seen[1].header("range"), seen[1].header("if-match")), ("bytes=70000-", "\"e\""));
     let (got, _) = get_bytes(&store, "k", Some(10..250_000), 300_000).unwrap();
     assert!(got == body[10..250_000]);
+    let mut shelf = Shelf::default();
+    store.get_into("k", Some(10..250_000), &mut shelf).unwrap();
+    assert!(shelf.bytes == body[10..250_000]);
+}
+
+/// More than the range is refused, and nothing of it is put where the range is all that there is room for.
+#[test]
+fn an_answer_longer_than_the_range_is_not_received() {
+    let server = Server::start(|_, _| {
+        Reply::new(206, vec![1; 500]).header("etag", "\"e\"").header("content-range", "bytes 0-99/1000")
+    });
+    let mut shelf = Shelf::default();
+    let error = store(&server).0.get_into("k", Some(0..100), &mut shelf).unwrap_err();
+    assert_eq!(error.kind, Kind::Corrupt, "{error}");
+    assert!(server.seen().len() == 1 && shelf.bytes.len() <= 100);
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Owns the tests of the disk cache of objects: bytes as in the object, one request however many ask, a bound that holds.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use chronik::store::Room;
 use chronik::sys::disk::Disk;
 use chronik::sys::mailbox::mailbox;
 use chronik::sys::real_disk::{RealDisk, Writing};
@@ -55,7 +56,7 @@ fn byte_at(position: u64) -> u8 {
 }
 
 impl Source for Numbers {
-    fn fetch(&self, _key: &str, from: u64, len: usize, sink: &mut dyn Write) -> io::Result<()> {
+    fn fetch(&self, _key: &str, from: u64, len: usize, sink: &mut dyn Room) -> io::Result<()> {
         self.asked.lock().push((from, len));
         let bytes: Vec<u8> = (from..from + len as u64).map(byte_at).collect();
         let (before, bytes) = bytes.split_at((*self.before_gate.lock()).min(len));
@@ -490,6 +491,34 @@ fn what_was_fetched_last_is_in_memory_also_where_the_disk_has_no_room() {
     cache.rest();
     read(6);
     assert_eq!(source.asked().len(), 1);
+}
+
+/// What is lent stays what it is when the memory of others is used again.
+#[test]
+fn what_is_in_memory_is_lent_and_stays_for_as_long_as_somebody_has_it() {
+    let (scratch, source) = (Scratch::new("lent"), Arc::new(Numbers::default()));
+    let cache = open(&scratch, &source, CacheSettings { memory_bytes_max: 4 * BLOCK, ..settings(64) });
+    let object = object(8 * BLOCK as u64 + 10);
+    let mut lent = Vec::new();
+    for block in 0..9 {
+        let position = (block * BLOCK as u64 + 100).min(object.bytes - 1);
+        let bytes = cache.lend(&object, position, 1).unwrap().expect("it has just come");
+        assert_eq!(bytes.len() as u64, object.bytes.min((block + 1) * BLOCK as u64) - position);
+        lent.push((position, bytes));
+    }
+    assert_eq!(source.asked().iter().map(|(_, len)| *len as u64).sum::<u64>(), object.bytes);
+    for (position, bytes) in &lent {
+        assert!(bytes.iter().enumerate().all(|(at, byte)| *byte == byte_at(position + at as u64)));
+    }
+    // Not over a block's end or the object's, and not from the disk.
+    let last = 8 * BLOCK as u64;
+    for (position, least) in [(last - 3, 4), (last + 8, 3), (last + 10, 0), (u64::MAX, 1), (0, 1)] {
+        assert!(cache.lend(&object, position, least).unwrap().is_none(), "{position} {least}");
+    }
+    assert!(cache.lend(&object, last - 3, 3).unwrap().is_some() && source.asked().is_empty());
+    *source.failing.lock() = 1;
+    cache.forget("wal/7");
+    assert!(cache.lend(&object, 0, 1).is_err());
 }
 
 /// Many short objects, each in a buffer for a whole block, took much more memory than they may.

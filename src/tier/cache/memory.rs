@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::sys::aligned::AlignedBuf;
+use crate::sys::disk::BLOCK_BYTES;
 
 /// Where blocks take their memory from, and give it back to.
 #[derive(Debug)]
@@ -26,7 +27,11 @@ impl Memory {
     /// An empty block with room for the largest.
     pub fn take(self: &Arc<Memory>) -> MemoryBlock {
         let free = self.free.lock().pop();
-        let buf = free.unwrap_or_else(|| AlignedBuf::with_capacity(self.block_bytes));
+        let buf = free.unwrap_or_else(|| {
+            let mut buf = AlignedBuf::with_capacity(self.block_bytes);
+            buf.resize(self.block_bytes);
+            buf
+        });
         MemoryBlock { buf: Some(buf), len: 0, home: Arc::clone(self) }
     }
 
@@ -36,8 +41,7 @@ impl Memory {
         drop(free);
     }
 
-    fn give(&self, mut buf: AlignedBuf) {
-        buf.clear();
+    fn give(&self, buf: AlignedBuf) {
         let mut free = self.free.lock();
         if free.len() < FREE_MAX {
             free.push(buf);
@@ -48,28 +52,33 @@ impl Memory {
 /// A block, or the beginning of one. Its memory goes back where it came from.
 #[derive(Debug)]
 pub struct MemoryBlock {
-    /// There until it is dropped.
+    /// There until it is dropped, and as long as the largest block.
     buf: Option<AlignedBuf>,
-    /// Bytes of the object; zeros may follow them.
+    /// Bytes of the object. What follows them is left of an earlier use, but for zeros up to a block of the disk when it is complete.
     len: usize,
     home: Arc<Memory>,
 }
 
 impl MemoryBlock {
-    /// Appends bytes, of which there are never more than fit.
-    pub fn extend(&mut self, bytes: &[u8]) {
-        if let Some(buf) = &mut self.buf {
-            debug_assert!(self.len + bytes.len() <= buf.capacity());
-            buf.extend_from_slice(bytes);
-            self.len = buf.len();
-        }
+    /// Room for the bytes that come next.
+    pub fn room(&mut self) -> &mut [u8] {
+        let len = self.len;
+        self.buf.as_deref_mut().map_or(&mut [], |buf| &mut buf[len..])
+    }
+
+    /// So many bytes have come to the beginning of the room.
+    pub fn filled(&mut self, count: usize) {
+        self.len += self.room().len().min(count);
     }
 
     /// There is no more to come: zeros follow, so that a disk takes it as it is.
     pub fn complete(&mut self) {
-        if let Some(buf) = &mut self.buf {
-            buf.pad_to_block();
-        }
+        let behind = self.padded_bytes() - self.len;
+        self.room()[..behind].fill(0);
+    }
+
+    fn padded_bytes(&self) -> usize {
+        self.len.next_multiple_of(BLOCK_BYTES)
     }
 
     /// Bytes of memory that it takes, however short it is.
@@ -79,14 +88,23 @@ impl MemoryBlock {
 
     /// With the zeros.
     pub fn padded(&self) -> &[u8] {
-        self.buf.as_deref().unwrap_or_default()
+        &self.buf.as_deref().unwrap_or_default()[..self.padded_bytes()]
     }
 }
 
 impl Deref for MemoryBlock {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        &self.padded()[..self.len]
+        &self.buf.as_deref().unwrap_or_default()[..self.len]
+    }
+}
+
+/// A block that somebody is lent bytes of, which keep it there.
+pub struct Lent(pub Arc<MemoryBlock>);
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -103,10 +121,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_an_earlier_use_has_left_is_neither_read_nor_written_to_the_disk() {
+        let memory = Memory::new(2 * BLOCK_BYTES);
+        let mut first = memory.take();
+        first.room().fill(9);
+        first.filled(2 * BLOCK_BYTES);
+        drop(first);
+        let mut again = memory.take();
+        again.room()[..2].copy_from_slice(&[1, 2]);
+        again.filled(2);
+        again.complete();
+        assert_eq!((&again[..], again.padded().len()), (&[1, 2][..], BLOCK_BYTES));
+        assert!(again.padded()[2..].iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
     fn memory_is_used_again_and_does_not_pile_up() {
         let memory = Memory::new(4096);
         let mut first = memory.take();
-        first.extend(b"chronik");
+        first.room()[..7].copy_from_slice(b"chronik");
+        first.filled(7);
         let address = first.as_ptr();
         drop(first);
         let again = memory.take();

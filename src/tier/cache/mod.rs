@@ -15,12 +15,14 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
-use self::memory::{Memory, MemoryBlock};
+use self::memory::{Lent, Memory, MemoryBlock};
 use self::slabs::{Place, Slabs, Unread};
 use self::state::{Block, BlockId, Entry, State};
 use crate::limits;
+use crate::store::Room;
 use crate::sys::disk::Disk;
 use crate::sys::mailbox::{mailbox, Received, Receiver, Sender, Worker};
 
@@ -29,11 +31,12 @@ pub const DIR: &str = "cache";
 
 /// Where blocks come from. Called on the threads that read, several at a time.
 pub trait Source: Send + Sync + Debug {
-    /// Writes exactly `len` bytes of an object from position `from` on, each once and in order.
+    /// Brings exactly `len` bytes of an object from position `from` on, each once and in order: written, or put into the room that
+    /// there is for them.
     ///
     /// # Errors
     /// Whatever keeps them from coming, within a bounded time; `NotFound` when the object is not there.
-    fn fetch(&self, key: &str, from: u64, len: usize, sink: &mut dyn Write) -> io::Result<()>;
+    fn fetch(&self, key: &str, from: u64, len: usize, room: &mut dyn Room) -> io::Result<()>;
 }
 
 /// An immutable object.
@@ -187,6 +190,31 @@ impl BlockCache {
             at += wanted as u64;
         }
         Ok(at.saturating_sub(position) as usize)
+    }
+
+    /// What there is in memory of an object from `position` on, up to the end of a block, fetched if it is nowhere: at least `least`
+    /// bytes and at least one. `None` where that lies on the disk, or in more than one block. It keeps the memory of the block.
+    ///
+    /// # Errors
+    /// Those of the source.
+    pub fn lend(&self, object: &Object, position: u64, least: usize) -> io::Result<Option<Bytes>> {
+        let block_bytes = self.settings.block_bytes as u64;
+        let within = (position % block_bytes) as usize;
+        let begin = position - within as u64;
+        let end = object.bytes.min(begin.saturating_add(block_bytes));
+        let Ok(number) = u32::try_from(position / block_bytes) else { return Ok(None) };
+        if end.saturating_sub(position) < (least as u64).max(1) {
+            return Ok(None);
+        }
+        let id = (object.key.clone(), number);
+        if self.state.lock().is_on_disk_only(&id) {
+            return Ok(None);
+        }
+        let Block::Memory(block) = self.block(object, number)? else { return Ok(None) };
+        let is_whole = block.len() as u64 == end - begin;
+        // It is lent to its end, so it is likely not to be needed again.
+        self.state.lock().was_read(&id);
+        Ok(is_whole.then(|| Bytes::from_owner(Lent(block)).slice(within..)))
     }
 
     /// Forgets an object's blocks, because it is gone or what came of it was damaged.
@@ -365,27 +393,48 @@ struct Arriving<'a> {
     first: Option<Arc<MemoryBlock>>,
 }
 
-impl Write for Arriving<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if bytes.is_empty() {
-            return Ok(0);
-        }
-        if bytes.len() > self.left {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        let mut block = self.block.take().unwrap_or_else(|| self.cache.memory.take());
-        let count = bytes.len().min(self.cache.settings.block_bytes - block.len());
-        block.extend(&bytes[..count]);
+impl Arriving<'_> {
+    /// The block that comes, with room for a byte at least.
+    fn block(&mut self) -> &mut MemoryBlock {
+        self.block.get_or_insert_with(|| self.cache.memory.take())
+    }
+}
+
+impl Room for Arriving<'_> {
+    fn room(&mut self) -> &mut [u8] {
+        let left = self.left;
+        let room = self.block().room();
+        let len = room.len().min(left);
+        &mut room[..len]
+    }
+
+    fn filled(&mut self, count: usize) -> io::Result<()> {
+        self.block().filled(count);
         self.left -= count;
-        if self.left > 0 && block.len() < self.cache.settings.block_bytes {
-            self.block = Some(block);
-            return Ok(count);
+        if self.left > 0 && !self.block().room().is_empty() {
+            return Ok(());
         }
+        let Some(mut block) = self.block.take() else { return Ok(()) };
         block.complete();
         let block = Arc::new(block);
         self.cache.has_come((self.object.key.clone(), self.next), &block);
         self.next += 1;
         self.first.get_or_insert(block);
+        Ok(())
+    }
+}
+
+impl Write for Arriving<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() > self.left {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let room = self.room();
+        let count = bytes.len().min(room.len());
+        if count > 0 {
+            room[..count].copy_from_slice(&bytes[..count]);
+            self.filled(count)?;
+        }
         Ok(count)
     }
 

@@ -231,7 +231,8 @@ mod tests {
 
     fn block(byte: u8, len: usize) -> MemoryBlock {
         let mut block = Memory::new(LEN).take();
-        block.extend(&vec![byte; len]);
+        block.room()[..len].fill(byte);
+        block.filled(len);
         block.complete();
         block
     }

@@ -110,8 +110,17 @@ impl State {
         self.blocks.contains_key(id)
     }
 
+    /// Whether a block would have to be read from the disk.
+    pub fn is_on_disk_only(&self, id: &BlockId) -> bool {
+        self.is_on_disk(id) && !self.is_in_memory(id)
+    }
+
+    fn is_in_memory(&self, id: &BlockId) -> bool {
+        self.recent.iter().any(|recent| recent.is(id))
+    }
+
     fn has(&self, id: &BlockId) -> bool {
-        self.is_on_disk(id) || self.recent.iter().any(|recent| recent.is(id))
+        self.is_on_disk(id) || self.is_in_memory(id)
     }
 
     /// How many blocks to fetch from `number` on, and whether that goes on from where an earlier request ended: then it is
