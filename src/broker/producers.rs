@@ -47,6 +47,23 @@ pub struct ProducerState {
     pub coordinator_epoch: i32,
 }
 
+impl ProducerState {
+    /// The batch of this epoch that this one repeats.
+    ///
+    /// In a transaction only what was appended in it can be repeated: nobody waits for an answer about an earlier one any more. A
+    /// client that gave up a batch when it aborted, and took it for one that never arrived, uses its sequence again for the next
+    /// one. Kafka would acknowledge that one as there already, and it would be lost.
+    fn duplicate_of(&self, header: &BatchHeader) -> Option<&AppendedBatch> {
+        let first_offset = match header.is_transactional() {
+            true => self.txn_first_offset?,
+            false => 0,
+        };
+        let sequences = (header.base_sequence, header.last_sequence());
+        let mut repeatable = self.batches.iter().filter(|batch| batch.base_offset >= first_offset);
+        repeatable.find(|batch| (batch.first_sequence, batch.last_sequence) == sequences)
+    }
+}
+
 /// What to do with a batch of an idempotent producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -82,9 +99,7 @@ impl Producers {
         if header.producer_epoch > state.epoch {
             return if header.base_sequence == 0 { Verdict::Append } else { Verdict::OutOfOrderSequence };
         }
-        let last_sequence = header.last_sequence();
-        let duplicate =
-            state.batches.iter().find(|b| b.first_sequence == header.base_sequence && b.last_sequence == last_sequence);
+        let duplicate = state.duplicate_of(header);
         if canary::has(Fault::Duplicate) && duplicate.is_some() {
             return Verdict::Append;
         }
@@ -301,6 +316,20 @@ mod tests {
         assert_eq!(producers.check(&transactional(header(9, 0, 4, 1))), Verdict::Append);
         producers.expire(i64::MAX);
         assert!(producers.is_empty());
+    }
+
+    #[test]
+    fn a_sequence_of_an_ended_transaction_is_not_acknowledged_for_another_record() {
+        let mut producers = Producers::default();
+        let first = transactional(header(9, 0, 0, 1));
+        assert_eq!(append(&mut producers, &first, 50), Verdict::Append);
+        assert!(matches!(producers.check(&first), Verdict::Duplicate(_)));
+        producers.ended(&marker(0), 1000);
+        assert_eq!(producers.check(&first), Verdict::OutOfOrderSequence);
+        let second = transactional(header(9, 0, 1, 1));
+        assert_eq!(append(&mut producers, &second, 52), Verdict::Append);
+        assert!(matches!(producers.check(&second), Verdict::Duplicate(_)));
+        assert_eq!(producers.check(&first), Verdict::OutOfOrderSequence);
     }
 
     #[test]
