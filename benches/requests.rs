@@ -9,6 +9,9 @@
 //! processor time that the process PID took from the end of the warm-up to the end.
 //! `scripts/measure` uses it.
 
+#[path = "shared/mod.rs"]
+mod shared;
+
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -22,29 +25,15 @@ use chronik::wire::{self, frame, ErrorCode, Message, RecordSet, Request};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
+use shared::{cpu_seconds, Options};
+
 /// Versions that today's Kafka and this server both speak, and that name topics by name.
 const PRODUCE_VERSION: i16 = 9;
 const FETCH_VERSION: i16 = 12;
 const LIST_OFFSETS_VERSION: i16 = 7;
 /// Topics in one CreateTopics request.
 const TOPICS_PER_REQUEST: usize = 50;
-/// Of the times in /proc, on every Linux that there is.
-const TICKS_PER_SECOND: f64 = 100.0;
 const CLIENT: &str = "requests";
-
-/// The command line: `--NAME VALUE` pairs.
-struct Options(Vec<String>);
-
-impl Options {
-    fn text(&self, name: &str) -> Option<&str> {
-        let at = self.0.iter().position(|word| word.strip_prefix("--") == Some(name))?;
-        self.0.get(at + 1).map(String::as_str)
-    }
-
-    fn number(&self, name: &str, default: f64) -> f64 {
-        self.text(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("--{name} takes a number")))
-    }
-}
 
 fn topic_name(prefix: &str, number: usize) -> String {
     format!("{prefix}-{number:05}")
@@ -178,14 +167,6 @@ struct Line {
     received: Vec<u8>,
 }
 
-/// User and system time of a process so far; 0 if it is none that can be looked at.
-fn cpu_seconds(pid: &str) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let behind_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks = behind_name.split_whitespace().skip(11).take(2).filter_map(|word| word.parse::<f64>().ok());
-    ticks.sum::<f64>() / TICKS_PER_SECOND
-}
-
 struct Load {
     api: Api,
     poll: Poll,
@@ -313,7 +294,7 @@ impl Load {
 }
 
 fn main() {
-    let options = Options(std::env::args().skip(1).collect());
+    let options = Options::of_this_program();
     let Some(brokers) = options.text("brokers") else {
         println!("requests: --brokers HOST:PORT names no server; scripts/measure starts one");
         return;

@@ -132,6 +132,27 @@ class Measure:
             f"{seen['mb_per_s']:.0f}; {of_log:.0f}; {seen['mb_per_s'] / of_log:.2f}")
         say("1 KiB records: server and client CPU, s/GB", f"{cpu / (records * 1024) * 1e9:.2f}, {seen['client_cpu_s'] / (records * 1024) * 1e9:.2f}")
 
+    def hot(self):
+        """1 KiB records in client-sized batches, read again and again out of memory."""
+        options, costs = self.options, {"chronik": [], "kafka": []}
+        for _ in range(options.rounds):
+            for name in costs if options.kafka else ["chronik"]:
+                server = self.server(name)
+                server.start()
+                try:
+                    self.program(options.loadgen, "produce", "--brokers", server.address, "--topic", "hot", "--partitions", "6", "--size", "1024",
+                                 "--records", str(options.records // 4), "--connections", "2", "--linger", "5ms", "--quiet")
+                    seen = self.program(options.hot, "--brokers", server.address, "--topic", "hot", "--partitions", "6", "--connections", "2",
+                                        "--pid", str(server.pid), "--warmup", str(options.warmup), "--seconds", str(options.seconds))
+                finally:
+                    server.stop()
+                costs[name].append(seen["server_s_per_gb"])
+                say(f"{name}: MB/s; server and client CPU, s/GB",
+                    f"{seen['mb_per_s']:.0f}; {seen['server_s_per_gb']:.3f}, {seen['client_s_per_gb']:.3f}")
+        if options.kafka:
+            ratios = [theirs / ours for ours, theirs in zip(costs["chronik"], costs["kafka"])]
+            say("bytes per server CPU second, against Kafka", ", ".join(f"{ratio:.2f}" for ratio in ratios))
+
     def idle(self):
         """A thousand connections that are silent, and a thousand groups without members."""
         options, server = self.options, self.server("chronik")
@@ -196,14 +217,14 @@ async def rest_beside(server, silent, groups, rest):
 
 
 def main():
-    parts = ("small", "stored", "idle", "scale")
+    parts = ("small", "stored", "hot", "idle", "scale")
     parser = argparse.ArgumentParser(description=__doc__)
     for name, default in (("rounds", 3), ("seconds", 10), ("warmup", 10), ("connections", 64), ("records", 4_000_000), ("silent", 1000),
                           ("groups", 1000), ("settle", 30), ("idle-seconds", 60), ("rate", 5000), ("many", 10_000)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--apis", default="produce,fetch,list-offsets")
     parser.add_argument("--port", type=int, required=True)
-    for name in ("server", "work", "loadgen", "requests", "unstored", "wal"):
+    for name in ("server", "work", "loadgen", "requests", "unstored", "wal", "hot"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--kafka", help="the harness that starts and stops one; without it there is nothing to compare with")
     parser.add_argument("part", nargs="*")
