@@ -100,6 +100,30 @@ fn who_closes_its_side_gets_the_answers_to_what_it_has_sent() {
     assert_eq!(rig.stop(), Outcome::Stopped { complete: true });
 }
 
+/// A turn has time to close some of them. The others stayed until something else happened.
+#[test]
+fn many_who_closed_their_side_and_got_their_answers_at_once_are_all_closed() {
+    const COUNT: usize = 400;
+    let rig = Rig::start(Limits { linger_us: 600_000_000, unread_us: 600_000_000, ..wide_limits() });
+    let mut clients: Vec<Client> = (0..COUNT).map(|_| rig.client()).collect();
+    for client in &mut clients {
+        client.send(PRODUCE, 1, b"first");
+    }
+    rig.turn_until(|seen| seen.requests.load(Ordering::SeqCst) == COUNT);
+    for client in &mut clients {
+        client.stream.shutdown(Shutdown::Write).unwrap();
+    }
+    // All groups but the last: it is the news of that one, and nothing after it, that lets them go.
+    while rig.metrics.active_connections.get() > 0 {
+        let Ok(group) = rig.groups.recv_timeout(Duration::from_millis(200)) else { break };
+        rig.written(&group);
+    }
+    for client in &mut clients {
+        assert_eq!(client.receive(), (1, b"durable".to_vec()));
+        assert!(client.is_closed(), "{} are still there", rig.metrics.active_connections.get());
+    }
+}
+
 #[test]
 fn who_closes_its_side_and_does_not_read_is_not_kept_for_long() {
     let rig = Rig::start(Limits { linger_us: 300_000, ..wide_limits() });
