@@ -20,7 +20,7 @@ use chronik::wal::checkpoint::Floor;
 use chronik::wal::compact::{Indexing, Verdict};
 use chronik::wal::pack::{Coverage, Kept};
 use chronik::wal::recovery::Replay;
-use chronik::wal::tidy::{Tidied, TidyDone, TidyJob, TidyMode, TidyPart};
+use chronik::wal::tidy::{Tidied, TidyDone, TidyError, TidyJob, TidyMode, TidyPart};
 use chronik::wal::{
     BatchPlace, Group, GroupSeq, LogPosition, MetaEntry, PartitionId, Place, PlannedRun, ReadDone, ReadFound, ReadJob,
     ReadKind, RunRef, SegmentHandle, SegmentId, Splice, Written,
@@ -32,7 +32,7 @@ pub struct Harness {
     pub broker: Broker,
     pub now: Now,
     pub log: MemLog,
-    settings: Settings,
+    pub settings: Settings,
     next_conn: u64,
     next_correlation: i32,
     apis: BTreeMap<(ConnId, i32), (&'static Api, i16)>,
@@ -441,7 +441,10 @@ impl MemLog {
             let mut sources: Vec<&RunRef> = self.runs().filter(is_source).collect();
             sources.sort_by_key(|run| run.base_offset);
             let data: Vec<u8> = sources.iter().flat_map(|run| self.read(run.segment, run.position, run.len)).collect();
-            let (kept, outcome) = rewritten(part, &data);
+            let (kept, outcome) = match rewritten(part, &data) {
+                Ok(found) => found,
+                Err(error) => return TidyDone { pack: job.pack, result: Err(error) },
+            };
             let headers: Vec<_> = chronik::wire::batch::batches(&kept).map(|batch| batch.unwrap().header).collect();
             let run = headers.first().zip(headers.last()).map(|(first, last)| RunRef {
                 id: part.id,
@@ -561,29 +564,30 @@ impl MemLog {
 }
 
 /// What a tidying keeps of a partition's batches, and what it came to.
-fn rewritten(part: &TidyPart, data: &[u8]) -> (Vec<u8>, Bytes) {
+fn rewritten(part: &TidyPart, data: &[u8]) -> Result<(Vec<u8>, Bytes), TidyError> {
     let all = chronik::wire::batch::batches(data).map(|batch| batch.unwrap());
     let live: Vec<_> = all.filter(|batch| batch.header.last_offset() >= part.live_from).collect();
     let TidyMode::Clean(clean) = &part.mode else {
-        return (live.iter().flat_map(|batch| batch.bytes).copied().collect(), Bytes::new());
+        return Ok((live.iter().flat_map(|batch| batch.bytes).copied().collect(), Bytes::new()));
     };
+    let wrong = |error: chronik::wire::batch::BatchError| TidyError::Unreadable(error.to_string());
     let mut indexing = Indexing::new(clean);
     let dirty = live.iter().filter(|batch| batch.header.last_offset() >= clean.first_dirty);
     for batch in dirty {
-        if !indexing.batch(batch).unwrap() {
+        if !indexing.batch(batch).map_err(wrong)? {
             break;
         }
     }
     let mut cleaning = indexing.finish();
     let mut kept = Vec::new();
     for batch in &live {
-        match cleaning.batch(batch).unwrap() {
+        match cleaning.batch(batch).map_err(wrong)? {
             Verdict::Gone => {}
             Verdict::Unchanged => kept.extend_from_slice(batch.bytes),
             Verdict::Rewritten(bytes) => kept.extend_from_slice(bytes),
         }
     }
-    (kept, cleaning.finish().encode().into())
+    Ok((kept, cleaning.finish().encode().into()))
 }
 
 fn lay_out(run: &PlannedRun, at: LogPosition, buf: &mut AlignedBuf) -> RunRef {

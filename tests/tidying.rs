@@ -34,8 +34,11 @@ fn delete_records(h: &mut Harness, name: &str, offset: i64) {
 fn produce(h: &mut Harness, name: &str, number: usize, bytes: usize) {
     let mut batch = BatchBuilder::new();
     batch.push(h.now.wall_ms, Some(&number.to_be_bytes()), Some(&vec![7; bytes]), &[]);
-    let batch = batch.build().unwrap();
-    let data = PartitionProduceData { index: 0, records: RecordSet::Bytes(&batch) };
+    produce_batch(h, name, &batch.build().unwrap());
+}
+
+fn produce_batch(h: &mut Harness, name: &str, batch: &[u8]) {
+    let data = PartitionProduceData { index: 0, records: RecordSet::Bytes(batch) };
     let topic_data = vec![TopicProduceData { name, partition_data: vec![data], ..Default::default() }];
     let answer = h.call(9, &ProduceRequest { acks: -1, timeout_ms: 1000, topic_data, ..Default::default() });
     let response: ProduceResponse<'_> = answer.decode();
@@ -192,6 +195,54 @@ fn a_damaged_segment_is_left_alone_and_the_others_are_tidied() {
     }
     settle(&mut h);
     assert!(h.log.holds_packs() && !h.removed.contains(&damaged));
+    assert_eq!(read(&mut h, "lives", 0), (0..200).collect::<Vec<i64>>());
+}
+
+fn configure(h: &mut Harness, name: &str, configs: &[(&str, &str)]) {
+    let configs = configs.iter().map(|(name, value)| IncrementalAlterConfigsAlterableConfig {
+        name,
+        config_operation: 0,
+        value: Some(value),
+    });
+    let resource =
+        IncrementalAlterConfigsResource { resource_type: 2, resource_name: name, configs: configs.collect() };
+    let answer = h.call(1, &IncrementalAlterConfigsRequest { resources: vec![resource], ..Default::default() });
+    let response: IncrementalAlterConfigsResponse<'_> = answer.decode();
+    assert_eq!(response.responses[0].error_code, ErrorCode::NONE);
+}
+
+/// A client can send what it wants in a batch, as long as the checksum is right. The segment was taken for a damaged one, and all that
+/// was deleted in it stayed on the disk.
+#[test]
+fn records_that_nobody_can_read_keep_only_their_partition_from_compaction() {
+    let mut h = Harness::new();
+    create(&mut h, "odd", 1);
+    let mut batch = BatchBuilder::new();
+    batch.push(h.now.wall_ms, Some(b"key"), Some(b"value"), &[]);
+    let mut batch = batch.build().unwrap();
+    // The header says that there are three records, and there is one.
+    batch[23..27].copy_from_slice(&2i32.to_be_bytes());
+    batch[57..61].copy_from_slice(&3i32.to_be_bytes());
+    let crc = crc32c::crc32c(&batch[21..]);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
+    produce_batch(&mut h, "odd", &batch);
+    shared(&mut h);
+    configure(
+        &mut h,
+        "odd",
+        &[("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "0"), ("segment.ms", "60000")],
+    );
+    h.pass_ms(120_000);
+    produce(&mut h, "odd", 1, 10);
+    h.pass_ms(120_000);
+    produce(&mut h, "odd", 2, 10);
+    settle(&mut h);
+    assert!(h.settings.metrics.tidy_failures.get() > 0, "nobody has looked at its records");
+    let before = h.log.held_bytes(&h.removed);
+    delete(&mut h, "goes");
+    settle(&mut h);
+    let after = h.log.held_bytes(&h.removed);
+    assert!(after < before / 2, "{before} bytes before, {after} after");
     assert_eq!(read(&mut h, "lives", 0), (0..200).collect::<Vec<i64>>());
 }
 

@@ -361,7 +361,9 @@ impl Broker {
             }
             (Err(error), cleaning) => {
                 match (&error, cleaning) {
-                    (TidyError::Damaged(_, why), Some(id)) => self.cleaning_failed(id, why),
+                    (TidyError::Damaged(_, why) | TidyError::Unreadable(why), Some(id)) => {
+                        self.cleaning_failed(id, why)
+                    }
                     (_, Some(id)) => self.cleaning_put_off(now, id),
                     (_, None) => {}
                 }
@@ -454,6 +456,8 @@ impl Broker {
             TidyError::Io(what) | TidyError::Away(what) => {
                 ::log::error!("cannot tidy {} segments of the log: {what}", sources.len())
             }
+            // That is no fault of the segment, and only compaction looks at records.
+            TidyError::Unreadable(_) => return,
             TidyError::Stopped => {}
         }
         self.tidying.waits = true;

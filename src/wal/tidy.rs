@@ -90,6 +90,8 @@ pub enum TidyError {
     Full(String),
     /// A source is damaged or gone: it must stay as it is. Says file, position and what.
     Damaged(SegmentId, String),
+    /// The records of a batch make no sense, though its checksum is right: so they came. Says file, position and what.
+    Unreadable(String),
     /// The disk failed.
     Io(String),
     /// A source is in the object store only, which could not be read.
@@ -270,7 +272,7 @@ impl Work<'_> {
                 let (run, bytes) = (runs[next].1, self.read(runs[next].1, ahead(&runs[next..]))?);
                 for item in Checked::new(run, part.live_from, &bytes) {
                     let (position, batch) = item?;
-                    let goes_on = indexing.batch(&batch).map_err(|error| damaged(run, position, &error.to_string()))?;
+                    let goes_on = indexing.batch(&batch).map_err(|error| unreadable(run, position, &error))?;
                     if !goes_on {
                         break 'indexing;
                     }
@@ -285,7 +287,7 @@ impl Work<'_> {
                 let (run, bytes) = (runs[next].1, self.read(runs[next].1, ahead(&runs[next..]))?);
                 for item in Checked::new(run, part.live_from, &bytes) {
                     let (position, batch) = item?;
-                    let wrong = |error: BatchError| damaged(run, position, &error.to_string());
+                    let wrong = |error: BatchError| unreadable(run, position, &error);
                     match cleaning.batch(&batch).map_err(wrong)? {
                         Verdict::Gone => {}
                         Verdict::Unchanged => self.keep(unit, &batch.header, bytes.slice_ref(batch.bytes))?,
@@ -458,6 +460,10 @@ fn read_failed(cache: &ReadCache, segment: SegmentId, error: ReadError) -> TidyE
 
 fn damaged(run: RunRef, position: u64, what: &str) -> TidyError {
     TidyError::Damaged(run.segment, format!("{} at position {position}: {what}", run.segment))
+}
+
+fn unreadable(run: RunRef, position: u64, error: &BatchError) -> TidyError {
+    TidyError::Unreadable(format!("{} at position {position}: {error}", run.segment))
 }
 
 /// Up to where it pays to read on behind the first of these runs: others follow closely, and all fit one piece.
