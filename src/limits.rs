@@ -11,7 +11,7 @@ pub const MEMORY_PART: usize = 8;
 pub const MEMORY_FIXED_BYTES: usize = 256 << 20;
 
 /// The same for object storage: what was read last, what came too late, and what is on its way up and down.
-pub const MEMORY_STORE_BYTES: usize = 96 << 20;
+pub const MEMORY_STORE_BYTES: usize = 112 << 20;
 
 const _: () = assert!(MEMORY_BYTES_MIN / MEMORY_PART * 4 + MEMORY_FIXED_BYTES <= MEMORY_BYTES_MIN);
 const _: () = assert!(
@@ -24,7 +24,10 @@ const _: () = assert!(
         < MEMORY_FIXED_BYTES
 );
 const _: () = assert!(
-    TIER_MEMORY_BYTES + (TIER_BEHIND_MAX + TIER_READERS + TIER_AHEAD_THREADS) * TIER_BLOCK_BYTES + LATE_READ_BYTES_MAX
+    // Whoever fetches keeps the first block of a request and the one that comes; one is being written to the disk.
+    TIER_MEMORY_BYTES
+        + (TIER_BEHIND_MAX + 1 + 2 * (TIER_READERS + TIER_AHEAD_THREADS + 1)) * TIER_BLOCK_BYTES
+        + LATE_READ_BYTES_MAX
         < MEMORY_STORE_BYTES
 );
 

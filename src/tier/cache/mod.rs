@@ -23,6 +23,7 @@ use self::slabs::{Place, Slabs, Unread};
 use self::state::{Block, BlockId, Entry, State};
 use crate::limits;
 use crate::store::Room;
+use crate::sys::allocator;
 use crate::sys::disk::Disk;
 use crate::sys::mailbox::{mailbox, Received, Receiver, Sender, Worker};
 
@@ -171,6 +172,7 @@ impl BlockCache {
     pub fn rest(&self) {
         self.state.lock().rest();
         self.memory.release();
+        allocator::give_back_what_is_kept();
     }
 
     /// Reads until `buf` is full or the object ends; the number of bytes read.
@@ -212,8 +214,10 @@ impl BlockCache {
         }
         let Block::Memory(block) = self.block(object, number)? else { return Ok(None) };
         let is_whole = block.len() as u64 == end - begin;
-        // It is lent to its end, so it is likely not to be needed again.
-        self.state.lock().was_read(&id);
+        // Whoever has come so far has most likely done with the block before.
+        if let Some(before) = number.checked_sub(1) {
+            self.state.lock().was_read(&(object.key.clone(), before));
+        }
         Ok(is_whole.then(|| Bytes::from_owner(Lent(block)).slice(within..)))
     }
 
