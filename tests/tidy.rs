@@ -152,7 +152,7 @@ const UNSAFE: [(&str, usize, &str); 10] = [
     ("src/sys/allocator.rs", 2, "mallopt and malloc_trim: calls of the C library"),
     ("src/sys/fileops.rs", 9, "fallocate, fadvise, statvfs, the page's size, F_NOCACHE: system calls"),
     ("src/sys/lock.rs", 3, "flock: a system call"),
-    ("src/sys/priority.rs", 2, "sched_setattr, getpriority: system calls"),
+    ("src/sys/priority.rs", 3, "sched_getscheduler, sched_setattr, getpriority: system calls"),
     ("src/sys/sendfile.rs", 2, "sendfile: a system call"),
     ("src/sys/signals.rs", 3, "handlers of signals, which may do little"),
     ("src/sys/socket.rs", 9, "listen, setsockopt, sendmsg, limits; recv into memory that is not zeroed first"),

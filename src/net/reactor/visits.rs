@@ -110,9 +110,12 @@ impl<C: Core + 'static> Reactor<C> {
         }
     }
 
-    /// The same, of one whose visit was over before all was done.
+    /// The same, of one whose visit or turn was over before all was done.
     pub(super) fn queue_rest(&mut self, id: ConnId) {
-        self.with(id, |conn| conn.long_visits = conn.long_visits.saturating_add(1));
+        // One that only the end of the turn has cut short says nothing.
+        if self.clock.mono_us() >= self.visits.visit_ends_us {
+            self.with(id, |conn| conn.long_visits = conn.long_visits.saturating_add(1));
+        }
         self.queue_again(id);
     }
 
