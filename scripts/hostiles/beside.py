@@ -79,9 +79,13 @@ class Server:
         return {float(bound) * 1000: int(count) for bound, count in found}
 
     def switches(self):
-        tasks = os.listdir(f"{self.proc}/task")
-        return sum(int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", self.read(f"task/{task}/status"), re.M)[1])
-                   for task in tasks)
+        count = 0
+        for task in os.listdir(f"{self.proc}/task"):
+            try:
+                count += int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", self.read(f"task/{task}/status"), re.M)[1])
+            except (FileNotFoundError, ProcessLookupError):
+                pass  # a thread that has just ended
+        return count
 
 
 class Good:
