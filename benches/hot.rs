@@ -93,9 +93,10 @@ impl Reader<'_> {
 
         // Length, correlation id, throttle time, topics; name; partitions, and of the one: index, error, two offsets; its aborted
         // transactions, of which there are none; bytes of records.
-        let mut head = vec![0; 16 + 2 + self.topic.len() + 4 + 26 + 4];
+        let before = 16 + 2 + self.topic.len() + 4;
+        let mut head = vec![0; before + 26 + 4];
         self.stream.read_exact(&mut head).expect("an answer");
-        let of_partition = &head[16 + 2 + self.topic.len() + 4..];
+        let of_partition = &head[before..];
         let error = BigEndian::read_i16(&of_partition[4..]);
         assert!(error == 0, "partition {partition}, offset {offset}: error {error}");
         assert!(BigEndian::read_i32(&of_partition[22..]) <= 0, "a topic without transactions, please");

@@ -292,10 +292,14 @@ impl Bench {
 
     /// Removes what a run leaves, this one or one that was killed: uploads that want to be the first fail where there is something.
     fn tidy(&self) {
+        self.remove_pieces();
+        ["one", "plain", "parts"].iter().for_each(|key| self.store.delete(key).unwrap());
+    }
+
+    fn remove_pieces(&self) {
         for prefix in ["segment/", "pieces/"] {
             for_each(&*self.store, prefix, |object| self.store.delete(&object.key)).unwrap();
         }
-        ["one", "plain", "parts"].iter().for_each(|key| self.store.delete(key).unwrap());
     }
 
     /// What each column of the uploads comes to, and the store's requests for one object and for several.
@@ -318,10 +322,7 @@ impl Bench {
             }
         });
         let of_segments = store.requests() - before - of_one;
-        for (at, _) in self.pieces() {
-            store.delete(&format!("segment/{at}")).unwrap();
-            store.delete(&format!("pieces/{at}")).unwrap();
-        }
+        self.remove_pieces();
         ([unsigned, signed, signed_pieces, in_parts, one, segments], of_one, of_segments)
     }
 

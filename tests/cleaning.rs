@@ -28,12 +28,7 @@ fn create_named(h: &mut Harness, name: &str, configs: &[(&str, &str)]) {
 }
 
 fn configure(h: &mut Harness, name: &str, value: &str) {
-    let config = IncrementalAlterConfigsAlterableConfig { name, config_operation: 0, value: Some(value) };
-    let resource = IncrementalAlterConfigsResource { resource_type: 2, resource_name: TOPIC, configs: vec![config] };
-    let request = IncrementalAlterConfigsRequest { resources: vec![resource], ..Default::default() };
-    let answer = h.call(1, &request);
-    let response: IncrementalAlterConfigsResponse<'_> = answer.decode();
-    assert_eq!(response.responses[0].error_code, ErrorCode::NONE, "{:?}", response.responses[0].error_message);
+    h.configure(2, TOPIC, &[(name, value)]);
 }
 
 /// One record with this key; a value of so many bytes, or none.

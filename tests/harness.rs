@@ -25,7 +25,11 @@ use chronik::wal::{
     BatchPlace, Group, GroupSeq, LogPosition, MetaEntry, PartitionId, Place, PlannedRun, ReadDone, ReadFound, ReadJob,
     ReadKind, RunRef, SegmentHandle, SegmentId, Splice, Written,
 };
-use chronik::wire::{self, frame, Api, Message, Request};
+use chronik::wire::msg::{
+    IncrementalAlterConfigsAlterableConfig, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResource,
+    IncrementalAlterConfigsResponse,
+};
+use chronik::wire::{self, frame, Api, ErrorCode, Message, Request};
 
 /// The broker under test, its log, and what it has sent.
 pub struct Harness {
@@ -183,6 +187,19 @@ impl Harness {
         let answer = self.call_on(conn, version, message);
         self.broker.disconnected(self.now, conn);
         answer
+    }
+
+    /// Sets configurations of a resource; types as in the protocol: 2 is a topic, 32 a group.
+    pub fn configure(&mut self, resource_type: i8, resource_name: &str, configs: &[(&str, &str)]) {
+        let set = configs.iter().map(|(name, value)| IncrementalAlterConfigsAlterableConfig {
+            name,
+            config_operation: 0,
+            value: Some(value),
+        });
+        let resources = vec![IncrementalAlterConfigsResource { resource_type, resource_name, configs: set.collect() }];
+        let answer = self.call(1, &IncrementalAlterConfigsRequest { resources, validate_only: false });
+        let response: IncrementalAlterConfigsResponse<'_> = answer.decode();
+        assert_eq!(response.responses[0].error_code, ErrorCode::NONE, "{:?}", response.responses[0].error_message);
     }
 
     /// Sends a request and waits for its answer.

@@ -198,19 +198,6 @@ fn a_damaged_segment_is_left_alone_and_the_others_are_tidied() {
     assert_eq!(read(&mut h, "lives", 0), (0..200).collect::<Vec<i64>>());
 }
 
-fn configure(h: &mut Harness, name: &str, configs: &[(&str, &str)]) {
-    let configs = configs.iter().map(|(name, value)| IncrementalAlterConfigsAlterableConfig {
-        name,
-        config_operation: 0,
-        value: Some(value),
-    });
-    let resource =
-        IncrementalAlterConfigsResource { resource_type: 2, resource_name: name, configs: configs.collect() };
-    let answer = h.call(1, &IncrementalAlterConfigsRequest { resources: vec![resource], ..Default::default() });
-    let response: IncrementalAlterConfigsResponse<'_> = answer.decode();
-    assert_eq!(response.responses[0].error_code, ErrorCode::NONE);
-}
-
 /// A client can send what it wants in a batch, as long as the checksum is right. The segment was taken for a damaged one, and all that
 /// was deleted in it stayed on the disk.
 #[test]
@@ -227,11 +214,8 @@ fn records_that_nobody_can_read_keep_only_their_partition_from_compaction() {
     batch[17..21].copy_from_slice(&crc.to_be_bytes());
     produce_batch(&mut h, "odd", &batch);
     shared(&mut h);
-    configure(
-        &mut h,
-        "odd",
-        &[("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "0"), ("segment.ms", "60000")],
-    );
+    let compacted = [("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "0"), ("segment.ms", "60000")];
+    h.configure(2, "odd", &compacted);
     h.pass_ms(120_000);
     produce(&mut h, "odd", 1, 10);
     h.pass_ms(120_000);
@@ -354,12 +338,7 @@ fn seconds_until_half(h: &mut Harness, before: usize) -> u64 {
 type Deletion = fn(&mut Harness);
 
 fn by_time(h: &mut Harness) {
-    let config = |name, value| IncrementalAlterConfigsAlterableConfig { name, config_operation: 0, value: Some(value) };
-    let configs = vec![config("segment.ms", "60000"), config("retention.ms", "300000")];
-    let resource = IncrementalAlterConfigsResource { resource_type: 2, resource_name: "goes", configs };
-    let request = IncrementalAlterConfigsRequest { resources: vec![resource], ..Default::default() };
-    let answer = h.call(1, &request);
-    assert_eq!(answer.decode::<IncrementalAlterConfigsResponse<'_>>().responses[0].error_code, ErrorCode::NONE);
+    h.configure(2, "goes", &[("segment.ms", "60000"), ("retention.ms", "300000")]);
     // What is produced now begins another logical segment, so that the older one is not the newest.
     h.pass_ms(100_000);
     produce(h, "goes", 200, 10);

@@ -5,6 +5,7 @@ Prints figures and judges none: they mean something beside each other only.
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import resource
@@ -46,6 +47,15 @@ class Measure:
         more = ["--max-connections", "20000", "--max-connections-per-ip", "20000"]
         return Chronik(folder, options.port, options.server, more)
 
+    @contextlib.contextmanager
+    def started(self, name):
+        server = self.server(name)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
     def program(self, *command):
         done = subprocess.run(command, capture_output=True, text=True)
         check(done.returncode == 0, f"{command}: {done.stdout[-500:]} {done.stderr[-1000:]}")
@@ -63,9 +73,7 @@ class Measure:
         options, per_cpu = self.options, {"chronik": [], "kafka": []}
         for _ in range(options.rounds):
             for name in per_cpu if options.kafka else ["chronik"]:
-                server = self.server(name)
-                server.start()
-                try:
+                with self.started(name) as server:
                     load = {"connections": options.connections, "partitions": 64}
                     self.requests(server, 1, warmup=options.warmup, **load)
                     before = server.metrics() if name == "chronik" else {}
@@ -76,8 +84,6 @@ class Measure:
                         f"{seen['p50_ms']:.2f}, {seen['p99_ms']:.2f}, {seen['p999_ms']:.2f}")
                     if before:
                         self.beside_writes(before, server.metrics(), seen["p99_ms"])
-                finally:
-                    server.stop()
         if options.kafka:
             ratios = [ours / theirs for ours, theirs in zip(per_cpu["chronik"], per_cpu["kafka"])]
             say("requests per server CPU second, against Kafka", ", ".join(f"{ratio:.2f}" for ratio in ratios))
@@ -89,18 +95,16 @@ class Measure:
         groups = after[f"{FSYNC}_count"] - before[f"{FSYNC}_count"]
         say("requests in a durable write", f"{(after[f'{PRODUCE}_count'] - before[f'{PRODUCE}_count']) / groups:.1f}")
 
-    def produce(self, server, records, size):
+    def produce(self, server, records, size, *more):
         return self.program(self.options.loadgen, "produce", "--brokers", server.address, "--records", str(records), "--size", str(size),
-                            "--connections", "2", "--linger", "5ms", "--quiet")
+                            "--connections", "2", "--linger", "5ms", "--quiet", *more)
 
     def stored(self):
         """100-byte records beside a server that stores nothing, and 1 KiB beside the log alone, by the same client."""
         options, rates = self.options, {"chronik": [], "unstored": []}
         for _ in range(options.rounds):
             for name in rates:
-                server = self.server(name)
-                server.start()
-                try:
+                with self.started(name) as server:
                     self.produce(server, options.records // 5, 100)
                     cpu, seen = server.cpu_seconds(), self.produce(server, options.records, 100)
                     rates[name].append(seen["records_per_s"])
@@ -109,8 +113,6 @@ class Measure:
                         f"{seen['client_cpu_s'] / options.records * 1e6:.3f}")
                     if name == "chronik":
                         self.beside_log(server)
-                finally:
-                    server.stop()
         say("records/s, against the server that stores nothing",
             ", ".join(f"{ours / bare:.2f}" for ours, bare in zip(rates["chronik"], rates["unstored"])))
 
@@ -137,15 +139,10 @@ class Measure:
         options, costs = self.options, {"chronik": [], "kafka": []}
         for _ in range(options.rounds):
             for name in costs if options.kafka else ["chronik"]:
-                server = self.server(name)
-                server.start()
-                try:
-                    self.program(options.loadgen, "produce", "--brokers", server.address, "--topic", "hot", "--partitions", "6", "--size", "1024",
-                                 "--records", str(options.records // 4), "--connections", "2", "--linger", "5ms", "--quiet")
+                with self.started(name) as server:
+                    self.produce(server, options.records // 4, 1024, "--topic", "hot", "--partitions", "6")
                     seen = self.program(options.hot, "--brokers", server.address, "--topic", "hot", "--partitions", "6", "--connections", "2",
                                         "--pid", str(server.pid), "--warmup", str(options.warmup), "--seconds", str(options.seconds))
-                finally:
-                    server.stop()
                 costs[name].append(seen["server_s_per_gb"])
                 say(f"{name}: MB/s; server and client CPU, s/GB",
                     f"{seen['mb_per_s']:.0f}; {seen['server_s_per_gb']:.3f}, {seen['client_s_per_gb']:.3f}")
@@ -155,14 +152,11 @@ class Measure:
 
     def idle(self):
         """A thousand connections that are silent, and a thousand groups without members."""
-        options, server = self.options, self.server("chronik")
-        server.start()
-        try:
+        options = self.options
+        with self.started("chronik") as server:
             self.program(options.loadgen, "many", "--brokers", server.address, "--topics", str(options.groups), "--partitions", "1", "--prefix", "many",
                          "--rate", "500", "--seconds", "2", "--linger", "0s", "--quiet")
             asyncio.run(rest_beside(server, options.silent, options.groups, self.rest))
-        finally:
-            server.stop()
 
     def rest(self, server):
         time.sleep(self.options.settle)
@@ -183,14 +177,10 @@ class Measure:
             costs = {name: [] for name in sizes}
             for _ in range(options.rounds):
                 for name, size in sizes.items():
-                    server = self.server("chronik")
-                    server.start()
-                    try:
+                    with self.started("chronik") as server:
                         load = {"partitions": 10, "rate": options.rate, **size}
                         self.requests(server, 1, warmup=1 + options.many / options.rate if api == "fetch" else 1, api="produce", **load)
                         seen = self.requests(server, options.seconds, api=api, warmup=2, **load)
-                    finally:
-                        server.stop()
                     costs[name].append(seen["cpu_us"])
                     say(f"{api}, {name}: server CPU, µs a request; p50, p99, ms", f"{seen['cpu_us']:.1f}; {seen['p50_ms']:.2f}, {seen['p99_ms']:.2f}")
             ratios = [many / few for many, few in zip(costs["many"], costs["few"])]

@@ -12,8 +12,8 @@ use crate::sys::mailbox::{mailbox, Sender, TrySendError, Worker};
 /// The running threads. They sleep without wake-ups while there is nothing to read.
 ///
 /// What lies elsewhere is read by threads of its own, so that a slow store holds up nobody who reads from this disk. What is converted
-/// takes a processor for itself as long as it lasts, and is for clients of long ago: it has one thread, which
-/// leaves a processor to the others.
+/// takes a processor for itself as long as it lasts, and is for clients of long ago: it has one thread, which leaves a processor to the
+/// others.
 #[derive(Debug)]
 pub struct Readers {
     here: Sender<ReadJob>,

@@ -135,11 +135,7 @@ impl World {
 
     /// Sets a configuration of a group.
     pub fn configure(&mut self, group: &str, name: &str, value: &str) {
-        let configs = vec![IncrementalAlterConfigsAlterableConfig { name, config_operation: 0, value: Some(value) }];
-        let resources = vec![IncrementalAlterConfigsResource { resource_type: 32, resource_name: group, configs }];
-        let answer = self.h.call(1, &IncrementalAlterConfigsRequest { resources, validate_only: false });
-        let response: IncrementalAlterConfigsResponse<'_> = answer.decode();
-        assert_eq!(response.responses[0].error_code, ErrorCode::NONE, "{:?}", response.responses[0].error_message);
+        self.h.configure(32, group, &[(name, value)]);
     }
 
     pub fn begin_at_the_start(&mut self, group: &str) {

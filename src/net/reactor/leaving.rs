@@ -21,14 +21,14 @@ pub(super) struct Leavers {
     new: VecDeque<ConnId>,
     /// Those that the broker owed answers when they were last looked at. When that changes, there is a turn.
     owed: VecDeque<ConnId>,
-    /// Those of them that the last turn had no time to look at.
-    late: usize,
+    /// The last turn had no time to look at all of them.
+    are_late: bool,
 }
 
 impl Leavers {
     /// Whether some have yet to be looked at.
     pub(super) fn are_due(&self) -> bool {
-        !self.new.is_empty() || self.late > 0
+        self.are_late || !self.new.is_empty()
     }
 }
 
@@ -74,7 +74,7 @@ impl<C: Core + 'static> Reactor<C> {
     pub(super) fn see_off(&mut self, now: Now) {
         let ends_us = self.clock.mono_us() + SEE_OFF_US;
         let all = self.leavers.new.len() + self.leavers.owed.len();
-        self.leavers.late = 0;
+        self.leavers.are_late = false;
         for number in 1..=all {
             let Some(id) = self.leavers.new.pop_front().or_else(|| self.leavers.owed.pop_front()) else { return };
             self.core.abandon(now, id);
@@ -85,7 +85,7 @@ impl<C: Core + 'static> Reactor<C> {
                 self.close_after_sending(now, id, Why::quiet());
             }
             if self.clock.mono_us() >= ends_us {
-                self.leavers.late = all - number;
+                self.leavers.are_late = number < all;
                 return;
             }
         }

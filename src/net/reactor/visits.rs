@@ -2,8 +2,8 @@
 //! may take.
 //!
 //! Who has just sent something comes first, and gets a short visit. Who has more to do than a few of those comes later, again for a short
-//! visit, and so on in turn. So a request waits for one visit to each of those that came with it, and not until others have all they want, however
-//! many they are.
+//! visit, and so on in turn. So a request waits for one visit to each of those that came with it, and not until others have all they
+//! want, however many they are.
 
 use std::collections::VecDeque;
 
