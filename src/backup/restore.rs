@@ -233,7 +233,7 @@ fn fetch(
     };
     let seq = looked.next_seq.saturating_sub(1);
     if seq > 0 {
-        checkpoint::write(disk, manifest.marker.directory, seq, looked.position, &state)
+        checkpoint::write_twice(disk, manifest.marker.directory, seq, looked.position, &state)
             .map_err(|error| failed(error.into()))?;
     }
     // The proof that it opens, from what is on the disk now.

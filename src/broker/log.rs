@@ -99,18 +99,23 @@ impl PartitionLog {
         }
     }
 
-    /// Notes a data batch that got its offset, or that was found at recovery. Times are wall clock, ms.
-    pub fn batch_appended(&mut self, header: &BatchHeader, base_offset: i64, append_time_ms: i64, now_ms: i64) {
+    /// Notes a data batch that got its offset, or that was found at recovery. Times are wall clock, ms. True when its producer
+    /// was not known ([`Topics::producer_added`](super::topics::Topics::producer_added)).
+    pub fn batch_appended(&mut self, header: &BatchHeader, base_offset: i64, append_time_ms: i64, now_ms: i64) -> bool {
+        let known = self.producers.len();
         if self.producers.appended(header, base_offset, append_time_ms, now_ms) {
             self.txns.begin(base_offset);
         }
+        self.producers.len() != known
     }
 
-    /// Notes a transaction's marker that got its offset, or that was found at recovery.
-    pub fn marker_appended(&mut self, marker: &EndMarker, offset: i64, now_ms: i64) {
+    /// Notes a transaction's marker that got its offset, or that was found at recovery. True when its producer was not known.
+    pub fn marker_appended(&mut self, marker: &EndMarker, offset: i64, now_ms: i64) -> bool {
+        let known = self.producers.len();
         if let Some(first_offset) = self.producers.ended(marker, now_ms) {
             self.txns.end(marker.producer_id, first_offset, offset, marker.committed);
         }
+        self.producers.len() != known
     }
 
     /// A run became durable (or was found at recovery). Runs come in offset order. True when the partition has its

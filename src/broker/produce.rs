@@ -297,7 +297,7 @@ impl Broker {
         };
         self.settings.metrics.messages_received.add(header.records_count as u64);
         log.next_offset = next_offset;
-        log.batch_appended(header, base_offset, log_append_time_ms, now.wall_ms);
+        let is_new_producer = log.batch_appended(header, base_offset, log_append_time_ms, now.wall_ms);
         let grown = Growth {
             base_offset,
             last_offset: next_offset - 1,
@@ -310,12 +310,16 @@ impl Broker {
         }
         let planned = PlannedBatch { bytes, base_offset, leader_epoch: log.leader_epoch };
         partition.last_seq = self.gather.batch(id, planned, next_offset - 1, header.max_timestamp);
-        Ok(Appended {
+        let appended = Appended {
             base_offset,
             log_append_time_ms,
             log_start_offset: partition.log.start_offset,
             seq: partition.last_seq,
-        })
+        };
+        if is_new_producer {
+            self.topics.producer_added();
+        }
+        Ok(appended)
     }
 }
 

@@ -4,6 +4,8 @@
 //! them is a duplicate, one that continues is accepted, anything else is out of order. A producer's open transaction is
 //! known by its first offset; a marker ends it, and may raise the epoch.
 
+pub mod census;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::canary::{self, Fault};
@@ -48,6 +50,11 @@ pub struct ProducerState {
 }
 
 impl ProducerState {
+    /// When it appended last, in ms and by offset: recovery does not know the time of most.
+    fn latest(&self) -> (i64, i64) {
+        (self.last_append_ms, self.batches.back().map_or(-1, |batch| batch.base_offset))
+    }
+
     /// The batch of this epoch that this one repeats.
     ///
     /// In a transaction only what was appended in it can be repeated: nobody waits for an answer about an earlier one any more. A
@@ -160,7 +167,7 @@ impl Producers {
     /// The producer's state in this epoch; a new epoch starts without batches.
     fn state_of(&mut self, producer_id: i64, epoch: i16, now_ms: i64) -> &mut ProducerState {
         if self.by_id.len() >= limits::PRODUCERS_PER_PARTITION_MAX && !self.by_id.contains_key(&producer_id) {
-            self.make_room();
+            self.keep_latest(self.by_id.len() / 8 * 7);
         }
         let state = self.by_id.entry(producer_id).or_insert_with(|| ProducerState {
             epoch,
@@ -183,14 +190,13 @@ impl Producers {
         self.by_id.retain(|_, state| state.last_append_ms >= before_ms || state.txn_first_offset.is_some());
     }
 
-    /// Forgets the eighth of the producers that were silent for longest (more when several share that time), but none
-    /// whose transaction is open.
-    fn make_room(&mut self) {
-        let mut times: Vec<i64> = self.by_id.values().map(|state| state.last_append_ms).collect();
-        let eighth = times.len() / 8;
-        let (_, cut, _) = times.select_nth_unstable(eighth);
-        let cut = *cut;
-        self.by_id.retain(|_, state| state.last_append_ms > cut || state.txn_first_offset.is_some());
+    /// Forgets the producers that were silent for longest until there are at most so many, but none whose transaction is open.
+    pub fn keep_latest(&mut self, at_most: usize) {
+        let Some(last_dropped) = self.by_id.len().checked_sub(at_most + 1) else { return };
+        let mut latest: Vec<_> = self.by_id.values().map(ProducerState::latest).collect();
+        let (_, last_dropped, _) = latest.select_nth_unstable(last_dropped);
+        let last_dropped = *last_dropped;
+        self.by_id.retain(|_, state| state.txn_first_offset.is_some() || state.latest() > last_dropped);
     }
 
     /// No producer has appended later than now: what replay could not know is set to the time of recovery.
@@ -344,6 +350,24 @@ mod tests {
         let mut elsewhere = Producers::default();
         assert_eq!(elsewhere.ended(&marker(4), 1000), None);
         assert_eq!(elsewhere.check(&header(9, 3, 0, 1)), Verdict::InvalidProducerEpoch);
+    }
+
+    #[test]
+    fn those_that_were_silent_for_longest_make_room_and_none_in_a_transaction() {
+        let mut producers = Producers::default();
+        let first = BatchHeader { producer_id: 1000, ..transactional(header(9, 0, 0, 1)) };
+        producers.appended(&first, 0, -1, 5);
+        for n in 0..20 {
+            // As after a recovery, which knows no times.
+            producers.appended(&header(n, 0, 0, 1), 100 - n, -1, i64::MAX);
+        }
+        producers.keep_latest(21);
+        assert_eq!(producers.len(), 21);
+        producers.keep_latest(4);
+        let left: Vec<i64> = producers.iter().map(|(id, _)| *id).collect();
+        assert_eq!(left, [0, 1, 2, 3, 1000]);
+        producers.keep_latest(0);
+        assert_eq!(producers.len(), 1);
     }
 
     #[test]

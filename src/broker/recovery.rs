@@ -208,6 +208,7 @@ impl Recovering {
                 run.id.partition, run.id.topic, run.base_offset, log.next_offset
             ));
         }
+        let mut new_producers = 0;
         for item in batch::batches(bytes) {
             let batch = item.map_err(|error| error.to_string())?;
             let header = &batch.header;
@@ -220,11 +221,11 @@ impl Recovering {
                 batch::TimestampType::CreateTime => -1,
             };
             // When it was appended is not recorded; `finish` makes it the time of recovery.
-            match EndMarker::of(&batch) {
+            new_producers += usize::from(match EndMarker::of(&batch) {
                 Some(marker) => log.marker_appended(&marker, header.base_offset, i64::MAX),
-                None if header.is_control() => {}
+                None if header.is_control() => false,
                 None => log.batch_appended(header, header.base_offset, append_time, i64::MAX),
-            }
+            });
             let grown = Growth {
                 base_offset: header.base_offset,
                 last_offset: header.last_offset(),
@@ -237,6 +238,7 @@ impl Recovering {
         *self.runs.entry(run.segment).or_default() += 1;
         log.durable(run);
         log.forget_runs(SegmentId::MAX, (SegmentId::MAX, u64::MAX));
+        (0..new_producers).for_each(|_| self.broker.topics.producer_added());
         Ok(())
     }
 

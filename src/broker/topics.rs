@@ -10,6 +10,7 @@ use super::configs::TopicSettings;
 use super::log::PartitionLog;
 use super::logical::{self, Roll};
 use super::metalog;
+use super::producers::census::{Census, Duty};
 use crate::wal::{MetaEntry, PartitionId};
 use crate::wire::macros::message;
 use crate::wire::Uuid;
@@ -50,6 +51,7 @@ pub struct Topics {
     by_metric_name: BTreeMap<String, BTreeSet<Arc<str>>>,
     partitions: usize,
     changes: u64,
+    producers: Census,
 }
 
 impl Topics {
@@ -95,6 +97,23 @@ impl Topics {
             segments_max,
         };
         Some((topic.partitions.get_mut(usize::try_from(id.partition).ok()?)?, roll))
+    }
+
+    /// A partition has come to know another producer. When all remember too many, those with most of them forget some.
+    pub fn producer_added(&mut self) {
+        match self.producers.added() {
+            Duty::Nothing => {}
+            Duty::Count => {
+                let logs = self.by_id.values().flat_map(|topic| &topic.partitions).map(|partition| &partition.log);
+                let counts = logs.map(|log| (log.producers.len(), log.id)).filter(|(producers, _)| *producers > 0);
+                self.producers.counted(counts.collect());
+            }
+            Duty::Trim(id, at_most) => {
+                if let Some(partition) = self.partition_mut(id) {
+                    partition.log.producers.keep_latest(at_most);
+                }
+            }
+        }
     }
 
     /// In the order of their names.

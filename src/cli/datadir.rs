@@ -94,7 +94,10 @@ impl Names {
     pub fn of(disk: &dyn Disk) -> Names {
         let mut names = Names::default();
         for seq in wal::checkpoint::list(disk).unwrap_or_default().into_iter().rev() {
-            let Ok(Ok((_, bytes))) = inspect::checkpoint(disk, seq) else { continue };
+            let copy = || inspect::checkpoint_copy(disk, seq).ok().flatten()?.ok();
+            let Some((_, bytes)) = inspect::checkpoint(disk, seq).ok().and_then(Result::ok).or_else(copy) else {
+                continue;
+            };
             if let Ok(snapshot) = checkpoint::read(&bytes) {
                 snapshot.entries.iter().for_each(|entry| names.learn(entry));
                 break;

@@ -194,18 +194,37 @@ impl Survey {
         }
     }
 
+    /// A checkpoint, or the copy that stands in for it. Whichever is damaged is told.
+    fn sound_checkpoint(
+        &mut self,
+        disk: &dyn Disk,
+        seq: GroupSeq,
+    ) -> Result<Option<(inspect::CheckpointHeader, Vec<u8>)>, Failure> {
+        let copy = match inspect::checkpoint_copy(disk, seq)? {
+            None => None,
+            Some(Ok(found)) => Some(found),
+            Some(Err(what)) => {
+                self.findings.push(Finding::new(Grade::Index, wal::checkpoint::copy_path(seq), 0, what));
+                None
+            }
+        };
+        match inspect::checkpoint(disk, seq)? {
+            Ok(found) => Ok(Some(found)),
+            Err(what) => {
+                let instead =
+                    if copy.is_some() { "its copy is used" } else { "an older one is used, or all of the log" };
+                let what = format!("{what}; {instead}");
+                self.findings.push(Finding::new(Grade::Index, wal::checkpoint::path(seq), 0, what));
+                Ok(copy)
+            }
+        }
+    }
+
     fn read_checkpoints(&mut self, disk: &dyn Disk) -> Result<(), Failure> {
         for seq in wal::checkpoint::list(disk)?.into_iter().rev() {
             self.read.checkpoints += 1;
             let file = wal::checkpoint::path(seq);
-            let (header, bytes) = match inspect::checkpoint(disk, seq)? {
-                Ok(found) => found,
-                Err(what) => {
-                    let what = format!("{what}; an older one is used, or all of the log");
-                    self.findings.push(Finding::new(Grade::Index, file, 0, what));
-                    continue;
-                }
-            };
+            let Some((header, bytes)) = self.sound_checkpoint(disk, seq)? else { continue };
             if self.directory.is_some_and(|directory| directory != header.directory) {
                 let what = "it belongs to another data directory";
                 self.findings.push(Finding::new(Grade::Damage, file, 0, what));

@@ -1,4 +1,5 @@
-//! Owns checkpoints: the broker's state after a group, so that a start need not replay the whole log.
+//! Owns checkpoints: the broker's state after a group, so that a start need not replay the whole log. The last two are kept, so
+//! that one may be damaged; of one that is alone there is a copy instead.
 
 use std::io;
 
@@ -17,6 +18,7 @@ const MAGIC: &[u8; 8] = b"CHRONCKP";
 pub(super) const VERSION: u16 = 1;
 pub(super) const HEADER_BYTES: usize = 72;
 const KEPT: usize = 2;
+const COPY: &str = ".copy";
 
 /// What a checkpoint says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +52,11 @@ pub(super) enum Unusable {
 /// Path of a checkpoint below the data directory.
 pub fn path(seq: GroupSeq) -> String {
     format!("{DIR}/{seq:020}.ckpt")
+}
+
+/// Path of a checkpoint's second copy ([`write_twice`]).
+pub fn copy_path(seq: GroupSeq) -> String {
+    format!("{DIR}/{seq:020}{COPY}")
 }
 
 /// Sequences of the checkpoints there are, oldest first.
@@ -93,8 +100,35 @@ pub fn write(
     for old in seqs.iter().rev().skip(KEPT) {
         disk.remove(&path(*old))?;
     }
+    if seqs.len() >= KEPT {
+        remove_copies(disk)?;
+    }
     disk.sync_dir(DIR)?;
     Ok(floor(disk)?)
+}
+
+/// The same, and if it is the only checkpoint, with a second copy in a file beside it: for a directory whose log does not begin with the
+/// first group, so that nothing else could stand in for it. The copy stays until there is another checkpoint.
+pub fn write_twice(
+    disk: &dyn Disk,
+    directory: Uuid,
+    seq: GroupSeq,
+    position: LogPosition,
+    bytes: &[u8],
+) -> Result<(), WriteError> {
+    write(disk, directory, seq, position, bytes)?;
+    if list(disk)?.len() >= KEPT {
+        return Ok(());
+    }
+    let whole = disk.read(&path(seq), limits::CHECKPOINT_BYTES_MAX)?;
+    disk.replace(&copy_path(seq), &whole)?;
+    Ok(disk.sync_dir(DIR)?)
+}
+
+fn remove_copies(disk: &dyn Disk) -> io::Result<()> {
+    let files = disk.list(DIR)?;
+    let copies = files.iter().filter(|(name, _)| name.ends_with(COPY));
+    copies.map(|(name, _)| format!("{DIR}/{name}")).try_for_each(|path| disk.remove(&path))
 }
 
 /// Why a checkpoint was not written.
@@ -176,6 +210,14 @@ pub(super) fn load_from(disk: &dyn Disk, path: &str, seq: GroupSeq) -> io::Resul
     Ok(Ok((header, bytes)))
 }
 
+/// What the second copy of a checkpoint holds, if there is one that is sound.
+pub(super) fn load_copy(disk: &dyn Disk, seq: GroupSeq) -> io::Result<Option<(Header, Vec<u8>)>> {
+    match load_from(disk, &copy_path(seq), seq) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => Ok(other?.ok()),
+    }
+}
+
 /// Finds the newest sound checkpoint. Those that are damaged are passed over with a note.
 pub(super) fn newest(
     disk: &dyn Disk,
@@ -193,6 +235,11 @@ pub(super) fn newest(
                 return Err(RecoverError::Newer { file: path(seq), version, supported: VERSION });
             }
             Err(Unusable::Damaged(what)) => {
+                let copy = load_copy(disk, seq).map_err(RecoverError::io("reading a checkpoint"))?;
+                if let Some(copy) = copy.filter(|(header, _)| header.directory == directory) {
+                    notes.push(format!("{} is damaged ({what}); its copy is used", path(seq)));
+                    return Ok(Some(copy));
+                }
                 notes.push(format!(
                     "{} is damaged ({what}); the one before it is used and more of the log replayed",
                     path(seq)
@@ -203,11 +250,18 @@ pub(super) fn newest(
     Ok(None)
 }
 
-/// Removes checkpoints that are damaged, so that they do not count among the two that are kept.
+/// Removes checkpoints that are damaged, so that they do not count among the two that are kept; one that has a copy is written anew.
 pub(super) fn drop_damaged(disk: &dyn Disk) -> io::Result<()> {
     for seq in list(disk)? {
         if let Err(Unusable::Damaged(_)) = load(disk, seq)? {
-            disk.remove(&path(seq))?;
+            match load_copy(disk, seq)? {
+                Some((header, content)) => {
+                    let mut whole = header.to_bytes().to_vec();
+                    whole.extend_from_slice(&content);
+                    ballast::spend(disk, || disk.replace(&path(seq), &whole))?;
+                }
+                None => disk.remove(&path(seq))?,
+            }
             disk.sync_dir(DIR)?;
         }
     }

@@ -134,12 +134,27 @@ pub fn open_by_groups(disk: &dyn Disk, id: SegmentId, directory: Uuid, block: u3
     Ok(None)
 }
 
-/// A checkpoint's header and the broker's bytes; the inner error says what is wrong with it.
-pub fn checkpoint(disk: &dyn Disk, seq: GroupSeq) -> io::Result<Result<(CheckpointHeader, Vec<u8>), String>> {
-    Ok(checkpoint::load(disk, seq)?.map_err(|unusable| match unusable {
+/// A checkpoint's header and the broker's bytes, or what is wrong with it.
+pub type FoundCheckpoint = Result<(CheckpointHeader, Vec<u8>), String>;
+
+/// Reads a checkpoint and checks it.
+pub fn checkpoint(disk: &dyn Disk, seq: GroupSeq) -> io::Result<FoundCheckpoint> {
+    Ok(checkpoint::load(disk, seq)?.map_err(told))
+}
+
+/// The copy of a checkpoint ([`checkpoint::write_twice`]), if there is one.
+pub fn checkpoint_copy(disk: &dyn Disk, seq: GroupSeq) -> io::Result<Option<FoundCheckpoint>> {
+    match checkpoint::load_from(disk, &checkpoint::copy_path(seq), seq) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => Ok(Some(other?.map_err(told))),
+    }
+}
+
+fn told(unusable: Unusable) -> String {
+    match unusable {
         Unusable::Damaged(what) => what.to_owned(),
         Unusable::Newer(version) => format!("it has format {version}, which a newer version of this program wrote"),
-    }))
+    }
 }
 
 impl View {

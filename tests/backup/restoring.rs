@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chronik::backup::{find, Kind, Selection, Wanted};
 use chronik::sys::disk::Disk;
-use chronik::wal::marker;
+use chronik::wal::{checkpoint, marker};
 
 use super::memory_store::{Failing, MemStore};
 use super::support::*;
@@ -37,6 +37,21 @@ fn some_topics_come_back_with_records_and_offsets_and_nothing_else() {
     copy.produce("orders", 1, b"it goes on");
     copy.make_topic("bills", 1);
     assert_eq!(copy.records("bills", 0), []);
+}
+
+#[test]
+fn a_bit_that_changes_in_the_only_checkpoint_of_a_restored_directory_costs_nothing() {
+    let disk = empty_disk();
+    let mut house = busy_house(&disk);
+    let store = Arc::new(MemStore::default());
+    let created = back_up(&disk, &store, 1).unwrap();
+    let copy = restored(&store, &created.manifest, &some(&["orders"], &[])).unwrap();
+    let [seq] = checkpoint::list(&copy).unwrap()[..] else { panic!("one checkpoint") };
+    copy.rot(&checkpoint::path(seq), 100, 1).unwrap();
+    let mut copy = House::start(&copy, 99);
+    for partition in 0..2 {
+        assert_eq!(copy.records("orders", partition), house.records("orders", partition));
+    }
 }
 
 #[test]

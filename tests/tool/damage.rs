@@ -337,6 +337,23 @@ fn damaged_checkpoints_are_reported_by_header_content_and_meaning() {
 }
 
 #[test]
+fn a_damaged_checkpoint_and_its_damaged_copy_are_both_reported() {
+    let dir = Dir::new("copy", 5);
+    let disk = Dir::disk(&dir.path);
+    let written = &dir.written[1];
+    checkpoint::write_twice(&*disk, dir.directory, written.seq, written.next, &empty_snapshot()).unwrap();
+    let (path, copy) = (checkpoint::path(written.seq), checkpoint::copy_path(written.seq));
+    assert!(dir.findings(0).is_empty());
+    dir.flip(&path, 72);
+    let found = dir.finding(1);
+    assert_eq!(found.place(), ("index", path.as_str(), 0));
+    assert!(found.what.ends_with("its copy is used"), "{found:?}");
+    dir.flip(&copy, 72);
+    let files: Vec<String> = dir.findings(1).into_iter().map(|finding| finding.file).collect();
+    assert_eq!(files, [copy, path]);
+}
+
+#[test]
 fn a_damaged_metadata_file_is_named() {
     let dir = Dir::with("files", 3, MetadataStore::Files, 1);
     assert!(dir.findings(0).is_empty());

@@ -86,6 +86,50 @@ fn without_a_sound_checkpoint_a_log_that_lost_its_beginning_is_refused() {
     assert!(matches!(open(Arc::new(disk), options(3)), Err(RecoverError::Corrupt { .. })));
 }
 
+/// A directory as a restore leaves it: without the beginning of its log, and with one checkpoint.
+fn begun_in_the_middle() -> (SimDisk, u64) {
+    let disk = SimDisk::new(1, Faults::NONE);
+    let (mut recovered, _) = open(Arc::new(disk.clone()), options(1)).unwrap();
+    let (id, mut planner) = (recovered.directory_id, Planner::default());
+    let (seq, at) = write_groups(&mut recovered, &mut planner, 30);
+    assert!(at.segment > SegmentId::FIRST);
+    checkpoint::write_twice(&disk, id, seq, at, b"restored").unwrap();
+    write_groups(&mut recovered, &mut planner, 7);
+    drop(recovered);
+    for number in 1..at.segment.number() {
+        remove_segment(&disk, SegmentId::Wal(number)).unwrap();
+    }
+    (disk, seq)
+}
+
+#[test]
+fn a_checkpoint_that_nothing_else_stands_in_for_is_there_twice() {
+    for in_header in [true, false] {
+        let (disk, seq) = begun_in_the_middle();
+        let at = if in_header { 30 } else { 75 };
+        disk.rot(&checkpoint::path(seq), at, 1).unwrap();
+        let (recovered, seen) = open(Arc::new(disk.clone()), options(2)).unwrap();
+        assert_eq!((seen.checkpoint.as_deref(), seen.runs.len()), (Some(&b"restored"[..]), 7));
+        assert!(recovered.notes.iter().any(|note| note.contains("its copy is used")), "{:?}", recovered.notes);
+        drop(recovered);
+        // It is whole again, so the copy may go now.
+        disk.rot(&checkpoint::copy_path(seq), at, 1).unwrap();
+        let (recovered, seen) = open(Arc::new(disk.restart()), options(3)).unwrap();
+        assert_eq!(seen.checkpoint.as_deref(), Some(&b"restored"[..]));
+        assert!(!recovered.notes.iter().any(|note| note.contains("damaged")), "{:?}", recovered.notes);
+    }
+}
+
+#[test]
+fn the_copy_of_a_checkpoint_goes_when_there_are_two() {
+    let (disk, seq) = begun_in_the_middle();
+    let (mut recovered, _) = open(Arc::new(disk.clone()), options(2)).unwrap();
+    let (newer, at) = write_groups(&mut recovered, &mut Planner::default(), 3);
+    let floor = checkpoint::write(&disk, recovered.directory_id, newer, at, b"newer").unwrap();
+    assert_eq!((floor.seq, checkpoint::list(&disk).unwrap()), (seq, vec![seq, newer]));
+    assert!(disk.read(&checkpoint::copy_path(seq), 1000).is_err());
+}
+
 #[test]
 fn a_crash_at_any_call_of_a_checkpoint_leaves_a_usable_one() {
     for trouble in [Trouble::Cut, Trouble::Kill, Trouble::Error] {

@@ -148,12 +148,15 @@ impl Broker {
         let bytes = marker.batch(now.wall_ms).map_err(|_| ErrorCode::UNKNOWN_SERVER_ERROR)?;
         let offset = log.next_offset;
         log.next_offset = offset.checked_add(1).ok_or(ErrorCode::KAFKA_STORAGE_ERROR)?;
-        log.marker_appended(marker, offset, now.wall_ms);
+        let is_new_producer = log.marker_appended(marker, offset, now.wall_ms);
         let grown =
             Growth { base_offset: offset, last_offset: offset, bytes: bytes.len() as u64, max_timestamp: now.wall_ms };
         log.grown(&grown, &roll, now.wall_ms);
         let planned = PlannedBatch { bytes: bytes.into(), base_offset: offset, leader_epoch: log.leader_epoch };
         partition.last_seq = self.gather.batch(id, planned, offset, now.wall_ms);
+        if is_new_producer {
+            self.topics.producer_added();
+        }
         Ok(())
     }
 

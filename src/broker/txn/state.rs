@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::limits;
 use crate::wal::PartitionId;
 use crate::wire::ErrorCode;
 
@@ -323,8 +324,9 @@ impl Txn {
         EndStep::Ends(Ended { producer_id: self.producer_id, epoch: self.epoch, committed })
     }
 
-    /// Bytes of memory that the id takes, roughly.
+    /// Bytes of memory that the id takes, roughly, with what its partitions remember of it while its transaction is open.
     pub fn bytes(&self) -> usize {
-        256 + self.partitions.len() * 48 + self.groups.iter().map(|group| group.len() + 48).sum::<usize>()
+        256 + self.partitions.len() * (48 + limits::PRODUCER_BYTES)
+            + self.groups.iter().map(|group| group.len() + 48).sum::<usize>()
     }
 }
