@@ -258,7 +258,7 @@ pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 /// Producers that are remembered per partition; the eighth that was silent for longest makes room.
 pub const PRODUCERS_PER_PARTITION_MAX: usize = 65_536;
 
-/// Producers that all partitions remember together, some 430 bytes each; the partitions with most of them make room. Those whose
+/// Producers that all partitions remember together, some 200 bytes each; the partitions with most of them make room. Those whose
 /// transactions are open stay, and count among [`TRANSACTIONAL_IDS_BYTES_MAX`].
 pub const PRODUCERS_MAX: usize = 250_000;
 
@@ -266,7 +266,7 @@ pub const PRODUCERS_MAX: usize = 250_000;
 const _: () = assert!(PRODUCERS_MAX / 8 * 7 > PARTITIONS_MAX);
 
 /// Bytes of memory of one producer in one partition, roughly: with its last five batches.
-pub const PRODUCER_BYTES: usize = 430;
+pub const PRODUCER_BYTES: usize = 200;
 
 /// Partitions of all topics together.
 pub const PARTITIONS_MAX: usize = 200_000;

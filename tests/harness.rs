@@ -319,7 +319,7 @@ impl Harness {
                         seq: job.seq,
                         result: Ok(Floor { segment: job.position.segment, seq: job.seq }),
                     };
-                    self.checkpoint = Some((job.seq, job.position, job.bytes));
+                    self.checkpoint = Some((job.seq, job.position, job.state.into_bytes()));
                     self.broker.checkpoint_done(self.now, done);
                 }
                 Effect::LogLevel(_) | Effect::Ready { .. } => {}

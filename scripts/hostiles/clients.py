@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 
-PRODUCE, FETCH, LIST_OFFSETS, METADATA, OFFSET_FETCH, JOIN_GROUP, DESCRIBE_CONFIGS = 0, 1, 2, 3, 9, 11, 32
+PRODUCE, FETCH, LIST_OFFSETS, METADATA, OFFSET_FETCH, JOIN_GROUP, CREATE_TOPICS, DESCRIBE_CONFIGS = 0, 1, 2, 3, 9, 11, 19, 32
 MIB = 1 << 20
 # socket.request.max.bytes of a server with the least memory limit.
 LARGEST_FRAME = 64 * MIB
@@ -56,6 +56,29 @@ def produce_head(size):
     body = struct.pack(">hhii", -1, -1, 30_000, 1) + text(b"hostile") + struct.pack(">ii", 1, 0)
     records = size - 10 - len(body) - 4
     return struct.pack(">ihhih", size, PRODUCE, 3, 7, 0) + body + struct.pack(">i", records), records
+
+
+CRC32C = []
+for _byte in range(256):
+    for _ in range(8):
+        _byte = _byte >> 1 ^ (0x82F63B78 if _byte & 1 else 0)
+    CRC32C.append(_byte)
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = crc >> 8 ^ CRC32C[(crc ^ byte) & 0xFF]
+    return crc ^ 0xFFFFFFFF
+
+
+def idempotent(partition, producer_id):
+    """Produce 3 of one record, the first of that producer."""
+    record = b"\x10\x00\x00\x00\x01\x04id\x00"
+    body = struct.pack(">hiqqqhii", 0, 0, 0, 0, producer_id, 0, 0, 1) + record
+    batch = struct.pack(">qiibI", 0, len(body) + 9, -1, 2, crc32c(body)) + body
+    head = struct.pack(">hhii", -1, 1, 30_000, 1) + text(b"invented") + struct.pack(">iii", 1, partition, len(batch))
+    return frame(PRODUCE, 3, head + batch)
 
 
 def many_things(topic):
@@ -264,6 +287,25 @@ async def garbage(crowd, topic):
     await crowd.run(50, do)
 
 
+async def ids(crowd, topic):
+    """16 that invent a producer for every record, each in a partition of its own: thousands a second together."""
+    async def do(number, reader, writer):
+        for _ in range(1000):
+            for _ in range(50):
+                crowd.sent += 1
+                # No two of them, and none that the server would give to anybody.
+                writer.write(idempotent(number, (1 << 40) + crowd.sent))
+            await writer.drain()
+            for _ in range(50):
+                await answer(reader)
+    host, port = crowd.to
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(frame(CREATE_TOPICS, 0, struct.pack(">i", 1) + text(b"invented") + struct.pack(">ihiii", 16, 1, 0, 0, 30_000)))
+    await answer(reader)
+    writer.transport.abort()
+    await crowd.run(16, do)
+
+
 def flood(address, done, count):
     """As many connections as there shall be, one after the other, from 32 addresses; every other one is reset."""
     host, port = address.rsplit(":", 1)
@@ -287,7 +329,7 @@ def flood(address, done, count):
 
 KINDS = {
     "drip": drip, "half": half, "mute": mute, "crowd": crowd_in, "frames": frames, "arrays": arrays, "waits": waits,
-    "joins": joins, "garbage": garbage, "flood": flood,
+    "joins": joins, "garbage": garbage, "ids": ids, "flood": flood,
 }
 
 

@@ -7,17 +7,21 @@
 use super::log::{PartitionLog, SegmentRange};
 use super::logical::LogicalSegment;
 use super::metalog;
-use super::producers::{AppendedBatch, ProducerState};
+use super::producers::table::Chunk;
+use super::producers::{AppendedBatch, LastBatches, ProducerState};
 use super::topics;
 use super::txn::partition::AbortedTxn;
 use super::{Broker, CheckpointJob, Effect, Now};
 use crate::wal::{MetaEntry, PartitionId, SegmentId};
 use crate::wire::macros::message;
-use crate::wire::{Reader, Uuid, Wire, Writer};
+use crate::wire::{DecodeError, Reader, Uuid, Wire, Writer};
 
 /// Version of the layout below; older ones are read. 1 added transactions, 2 packs, logical segments and how far partitions
 /// are compacted.
 const VERSION: i16 = 2;
+
+/// Producers of one partition that are written while everybody waits; more of them are left to who writes the checkpoint.
+const PRODUCERS_AT_ONCE_MAX: usize = 64;
 
 /// Where checkpointing stands.
 #[derive(Debug, Default)]
@@ -49,10 +53,8 @@ impl Progress {
 }
 
 message! {
-    /// The whole of a checkpoint.
-    struct Checkpoint<'a> {
-        entries: Vec<EntryState<'a>> [0..],
-        partitions: Vec<PartitionState> [0..],
+    /// What stands behind the living entries and the partitions.
+    struct Rest {
         last_pack: i64 [2..],
         segments: Vec<SegmentState> [2..],
     }
@@ -129,8 +131,8 @@ impl Broker {
         self.topics.each_log_mut(|log| log.producers.expire(expired_ms));
         self.checkpoint = Progress { wanted: false, writing: true };
         self.checkpoint_taken(now);
-        let (seq, position, bytes) = (self.durable, self.position, self.snapshot(self.settings.metadata_in_log));
-        self.effects.push_back(Effect::Checkpoint(CheckpointJob { seq, position, bytes }));
+        let (seq, position, state) = (self.durable, self.position, self.freeze(self.settings.metadata_in_log));
+        self.effects.push_back(Effect::Checkpoint(CheckpointJob { seq, position, state }));
     }
 
     /// All living entries of ChronikMetaLog.
@@ -155,57 +157,102 @@ impl Broker {
 
     /// The bytes of a checkpoint of the state as it is now.
     pub fn snapshot(&self, with_metadata: bool) -> Vec<u8> {
+        self.freeze(with_metadata).into_bytes()
+    }
+
+    fn freeze(&self, with_metadata: bool) -> Frozen {
         let entries = if with_metadata { self.meta_snapshot() } else { Vec::new() };
         let logs = self.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| &partition.log);
         let segments = self.segments.runs();
-        encode(&entries, logs, self.tidying.last_switched(), segments)
+        freeze(&entries, logs, self.tidying.last_switched(), segments)
     }
 }
 
-/// The bytes of a checkpoint: living entries, partitions, the last pack that is known, and the runs in each segment.
-pub(super) fn encode<'a>(
+/// A snapshot that does not change any more, and is not altogether written yet: everybody waits while it is taken, and there may be
+/// hundreds of thousands of producers.
+#[derive(Clone, Debug)]
+pub struct Frozen {
+    pieces: Vec<Piece>,
+}
+
+#[derive(Clone, Debug)]
+enum Piece {
+    Written(Vec<u8>),
+    Producers(Vec<Chunk>),
+}
+
+impl Frozen {
+    /// The bytes of the checkpoint.
+    pub fn into_bytes(self) -> Vec<u8> {
+        let mut pieces = self.pieces.into_iter();
+        let Some(Piece::Written(first)) = pieces.next() else { return Vec::new() };
+        let mut writer = Writer::behind(first, VERSION, true);
+        for piece in pieces {
+            match piece {
+                Piece::Written(bytes) => writer.raw(&bytes),
+                Piece::Producers(chunks) => write_producers(&mut writer, &chunks),
+            }
+        }
+        writer.into_encoded().bytes
+    }
+}
+
+/// Freezes living entries, partitions, the last pack that is known, and the runs in each segment.
+pub(super) fn freeze<'a>(
     entries: &[MetaEntry],
     logs: impl Iterator<Item = &'a PartitionLog>,
     last_pack: u64,
     segments: impl Iterator<Item = (SegmentId, u64)>,
-) -> Vec<u8> {
-    let living = entries.iter().filter_map(|entry| {
-        Some(EntryState {
-            table: entry.table as i8,
-            scope: &entry.scope,
-            key: &entry.key,
-            value: entry.value.as_deref()?,
-        })
-    });
-    let segments = segments.map(|(id, runs)| SegmentState { segment: id.raw() as i64, runs: runs as i64 });
-    let checkpoint = Checkpoint {
-        entries: living.collect(),
-        partitions: logs.map(partition_state).collect(),
-        last_pack: last_pack as i64,
-        segments: segments.collect(),
-    };
-    let mut writer = Writer::new(VERSION, true);
+) -> Frozen {
+    let (mut pieces, mut writer) = (Vec::new(), Writer::new(VERSION, true));
     writer.i16(VERSION);
-    checkpoint.write(&mut writer);
-    writer.into_encoded().bytes
+    let living: Vec<&MetaEntry> = entries.iter().filter(|entry| entry.value.is_some()).collect();
+    each(&mut writer, living.into_iter(), |writer, entry| entry_state(entry).write(writer));
+    let logs: Vec<&PartitionLog> = logs.collect();
+    each(&mut writer, logs.into_iter(), |writer, log| write_partition(writer, &mut pieces, log));
+    let segments = segments.map(|(id, runs)| SegmentState { segment: id.raw() as i64, runs: runs as i64 });
+    Rest { last_pack: last_pack as i64, segments: segments.collect() }.write(&mut writer);
+    pieces.push(Piece::Written(writer.into_encoded().bytes));
+    Frozen { pieces }
 }
 
-fn partition_state(log: &PartitionLog) -> PartitionState {
-    PartitionState {
-        topic: log.id.topic,
-        partition: log.id.partition,
-        next_offset: log.next_offset,
-        epochs: log
-            .epochs
-            .iter()
-            .map(|(epoch, start_offset)| EpochState { epoch: *epoch, start_offset: *start_offset })
-            .collect(),
-        ranges: log.ranges().map(range_state).collect(),
-        producers: log.producers.iter().map(|(id, state)| producer_entry(*id, state)).collect(),
-        aborted: log.txns.aborted().map(aborted_state).collect(),
-        segments: log.logical.iter().map(logical_state).collect(),
-        first_dirty: log.first_dirty,
+/// An array, without a copy of its elements.
+fn each<T>(writer: &mut Writer, elements: impl ExactSizeIterator<Item = T>, mut write: impl FnMut(&mut Writer, T)) {
+    writer.len(Some(elements.len()));
+    elements.for_each(|element| write(writer, element));
+}
+
+fn entry_state(entry: &MetaEntry) -> EntryState<'_> {
+    EntryState {
+        table: entry.table as i8,
+        scope: &entry.scope,
+        key: &entry.key,
+        value: entry.value.as_deref().unwrap_or_default(),
     }
+}
+
+/// The same bytes as of a [`PartitionState`]; where it has many producers, what is written so far becomes a piece, and they the next one.
+fn write_partition(writer: &mut Writer, pieces: &mut Vec<Piece>, log: &PartitionLog) {
+    log.id.topic.write(writer);
+    log.id.partition.write(writer);
+    log.next_offset.write(writer);
+    each(writer, log.epochs.iter(), |writer, (epoch, start_offset)| {
+        EpochState { epoch: *epoch, start_offset: *start_offset }.write(writer);
+    });
+    each(writer, log.ranges(), |writer, range| range_state(range).write(writer));
+    writer.len(Some(log.producers.len()));
+    if log.producers.len() <= PRODUCERS_AT_ONCE_MAX {
+        write_producers(writer, log.producers.chunks());
+    } else {
+        let written = std::mem::replace(writer, Writer::new(VERSION, true));
+        pieces.push(Piece::Written(written.into_encoded().bytes));
+        pieces.push(Piece::Producers(log.producers.chunks().to_vec()));
+    }
+    each(writer, log.txns.aborted(), |writer, txn| aborted_state(txn).write(writer));
+    each(writer, log.logical.iter(), |writer, segment| logical_state(segment).write(writer));
+    log.first_dirty.write(writer);
+    // No tagged fields.
+    writer.uvarint(0);
 }
 
 fn logical_state(segment: &LogicalSegment) -> LogicalState {
@@ -237,21 +284,30 @@ fn range_state(range: &SegmentRange) -> RangeState {
     }
 }
 
-fn producer_entry(producer_id: i64, state: &ProducerState) -> ProducerEntry {
-    let batches = state.batches.iter().map(|batch| BatchState {
-        first_sequence: batch.first_sequence,
-        last_sequence: batch.last_sequence,
-        base_offset: batch.base_offset,
-        append_time_ms: batch.append_time_ms,
-    });
-    ProducerEntry {
-        producer_id,
-        epoch: state.epoch,
-        last_append_ms: state.last_append_ms,
-        batches: batches.collect(),
-        txn_first_offset: state.txn_first_offset.unwrap_or(-1),
-        coordinator_epoch: state.coordinator_epoch,
+fn write_producers(writer: &mut Writer, chunks: &[Chunk]) {
+    for (id, state) in chunks.iter().flat_map(|chunk| chunk.iter()) {
+        write_producer(writer, *id, state);
     }
+}
+
+/// The same bytes as of a [`ProducerEntry`].
+fn write_producer(writer: &mut Writer, producer_id: i64, state: &ProducerState) {
+    producer_id.write(writer);
+    state.epoch.write(writer);
+    state.last_append_ms.write(writer);
+    each(writer, state.batches.iter(), |writer, batch| {
+        let state = BatchState {
+            first_sequence: batch.first_sequence,
+            last_sequence: batch.last_sequence,
+            base_offset: batch.base_offset,
+            append_time_ms: batch.append_time_ms,
+        };
+        state.write(writer);
+    });
+    state.txn_first_offset.unwrap_or(-1).write(writer);
+    state.coordinator_epoch.write(writer);
+    // No tagged fields.
+    writer.uvarint(0);
 }
 
 /// A checkpoint, read back.
@@ -275,21 +331,32 @@ pub fn read(bytes: &[u8]) -> Result<Snapshot, String> {
         return Err(format!("the checkpoint has version {version}, this program knows {VERSION}"));
     }
     let mut reader = Reader::new(&bytes[2..], version, true);
-    let checkpoint = Checkpoint::read(&mut reader).map_err(|error| error.to_string())?;
-    reader.finish().map_err(|error| error.to_string())?;
-    let entries = checkpoint.entries.iter().map(|entry| MetaEntry {
-        table: entry.table as u8,
-        scope: entry.scope.to_vec().into(),
-        key: entry.key.to_vec().into(),
-        value: Some(entry.value.to_vec().into()),
-    });
-    let runs = checkpoint.segments.iter();
-    Ok(Snapshot {
-        entries: entries.collect(),
-        logs: checkpoint.partitions.iter().map(|state| log_of(state, version)).collect(),
-        last_pack: checkpoint.last_pack as u64,
-        runs: runs.map(|state| (SegmentId::from_raw(state.segment as u64), state.runs as u64)).collect(),
+    let mut snapshot = Snapshot::default();
+    let told = |error: DecodeError| error.to_string();
+    each_read(&mut reader, |entry: EntryState<'_>| {
+        snapshot.entries.push(MetaEntry {
+            table: entry.table as u8,
+            scope: entry.scope.to_vec().into(),
+            key: entry.key.to_vec().into(),
+            value: Some(entry.value.to_vec().into()),
+        });
     })
+    .map_err(told)?;
+    each_read(&mut reader, |state| snapshot.logs.push(log_of(&state, version))).map_err(told)?;
+    let rest = Rest::read(&mut reader).map_err(told)?;
+    reader.finish().map_err(told)?;
+    snapshot.last_pack = rest.last_pack as u64;
+    let runs = rest.segments.iter();
+    snapshot.runs = runs.map(|state| (SegmentId::from_raw(state.segment as u64), state.runs as u64)).collect();
+    Ok(snapshot)
+}
+
+/// An array of which no more than one element is in memory.
+fn each_read<'a, T: Wire<'a>>(reader: &mut Reader<'a>, mut take: impl FnMut(T)) -> Result<(), DecodeError> {
+    for _ in 0..reader.len()?.unwrap_or(0) {
+        take(T::read(reader)?);
+    }
+    Ok(())
 }
 
 fn log_of(state: &PartitionState, version: i16) -> PartitionLog {
@@ -311,15 +378,18 @@ fn log_of(state: &PartitionState, version: i16) -> PartitionLog {
     }
     restore_logical(&mut log, state, version);
     for producer in &state.producers {
-        let batches = producer.batches.iter().map(|batch| AppendedBatch {
-            first_sequence: batch.first_sequence,
-            last_sequence: batch.last_sequence,
-            base_offset: batch.base_offset,
-            append_time_ms: batch.append_time_ms,
-        });
+        let mut batches = LastBatches::default();
+        for batch in &producer.batches {
+            batches.push(AppendedBatch {
+                first_sequence: batch.first_sequence,
+                last_sequence: batch.last_sequence,
+                base_offset: batch.base_offset,
+                append_time_ms: batch.append_time_ms,
+            });
+        }
         let state = ProducerState {
             epoch: producer.epoch,
-            batches: batches.collect(),
+            batches,
             last_append_ms: producer.last_append_ms,
             txn_first_offset: Some(producer.txn_first_offset).filter(|offset| *offset >= 0),
             coordinator_epoch: producer.coordinator_epoch,
@@ -359,6 +429,7 @@ fn restore_logical(log: &mut PartitionLog, state: &PartitionState, version: i16)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::batch::BatchHeader;
 
     /// Bytes of a layout, written without the descriptions above, so that a change of these is noticed.
     #[derive(Default)]
@@ -416,7 +487,7 @@ mod tests {
             let segments: Vec<_> = log.logical.iter().map(|segment| (segment.base_offset, segment.bytes)).collect();
             assert_eq!(segments, [(0, 4096), (100, 512)]);
             let (producer_id, producer) = log.producers.iter().next().expect("a producer");
-            assert_eq!((*producer_id, producer.epoch, producer.last_append_ms), (55, 6, 1234));
+            assert_eq!((producer_id, producer.epoch, producer.last_append_ms), (55, 6, 1234));
             assert_eq!((producer.batches[0].last_sequence, producer.batches[0].base_offset), (4, 115));
             let is_open = version > 0;
             assert_eq!(producer.txn_first_offset, is_open.then_some(115));
@@ -424,6 +495,51 @@ mod tests {
             assert_eq!(log.txns.first_unstable(), is_open.then_some(115));
             assert_eq!(log.txns.aborted().map(|txn| txn.last_offset).collect::<Vec<_>>(), [20][..usize::from(is_open)]);
             assert_eq!((snapshot.last_pack, snapshot.runs.len()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn what_is_written_piece_by_piece_reads_back() {
+        let header = |producer_id, attributes| BatchHeader {
+            base_offset: 0,
+            batch_length: 0,
+            leader_epoch: 0,
+            magic: 2,
+            crc: 0,
+            attributes,
+            last_offset_delta: 1,
+            base_timestamp: 0,
+            max_timestamp: 0,
+            producer_id,
+            producer_epoch: 3,
+            base_sequence: 8,
+            records_count: 2,
+        };
+        let mut log = PartitionLog::new(PartitionId { topic: Uuid([9; 16]), partition: 3 });
+        for n in 0..7 {
+            log.batch_appended(&header(n % 2, 0), 2 * n, 77 + n, 1000 + n);
+        }
+        log.batch_appended(&header(5, 1 << 4), 14, -1, 2000);
+        log.next_offset = 16;
+        let mut crowded = log.clone();
+        for n in 0..1000 {
+            crowded.batch_appended(&header(10 + n, 0), 16 + n, -1, 3000);
+        }
+        let entry = MetaEntry { table: 7, scope: "s".into(), key: "k".into(), value: Some("v".into()) };
+        let gone = MetaEntry { value: None, ..entry.clone() };
+        let logs = [&log, &crowded, &log, &crowded];
+        let frozen = freeze(&[gone, entry], logs.into_iter(), 6, [(SegmentId::Wal(4), 9)].into_iter());
+        let expected: Vec<_> = logs.iter().map(|log| log.producers.clone()).collect();
+        // What is frozen does not change.
+        crowded.batch_appended(&header(10, 0), 2000, -1, 4000);
+        let snapshot = read(&frozen.into_bytes()).expect("a checkpoint");
+        assert_eq!((snapshot.entries.len(), &snapshot.entries[0].key[..]), (1, &b"k"[..]));
+        assert_eq!((snapshot.last_pack, snapshot.runs), (6, vec![(SegmentId::Wal(4), 9)]));
+        assert_eq!(snapshot.logs.len(), expected.len());
+        for (back, producers) in snapshot.logs.iter().zip(expected) {
+            assert_eq!((back.id, back.next_offset), (log.id, 16));
+            assert!(back.producers.iter().eq(producers.iter()));
+            assert_eq!(back.txns.first_unstable(), Some(14));
         }
     }
 

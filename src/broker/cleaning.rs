@@ -412,12 +412,12 @@ fn clean_of(
         batch_bytes_max: usize::try_from(log_segment_bytes / 2).unwrap_or(usize::MAX),
         segments: log.logical.cleaning_groups(look.end, settings.segment_bytes),
         aborted,
-        producers: log.producers.iter().map(|(id, state)| (*id, last_batch(state))).collect(),
+        producers: log.producers.iter().map(|(id, state)| (id, last_batch(state))).collect(),
     }
 }
 
 fn last_batch(state: &ProducerState) -> LastBatch {
-    let last_offset = state.batches.back().map(|batch| batch.last_offset());
+    let last_offset = state.batches.last().map(|batch| batch.last_offset());
     LastBatch { last_offset, epoch: state.epoch }
 }
 

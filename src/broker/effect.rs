@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
+use super::checkpoint::Frozen;
 use super::tiering::StoredObject;
 use crate::wal::checkpoint::Floor;
 use crate::wal::tidy::TidyJob;
@@ -120,7 +121,7 @@ pub struct CheckpointJob {
     pub seq: GroupSeq,
     /// Where the group after `seq` begins.
     pub position: LogPosition,
-    pub bytes: Vec<u8>,
+    pub state: Frozen,
 }
 
 /// A checkpoint was written, or could not be (which costs space, not safety).

@@ -62,6 +62,6 @@ impl Broker {
         let used: BTreeSet<SegmentId> = logs().flat_map(|log| log.ranges().map(|range| range.segment)).collect();
         entries.extend(self.tidying.entries_of(|number| used.contains(&SegmentId::Pack(number))));
         let segments = self.segments.runs().filter(|(id, _)| used.contains(id));
-        checkpoint::encode(&entries, logs(), self.tidying.last_switched(), segments)
+        checkpoint::freeze(&entries, logs(), self.tidying.last_switched(), segments).into_bytes()
     }
 }

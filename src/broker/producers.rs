@@ -5,9 +5,11 @@
 //! known by its first offset; a marker ends it, and may raise the epoch.
 
 pub mod census;
+pub mod table;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::ops::Deref;
 
+use self::table::{Chunk, Table};
 use crate::canary::{self, Fault};
 use crate::limits;
 use crate::wire::batch::BatchHeader;
@@ -17,7 +19,7 @@ use crate::wire::control::EndMarker;
 pub const BATCHES_REMEMBERED: usize = 5;
 
 /// A batch that was appended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AppendedBatch {
     pub first_sequence: i32,
     pub last_sequence: i32,
@@ -35,12 +37,39 @@ impl AppendedBatch {
     }
 }
 
+/// The last batches of a producer, oldest first. They lie in place: there may be hundreds of thousands of producers, which are all looked
+/// at while everybody waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LastBatches {
+    count: usize,
+    slots: [AppendedBatch; BATCHES_REMEMBERED],
+}
+
+impl LastBatches {
+    /// Adds one, in the place of the oldest if there are as many as are remembered.
+    pub fn push(&mut self, batch: AppendedBatch) {
+        if self.count == BATCHES_REMEMBERED {
+            self.slots.copy_within(1.., 0);
+            self.count -= 1;
+        }
+        self.slots[self.count] = batch;
+        self.count += 1;
+    }
+}
+
+impl Deref for LastBatches {
+    type Target = [AppendedBatch];
+
+    fn deref(&self) -> &[AppendedBatch] {
+        &self.slots[..self.count]
+    }
+}
+
 /// One producer in one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProducerState {
     pub epoch: i16,
-    /// Oldest first; at most `BATCHES_REMEMBERED`.
-    pub batches: VecDeque<AppendedBatch>,
+    pub batches: LastBatches,
     /// Wall clock of the last append, ms; decides about expiry.
     pub last_append_ms: i64,
     /// Offset of the first batch of the transaction that is open.
@@ -52,7 +81,7 @@ pub struct ProducerState {
 impl ProducerState {
     /// When it appended last, in ms and by offset: recovery does not know the time of most.
     fn latest(&self) -> (i64, i64) {
-        (self.last_append_ms, self.batches.back().map_or(-1, |batch| batch.base_offset))
+        (self.last_append_ms, self.batches.last().map_or(-1, |batch| batch.base_offset))
     }
 
     /// The batch of this epoch that this one repeats.
@@ -85,9 +114,11 @@ pub enum Verdict {
 }
 
 /// All producers of one partition. Empty tables allocate nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Producers {
-    by_id: BTreeMap<i64, ProducerState>,
+    by_id: Table,
+    /// None of them was silent for longer, ms; so that it costs little to find out that none has expired.
+    since_ms: Option<i64>,
 }
 
 impl Producers {
@@ -96,7 +127,7 @@ impl Producers {
         if header.producer_id < 0 {
             return Verdict::Append;
         }
-        let Some(state) = self.by_id.get(&header.producer_id) else {
+        let Some(state) = self.by_id.get(header.producer_id) else {
             // Unknown producers may start anywhere: their state may have expired or gone with retention.
             return Verdict::Append;
         };
@@ -114,7 +145,7 @@ impl Producers {
             return Verdict::Duplicate(*batch);
         }
         // After a marker that raised the epoch nothing of this epoch is there yet: it begins at 0.
-        let in_order = match state.batches.back() {
+        let in_order = match state.batches.last() {
             Some(last) => follows(last.last_sequence, header.base_sequence),
             None => header.base_sequence == 0,
         };
@@ -127,12 +158,12 @@ impl Producers {
 
     /// What is known of a producer.
     pub fn get(&self, producer_id: i64) -> Option<&ProducerState> {
-        self.by_id.get(&producer_id)
+        self.by_id.get(producer_id)
     }
 
     /// Whether the producer's transaction is open in this partition, in this epoch.
     pub fn has_open_txn(&self, producer_id: i64, epoch: i16) -> bool {
-        self.by_id.get(&producer_id).is_some_and(|state| state.epoch == epoch && state.txn_first_offset.is_some())
+        self.by_id.get(producer_id).is_some_and(|state| state.epoch == epoch && state.txn_first_offset.is_some())
     }
 
     /// Records a batch that was appended (or is found in the log at recovery). True when it begins a transaction.
@@ -141,10 +172,7 @@ impl Producers {
             return false;
         }
         let state = self.state_of(header.producer_id, header.producer_epoch, now_ms);
-        if state.batches.len() == BATCHES_REMEMBERED {
-            state.batches.pop_front();
-        }
-        state.batches.push_back(AppendedBatch {
+        state.batches.push(AppendedBatch {
             first_sequence: header.base_sequence,
             last_sequence: header.last_sequence(),
             base_offset,
@@ -166,46 +194,59 @@ impl Producers {
 
     /// The producer's state in this epoch; a new epoch starts without batches.
     fn state_of(&mut self, producer_id: i64, epoch: i16, now_ms: i64) -> &mut ProducerState {
-        if self.by_id.len() >= limits::PRODUCERS_PER_PARTITION_MAX && !self.by_id.contains_key(&producer_id) {
+        if self.by_id.len() >= limits::PRODUCERS_PER_PARTITION_MAX && self.by_id.get(producer_id).is_none() {
             self.keep_latest(self.by_id.len() / 8 * 7);
         }
-        let state = self.by_id.entry(producer_id).or_insert_with(|| ProducerState {
+        let new = ProducerState {
             epoch,
-            batches: VecDeque::new(),
+            batches: LastBatches::default(),
             last_append_ms: now_ms,
             txn_first_offset: None,
             coordinator_epoch: -1,
-        });
+        };
+        let state = self.by_id.entry(producer_id, new);
         if state.epoch != epoch {
             state.epoch = epoch;
-            state.batches.clear();
+            state.batches = LastBatches::default();
         }
         state.last_append_ms = now_ms;
+        self.since_ms = Some(self.since_ms.map_or(now_ms, |since_ms| since_ms.min(now_ms)));
         state
     }
 
     /// Forgets producers that have not appended since `before_ms` (`producer.id.expiration.ms`), but none whose
     /// transaction is open: its end could not be told any more.
     pub fn expire(&mut self, before_ms: i64) {
-        self.by_id.retain(|_, state| state.last_append_ms >= before_ms || state.txn_first_offset.is_some());
+        if self.since_ms.is_none_or(|since_ms| since_ms >= before_ms) {
+            return;
+        }
+        self.by_id.retain(|state| state.last_append_ms >= before_ms || state.txn_first_offset.is_some());
+        self.since_ms = self.by_id.iter().map(|(_, state)| state.last_append_ms).min();
     }
 
     /// Forgets the producers that were silent for longest until there are at most so many, but none whose transaction is open.
     pub fn keep_latest(&mut self, at_most: usize) {
         let Some(last_dropped) = self.by_id.len().checked_sub(at_most + 1) else { return };
-        let mut latest: Vec<_> = self.by_id.values().map(ProducerState::latest).collect();
+        let mut latest: Vec<_> = self.by_id.iter().map(|(_, state)| state.latest()).collect();
         let (_, last_dropped, _) = latest.select_nth_unstable(last_dropped);
         let last_dropped = *last_dropped;
-        self.by_id.retain(|_, state| state.txn_first_offset.is_some() || state.latest() > last_dropped);
+        self.by_id.retain(|state| state.txn_first_offset.is_some() || state.latest() > last_dropped);
     }
 
     /// No producer has appended later than now: what replay could not know is set to the time of recovery.
     pub fn cap_last_append(&mut self, now_ms: i64) {
-        self.by_id.values_mut().for_each(|state| state.last_append_ms = state.last_append_ms.min(now_ms));
+        self.by_id.change_all(|state| state.last_append_ms = state.last_append_ms.min(now_ms));
+        self.since_ms = self.since_ms.map(|since_ms| since_ms.min(now_ms));
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&i64, &ProducerState)> {
+    /// All, in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = (i64, &ProducerState)> {
         self.by_id.iter()
+    }
+
+    /// The same in parts, which stay as they are while somebody holds on to them.
+    pub fn chunks(&self) -> &[Chunk] {
+        self.by_id.chunks()
     }
 
     pub fn len(&self) -> usize {
@@ -213,12 +254,14 @@ impl Producers {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
+        self.len() == 0
     }
 
-    /// Puts back what a checkpoint held.
+    /// Puts back what a checkpoint held; each producer once.
     pub fn restore(&mut self, producer_id: i64, state: ProducerState) {
-        self.by_id.insert(producer_id, state);
+        let since_ms = self.since_ms.unwrap_or(state.last_append_ms);
+        self.since_ms = Some(since_ms.min(state.last_append_ms));
+        self.by_id.entry(producer_id, state);
     }
 }
 
@@ -364,10 +407,40 @@ mod tests {
         producers.keep_latest(21);
         assert_eq!(producers.len(), 21);
         producers.keep_latest(4);
-        let left: Vec<i64> = producers.iter().map(|(id, _)| *id).collect();
+        let left: Vec<i64> = producers.iter().map(|(id, _)| id).collect();
         assert_eq!(left, [0, 1, 2, 3, 1000]);
         producers.keep_latest(0);
         assert_eq!(producers.len(), 1);
+    }
+
+    #[test]
+    fn producers_expire_by_their_last_batch_whatever_was_looked_at_before() {
+        let mut producers = Producers::default();
+        for (n, now_ms) in [(1, 500), (2, 900), (1, 1000), (3, 700)] {
+            producers.appended(&header(n, 0, 0, 1), 0, -1, now_ms);
+        }
+        let mut left = |before_ms| {
+            producers.expire(before_ms);
+            producers.iter().map(|(id, _)| id).collect::<Vec<i64>>()
+        };
+        assert_eq!(left(500), [1, 2, 3]);
+        assert_eq!(left(701), [1, 2]);
+        assert_eq!(left(900), [1, 2]);
+        assert_eq!(left(901), [1]);
+        assert_eq!(left(1001), []);
+        producers.restore(7, ProducerState { last_append_ms: 5, ..state() });
+        producers.expire(6);
+        assert!(producers.is_empty());
+    }
+
+    fn state() -> ProducerState {
+        ProducerState {
+            epoch: 0,
+            batches: LastBatches::default(),
+            last_append_ms: 0,
+            txn_first_offset: None,
+            coordinator_epoch: -1,
+        }
     }
 
     #[test]

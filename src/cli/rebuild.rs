@@ -241,7 +241,7 @@ fn drive(broker: &mut Broker, log: &mut Recovered, disk: &dyn Disk, now: Now) ->
     loop {
         while let Some(effect) = broker.next_effect() {
             if let Effect::Checkpoint(job) = effect {
-                let floor = checkpoint::write(disk, directory, job.seq, job.position, &job.bytes)
+                let floor = checkpoint::write(disk, directory, job.seq, job.position, &job.state.into_bytes())
                     .map_err(std::io::Error::from)?;
                 broker.checkpoint_done(now, CheckpointDone { seq: job.seq, result: Ok(floor) });
                 written = true;

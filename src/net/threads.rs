@@ -297,16 +297,19 @@ impl House {
     fn keep(mut self, chores: &Receiver<Chore>) {
         while let Some(chore) = chores.recv() {
             match chore {
-                Chore::Checkpoint(job) => match self.checkpoint(&job) {
-                    Err(error @ WriteError::Log(_)) => {
-                        self.inbox.push(Completion::Fatal(error.to_string()));
-                        while chores.recv().is_some() {}
+                Chore::Checkpoint(job) => {
+                    let seq = job.seq;
+                    match self.checkpoint(job) {
+                        Err(error @ WriteError::Log(_)) => {
+                            self.inbox.push(Completion::Fatal(error.to_string()));
+                            while chores.recv().is_some() {}
+                        }
+                        result => {
+                            let result = result.map_err(|error| error.to_string());
+                            self.inbox.push(Completion::Checkpoint(CheckpointDone { seq, result }));
+                        }
                     }
-                    result => {
-                        let result = result.map_err(|error| error.to_string());
-                        self.inbox.push(Completion::Checkpoint(CheckpointDone { seq: job.seq, result }));
-                    }
-                },
+                }
                 Chore::Remove(segment) => self.remove(segment),
                 Chore::Forget(segment) => {
                     self.remove(segment);
@@ -317,11 +320,12 @@ impl House {
         }
     }
 
-    fn checkpoint(&self, job: &CheckpointJob) -> Result<Floor, WriteError> {
+    fn checkpoint(&self, job: CheckpointJob) -> Result<Floor, WriteError> {
         let begun = Instant::now();
-        let floor = checkpoint::write(&*self.disk, self.directory_id, job.seq, job.position, &job.bytes)?;
+        let bytes = job.state.into_bytes();
+        let floor = checkpoint::write(&*self.disk, self.directory_id, job.seq, job.position, &bytes)?;
         if begun.elapsed() > SLOW_CHECKPOINT {
-            log::info!("a checkpoint of {} bytes took {} ms", job.bytes.len(), begun.elapsed().as_millis());
+            log::info!("a checkpoint of {} bytes took {} ms", bytes.len(), begun.elapsed().as_millis());
         }
         Ok(floor)
     }

@@ -52,6 +52,11 @@ impl Writer {
         Writer { bytes: Vec::with_capacity(128), externals: Vec::new(), errors: Vec::new(), version, flexible }
     }
 
+    /// A writer that goes on behind bytes.
+    pub fn behind(bytes: Vec<u8>, version: i16, flexible: bool) -> Self {
+        Writer { bytes, externals: Vec::new(), errors: Vec::new(), version, flexible }
+    }
+
     /// The version of the message being written.
     #[inline]
     pub fn version(&self) -> i16 {

@@ -184,7 +184,7 @@ impl House {
             }
             Effect::Work(job) => self.node.broker.work_done(self.now, work::run(job)),
             Effect::Checkpoint(job) => {
-                let done = self.node.checkpoint(&job).expect("the log can be synced");
+                let done = self.node.checkpoint(job).expect("the log can be synced");
                 self.node.broker.checkpoint_done(self.now, done);
             }
             Effect::Remove(segment) => self.node.remove(segment).expect("a segment that can go"),

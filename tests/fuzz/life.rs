@@ -132,7 +132,7 @@ impl Life {
             }
             Effect::Work(job) => node.broker.work_done(now, work::run(job)),
             Effect::Checkpoint(job) => {
-                let done = node.checkpoint(&job).expect("the disk has no faults");
+                let done = node.checkpoint(job).expect("the disk has no faults");
                 node.broker.checkpoint_done(now, done);
             }
             Effect::Tidy(job) => {

@@ -171,8 +171,8 @@ impl Node {
     }
 
     /// An error when the log could not be synced, which ends the server.
-    pub fn checkpoint(&mut self, job: &CheckpointJob) -> Result<CheckpointDone, String> {
-        match checkpoint::write(&*self.disk, self.directory, job.seq, job.position, &job.bytes) {
+    pub fn checkpoint(&mut self, job: CheckpointJob) -> Result<CheckpointDone, String> {
+        match checkpoint::write(&*self.disk, self.directory, job.seq, job.position, &job.state.into_bytes()) {
             Err(error @ checkpoint::WriteError::Log(_)) => Err(error.to_string()),
             result => Ok(CheckpointDone { seq: job.seq, result: result.map_err(|e| e.to_string()) }),
         }

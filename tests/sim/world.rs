@@ -230,7 +230,7 @@ impl World {
                 node.broker.unsent(now, 0);
             }
             Event::Work(of, job) if of == life => node.broker.work_done(now, chronik::broker::work::run(*job)),
-            Event::Checkpoint(of, job) if of == life => match node.checkpoint(&job) {
+            Event::Checkpoint(of, job) if of == life => match node.checkpoint(*job) {
                 Ok(done) => node.broker.checkpoint_done(now, done),
                 Err(why) => self.log_failed(&why)?,
             },

@@ -134,7 +134,7 @@ impl Broker {
                     None => PartitionResponse { error_code: unknown.0, error_message: unknown.1, ..described },
                     Some(partition) => {
                         wait = wait.max(partition.last_seq);
-                        let producers = partition.log.producers.iter().map(|(id, state)| producer(*id, state));
+                        let producers = partition.log.producers.iter().map(|(id, state)| producer(id, state));
                         PartitionResponse { active_producers: producers.collect(), ..described }
                     }
                 }
@@ -171,7 +171,7 @@ fn producer(producer_id: i64, state: &crate::broker::producers::ProducerState) -
     ProducerState {
         producer_id,
         producer_epoch: i32::from(state.epoch),
-        last_sequence: state.batches.back().map_or(-1, |batch| batch.last_sequence),
+        last_sequence: state.batches.last().map_or(-1, |batch| batch.last_sequence),
         last_timestamp: state.last_append_ms,
         coordinator_epoch: state.coordinator_epoch,
         current_txn_start_offset: state.txn_first_offset.unwrap_or(-1),

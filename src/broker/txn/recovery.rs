@@ -32,7 +32,7 @@ impl Broker {
         let mut hanging: Vec<(PartitionId, Ended)> = Vec::new();
         for log in self.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| &partition.log) {
             for (producer_id, state) in log.producers.iter().filter(|(_, state)| state.txn_first_offset.is_some()) {
-                if let Some(ended) = outcomes.of_partition(*producer_id, state.epoch) {
+                if let Some(ended) = outcomes.of_partition(producer_id, state.epoch) {
                     hanging.push((log.id, ended));
                 }
             }
