@@ -77,6 +77,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "thousands of stretches take Miri an hour")]
     fn there_are_never_more_stretches_than_the_limit() {
         let mut trusted = Trusted::default();
         for number in 0..3 * limits::READ_TRUSTED_STRETCHES_MAX as u64 {
