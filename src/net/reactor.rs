@@ -424,6 +424,7 @@ impl<C: Core + 'static> Reactor<C> {
             self.carry_out(now);
         }
         self.completions = completions;
+        self.leavers.look_again();
         self.ask_again();
         self.feed_starved(now);
     }
@@ -456,6 +457,7 @@ impl<C: Core + 'static> Reactor<C> {
         if self.core.deadline_us().is_some_and(|at_us| at_us <= now.mono_us) {
             self.core.expire(now);
             self.carry_out(now);
+            self.leavers.look_again();
             self.ask_again();
         }
         // What is due and not looked at is due in the next turn too.
@@ -622,6 +624,9 @@ impl<C: Core + 'static> Reactor<C> {
         let Some(conn) = self.table.get(id) else { return };
         if conn.unheard || matches!(conn.closing, Closing::AfterSending(_)) {
             return;
+        }
+        if matches!(conn.closing, Closing::AfterAnswers) {
+            self.leavers.answered(id);
         }
         let answered = conn.answer(response, now_us);
         match answered {

@@ -126,6 +126,36 @@ fn many_who_closed_their_side_and_got_their_answers_at_once_are_all_closed() {
 }
 
 #[test]
+fn those_who_left_are_not_looked_at_again_before_something_has_happened() {
+    const COUNT: usize = 400;
+    let rig = Rig::start(Limits { linger_us: 600_000_000, unread_us: 600_000_000, ..wide_limits() });
+    let mut clients: Vec<Client> = (0..COUNT).map(|_| rig.client()).collect();
+    for client in &mut clients {
+        client.send(PRODUCE, 1, b"a");
+    }
+    rig.turn_until(|seen| seen.requests.load(Ordering::SeqCst) == COUNT);
+    for client in &mut clients {
+        client.stream.shutdown(Shutdown::Write).unwrap();
+    }
+    rig.turn_until(|seen| seen.owed.load(Ordering::SeqCst) >= COUNT);
+    // Nothing happens to the broker now, though there are turns.
+    let mut other = rig.client();
+    let looks = |n| {
+        other.send(ECHO, n, b"hello");
+        assert_eq!(other.receive(), (n, b"hello".to_vec()));
+        rig.seen.owed.load(Ordering::SeqCst)
+    };
+    let looks: Vec<usize> = (0..1000).map(looks).collect();
+    assert_eq!(looks[900], looks[999], "they are looked at in every turn");
+    rig.make_durable();
+    rig.make_durable();
+    for client in &mut clients {
+        assert_eq!(client.receive(), (1, b"durable".to_vec()));
+        assert!(client.is_closed());
+    }
+}
+
+#[test]
 fn who_closes_its_side_and_does_not_read_is_not_kept_for_long() {
     let rig = Rig::start(Limits { linger_us: 300_000, ..wide_limits() });
     // More than the kernel takes, with others behind it, before and after all is handled.

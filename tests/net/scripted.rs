@@ -52,6 +52,8 @@ pub struct Seen {
     pub parked: AtomicUsize,
     /// How often the broker was asked whether a connection's next request may begin.
     pub asked: AtomicUsize,
+    /// How often the broker was asked whether it owes a connection answers.
+    pub owed: AtomicUsize,
     /// Requests of this turn, and the most of any.
     pub in_this_turn: AtomicUsize,
     pub most_in_a_turn: AtomicUsize,
@@ -176,6 +178,7 @@ impl Core for Scripted {
     }
 
     fn owes(&self, conn: ConnId) -> bool {
+        self.seen.owed.fetch_add(1, Ordering::SeqCst);
         let appended = self.gathered.iter().chain(&self.in_flight).flatten();
         self.parked.contains_key(&conn) || appended.into_iter().any(|(of, _)| *of == conn)
     }

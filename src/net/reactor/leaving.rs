@@ -18,17 +18,35 @@ const SEE_OFF_US: u64 = 500;
 /// Connections whose clients have closed their side.
 #[derive(Debug, Default)]
 pub(super) struct Leavers {
+    /// Nobody has looked at them since they left, or since they were last answered.
     new: VecDeque<ConnId>,
-    /// Those that the broker owed answers when they were last looked at. When that changes, there is a turn.
+    /// Those that the broker owed answers when they were last looked at.
     owed: VecDeque<ConnId>,
-    /// The last turn had no time to look at all of them.
-    are_late: bool,
+    /// How many of the owed ones, from the front, have yet to be looked at since something happened to the broker.
+    left: usize,
 }
 
 impl Leavers {
     /// Whether some have yet to be looked at.
     pub(super) fn are_due(&self) -> bool {
-        self.are_late || !self.new.is_empty()
+        self.left > 0 || !self.new.is_empty()
+    }
+
+    /// Something has happened to the broker, which may have parked what was on its way, or owe less.
+    pub(super) fn look_again(&mut self) {
+        self.left = self.owed.len();
+    }
+
+    /// The broker has answered a request of one of them.
+    pub(super) fn answered(&mut self, id: ConnId) {
+        self.new.push_back(id);
+    }
+
+    fn next(&mut self) -> Option<ConnId> {
+        self.new.pop_front().or_else(|| {
+            self.left = self.left.checked_sub(1)?;
+            self.owed.pop_front()
+        })
     }
 }
 
@@ -73,10 +91,7 @@ impl<C: Core + 'static> Reactor<C> {
     /// first that nobody has looked at.
     pub(super) fn see_off(&mut self, now: Now) {
         let ends_us = self.clock.mono_us() + SEE_OFF_US;
-        let all = self.leavers.new.len() + self.leavers.owed.len();
-        self.leavers.are_late = false;
-        for number in 1..=all {
-            let Some(id) = self.leavers.new.pop_front().or_else(|| self.leavers.owed.pop_front()) else { return };
+        while let Some(id) = self.leavers.next() {
             self.core.abandon(now, id);
             self.carry_out(now);
             if self.core.owes(id) {
@@ -85,7 +100,6 @@ impl<C: Core + 'static> Reactor<C> {
                 self.close_after_sending(now, id, Why::quiet());
             }
             if self.clock.mono_us() >= ends_us {
-                self.leavers.are_late = number < all;
                 return;
             }
         }
