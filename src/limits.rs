@@ -185,6 +185,12 @@ pub const UPLOAD_SENT_MAX: usize = 65_536;
 pub const TIER_BLOCK_BYTES: usize = 2 << 20;
 pub const TIER_AHEAD_BLOCKS_MAX: u32 = 8;
 
+/// While memory has room for what each reader is reading and no more, so small a part of a block is fetched without the rest of it: the
+/// page of an index, and not a piece of records ([`READ_PIECE_BYTES`]).
+pub const TIER_PASS_BY_PART: usize = 32;
+
+const _: () = assert!(TIER_BLOCK_BYTES / TIER_PASS_BY_PART < READ_PIECE_BYTES);
+
 /// Space that the disk cache takes from the disk at once, in bytes: 32 blocks in one file. Making files of 8 MiB is half as dear again
 /// as making these, and none of 512 MiB is cheaper.
 pub const TIER_SLAB_BYTES: u64 = 64 << 20;

@@ -457,7 +457,7 @@ fn a_block_that_was_lost_or_cut_on_the_local_disk_is_fetched_again() {
 fn what_was_fetched_last_is_in_memory_also_where_the_disk_has_no_room() {
     let (scratch, source) = (Scratch::new("memory"), Arc::new(Numbers::default()));
     let (sender, receiver) = mailbox(4);
-    let limits = CacheSettings { free_bytes_min: u64::MAX / 2, memory_bytes_max: 6 * BLOCK, ..settings(64) };
+    let limits = CacheSettings { free_bytes_min: u64::MAX / 2, memory_bytes_max: 9 * BLOCK, ..settings(64) };
     let cache = open(&scratch, &source, limits);
     cache.reads_ahead(sender);
     let object = object(20 * BLOCK as u64);
@@ -480,6 +480,8 @@ fn what_was_fetched_last_is_in_memory_also_where_the_disk_has_no_room() {
     (4..7).for_each(&mut read);
     assert!(source.asked().is_empty() && files(&scratch) == 0);
     // What came first has made room.
+    (7..10).for_each(&mut read);
+    source.asked();
     read(0);
     assert_eq!(source.asked(), [(0, BLOCK)]);
     cache.forget("wal/7");
@@ -491,6 +493,52 @@ fn what_was_fetched_last_is_in_memory_also_where_the_disk_has_no_room() {
     cache.rest();
     read(6);
     assert_eq!(source.asked().len(), 1);
+}
+
+/// What readers of old places have fetched, in bytes, for each byte of theirs: each has an object of its own, reads on in pieces of
+/// half a block, and looks at its end before each, as the log does. The first takes `speed` pieces where the others take one. What is
+/// read ahead comes as soon as it is asked for, which is when memory has to hold most.
+fn fetched_per_byte(readers: u64, speed: u64, settings: CacheSettings) -> f64 {
+    const BLOCKS: u64 = 64;
+    let (scratch, source) = (Scratch::new(&format!("crowd-{readers}-{speed}")), Arc::new(Numbers::default()));
+    let (sender, receiver) = mailbox(64);
+    let cache = open(&scratch, &source, settings);
+    cache.reads_ahead(sender);
+    let objects: Vec<Object> =
+        (0..readers).map(|n| Object { key: format!("wal/{n}").into(), bytes: BLOCKS * BLOCK as u64 }).collect();
+    let (piece, mut at) = (BLOCK as u64 / 2, vec![0; readers as usize]);
+    // The slower ones stop when the first has come to its end, and the last block is for looking things up.
+    while at[0] + 2 * piece < objects[0].bytes {
+        for (number, object) in objects.iter().enumerate() {
+            for _ in 0..if number == 0 { speed } else { 1 } {
+                assert_eq!(cache.read_at(object, &mut [0; 16], object.bytes - 32).unwrap(), 16);
+                cache.read_at(object, &mut vec![0; piece as usize], at[number]).unwrap();
+                at[number] += piece;
+                while let Some(ahead) = receiver.try_recv() {
+                    cache.prefetch(&ahead);
+                }
+            }
+        }
+    }
+    let fetched: usize = source.asked().iter().map(|(_, len)| len).sum();
+    fetched as f64 / at.iter().sum::<u64>() as f64
+}
+
+/// Each reader was given as much ahead as if it were alone, so what was read ahead for one pushed out what another was about to use,
+/// and the same bytes came eight times.
+#[test]
+fn what_is_read_ahead_for_many_readers_stays_in_memory_until_it_is_used() {
+    let settings = CacheSettings {
+        free_bytes_min: u64::MAX / 2,
+        memory_bytes_max: 16 * BLOCK,
+        ahead_blocks_max: 8,
+        ..settings(1 << 20)
+    };
+    let all: Vec<_> = (1..=16)
+        .flat_map(|readers| [1, 2, 4].map(|speed| (readers, speed, fetched_per_byte(readers, speed, settings))))
+        .collect();
+    // The pieces of those who read slowly may go before they are read to their end.
+    assert!(all.iter().all(|(_, speed, each)| *each < [1.1, 1.25, 1.5][*speed as usize / 2]), "{all:?}");
 }
 
 /// What is lent stays what it is when the memory of others is used again.

@@ -1,10 +1,12 @@
 //! Owns the memory of blocks: buffers that are used again, because the first touch of fresh memory costs more than filling it.
 
+use std::io::{self, Write};
 use std::ops::Deref;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::store::Room;
 use crate::sys::aligned::AlignedBuf;
 use crate::sys::disk::BLOCK_BYTES;
 
@@ -96,6 +98,33 @@ impl Deref for MemoryBlock {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
         &self.buf.as_deref().unwrap_or_default()[..self.len]
+    }
+}
+
+/// The memory of whoever asks, for bytes that go past the blocks: what of it is still to be filled.
+pub struct Exactly<'a>(pub &'a mut [u8]);
+
+impl Room for Exactly<'_> {
+    fn room(&mut self) -> &mut [u8] {
+        self.0
+    }
+
+    fn filled(&mut self, count: usize) -> io::Result<()> {
+        self.0 = std::mem::take(&mut self.0).split_at_mut_checked(count).ok_or(io::ErrorKind::FileTooLarge)?.1;
+        Ok(())
+    }
+}
+
+impl Write for Exactly<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let there = self.0.get_mut(..bytes.len()).ok_or(io::ErrorKind::FileTooLarge)?;
+        there.copy_from_slice(bytes);
+        self.filled(bytes.len())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

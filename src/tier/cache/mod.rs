@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
-use self::memory::{Lent, Memory, MemoryBlock};
+use self::memory::{Exactly, Lent, Memory, MemoryBlock};
 use self::slabs::{Place, Slabs, Unread};
 use self::state::{Block, BlockId, Entry, State};
 use crate::limits;
@@ -230,6 +230,9 @@ impl BlockCache {
 
     fn copy(&self, object: &Object, number: u32, within: usize, out: &mut [u8]) -> io::Result<()> {
         let id = (object.key.clone(), number);
+        if out.len() <= self.settings.block_bytes / limits::TIER_PASS_BY_PART && self.state.lock().passes_by(&id) {
+            return self.pass_by(object, u64::from(number) * self.settings.block_bytes as u64 + within as u64, out);
+        }
         for last in [false, true] {
             let block = match self.block(object, number)? {
                 Block::Memory(block) => block,
@@ -256,6 +259,19 @@ impl BlockCache {
             return Ok(());
         }
         Ok(())
+    }
+
+    /// Fetches some bytes for one reader alone, and keeps nothing of them.
+    fn pass_by(&self, object: &Object, position: u64, out: &mut [u8]) -> io::Result<()> {
+        let len = out.len();
+        let mut room = Exactly(out);
+        let fetched = self.source.fetch(&object.key, position, len, &mut room);
+        let fetched = fetched.and_then(|()| match room.0.len() {
+            0 => Ok(()),
+            missing => Err(sent_less(object, len - missing, len)),
+        });
+        self.state.lock().passed_by(fetched.is_ok().then_some(len));
+        fetched
     }
 
     fn read(&self, entry: &Entry, within: usize, out: &mut [u8]) -> Result<(), Unread> {
@@ -308,6 +324,10 @@ impl BlockCache {
         if u64::from(number) * self.settings.block_bytes as u64 >= object.bytes || state.expects(&id) {
             return;
         }
+        if state.share(&object.key, number, &self.settings) == 0 {
+            // It would go again before it is used, or push out what others are about to use.
+            return;
+        }
         let (count, _) = state.plan(object, number, &self.settings);
         state.goes_on(id, number + count);
         drop(state);
@@ -328,8 +348,7 @@ impl BlockCache {
         self.state.lock().failed(&object.key, next..number + count);
         self.arrived.notify_all();
         result?;
-        let what = format!("the store sent {} bytes of {} for {left}", left - missing, object.key);
-        Err(io::Error::new(io::ErrorKind::UnexpectedEof, what))
+        Err(sent_less(object, left - missing, left))
     }
 
     /// A whole block is there: whoever waits for it can read it, and it is kept on the disk, by this thread if nobody else does it.
@@ -342,8 +361,12 @@ impl BlockCache {
         if !is_there {
             let order = Behind { id: id.clone(), block: Arc::clone(block), forgotten };
             match behind {
-                // When the disk does not keep up, the cache does without it.
-                Some(behind) => drop(behind.try_send(order)),
+                Some(behind) => {
+                    if behind.try_send(order).is_err() {
+                        // When the disk does not keep up, the cache does without it.
+                        self.state.lock().not_kept();
+                    }
+                }
                 None => self.write_behind(&order),
             }
         }
@@ -353,8 +376,10 @@ impl BlockCache {
 
     /// Puts a block on the disk, if there is a place for it; for the thread that writes behind.
     pub fn write_behind(&self, order: &Behind) {
-        let Some(place) = self.place() else { return };
-        let Some(place) = self.slabs.write(place, &order.block) else { return };
+        let Some(place) = self.place().and_then(|place| self.slabs.write(place, &order.block)) else {
+            self.state.lock().not_kept();
+            return;
+        };
         let entry = Entry::new(place, order.block.len());
         let mut state = self.state.lock();
         let old = match state.forgotten == order.forgotten {
@@ -383,6 +408,11 @@ impl BlockCache {
             drop(gone);
         }
     }
+}
+
+fn sent_less(object: &Object, sent: usize, wanted: usize) -> io::Error {
+    let what = format!("the store sent {sent} bytes of {} for {wanted}", object.key);
+    io::Error::new(io::ErrorKind::UnexpectedEof, what)
 }
 
 /// What a request brings, cut into blocks.

@@ -13,6 +13,23 @@ pub type BlockId = (Arc<str>, u32);
 /// Places that are remembered, of each kind.
 const PLACES_MAX: usize = 1024;
 
+/// Requests to the store for which the disk is not reckoned with when it did not take a block, and for which there is a crowd when a
+/// reader had no share.
+const REMEMBERED_REQUESTS: u64 = 32;
+
+/// Requests of a reader during which those of others tell how many they are. A reader may be so many times as fast as the others.
+const REQUESTS_SEEN: usize = 4;
+
+/// The last request of somebody who may go on where it ended.
+#[derive(Clone, Copy, Debug)]
+struct Request {
+    blocks: u32,
+    /// It went on from an earlier one.
+    goes_on: bool,
+    /// When the ones before it were made, the oldest first; the first one of all if there were not so many.
+    before: [u64; REQUESTS_SEEN],
+}
+
 #[derive(Debug, Default)]
 pub struct State {
     /// On the disk.
@@ -21,13 +38,19 @@ pub struct State {
     by_use: BTreeMap<u64, BlockId>,
     /// Somebody is bringing these.
     fetching: HashSet<BlockId>,
-    /// In memory, the oldest first.
+    /// In memory, what was not used for longest first.
     recent: VecDeque<Recent>,
     recent_bytes: usize,
-    /// Where a request ended, and how many blocks it brought: who goes on there is given more at once.
-    ends: Places,
+    /// Where a request ended, and what it brought: who goes on there is given more at once.
+    ends: Places<Request>,
     /// What to read ahead when this block is first used.
-    then: Places,
+    then: Places<u32>,
+    /// A block on the disk had to make room for another, so the disk holds no more than it does.
+    is_full: bool,
+    /// The number of requests to the store from which on the disk counts again, after a block that it did not take.
+    kept_from: u64,
+    /// And up to which memory has no room but for what each reader is reading.
+    crowded_to: u64,
     /// Bytes on the disk.
     bytes: u64,
     clock: u64,
@@ -87,8 +110,11 @@ impl State {
             self.by_use.insert(clock, id.clone());
             found = Some(Block::Disk(entry.clone()));
         }
-        if let Some(recent) = self.recent.iter().find(|recent| recent.is(id)) {
-            found = Some(Block::Memory(Arc::clone(&recent.block)));
+        if let Some(at) = self.recent.iter().position(|recent| recent.is(id)) {
+            if let Some(recent) = self.recent.remove(at) {
+                found = Some(Block::Memory(Arc::clone(&recent.block)));
+                self.recent.push_back(Recent { is_read: false, ..recent });
+            }
         }
         let found = found?;
         self.counts.hits += 1;
@@ -124,11 +150,18 @@ impl State {
     }
 
     /// How many blocks to fetch from `number` on, and whether that goes on from where an earlier request ended: then it is
-    /// more each time. They are noted as being fetched.
+    /// more each time, up to the reader's share. They are noted as being fetched.
     pub fn plan(&mut self, object: &Object, number: u32, settings: &CacheSettings) -> (u32, bool) {
         let blocks = object.bytes.div_ceil(settings.block_bytes as u64);
-        let before = self.ends.take(&(object.key.clone(), number));
-        let wanted = before.map_or(1, |count| count.saturating_mul(2)).clamp(1, settings.ahead_blocks_max.max(1));
+        let share = self.share(&object.key, number, settings);
+        let before = self.before(&object.key, number, settings);
+        if let Some((end, _)) = before {
+            self.ends.take(&(object.key.clone(), end));
+        }
+        let wanted = match before {
+            Some((end, request)) if end == number => request.blocks.saturating_mul(2).clamp(1, share.max(1)),
+            _ => 1,
+        };
         let mut count = 0;
         while count < wanted && u64::from(number + count) < blocks {
             let id = (object.key.clone(), number + count);
@@ -140,9 +173,70 @@ impl State {
         let count = count.max(1);
         self.counts.misses += 1;
         self.counts.requests += 1;
+        if share == 0 && before.is_some() {
+            self.crowded_to = self.counts.requests + REMEMBERED_REQUESTS;
+        }
         self.clock += 1;
-        self.ends.put((object.key.clone(), number + count), count, self.clock);
+        if u64::from(number + count) < blocks {
+            let mut made = before.map_or([self.clock; REQUESTS_SEEN], |(_, request)| request.before);
+            made.rotate_left(1);
+            made[REQUESTS_SEEN - 1] = self.clock;
+            let request = Request { blocks: count, goes_on: before.is_some(), before: made };
+            self.ends.put((object.key.clone(), number + count), request, self.clock);
+        }
         (count, before.is_some())
+    }
+
+    /// How many blocks a request may bring that goes on at `number`, so that what is read ahead for all who read on stays until it is
+    /// used: for each of them what a request has brought, as much again that is read ahead of it, and a block that it looks things up
+    /// in. Those are counted who have made requests since this reader has made its last few.
+    pub fn share(&self, key: &Arc<str>, number: u32, settings: &CacheSettings) -> u32 {
+        let Some(room) = self.room(settings) else { return settings.ahead_blocks_max };
+        let own = self.before(key, number, settings);
+        let since = own.map_or(self.clock, |(_, request)| request.before[0]);
+        let own = own.map(|(end, _)| (key.clone(), end));
+        let others = self.ends.put_after(since).filter(|(of, _)| own.as_ref() != Some(of));
+        let (mut readers, mut single) = (1, 0);
+        others.for_each(|(_, request)| if request.goes_on { readers += 1 } else { single += 1 });
+        let each = room.saturating_sub(single) / readers;
+        u32::try_from(each.saturating_sub(1) / 2).unwrap_or(u32::MAX).min(settings.ahead_blocks_max)
+    }
+
+    /// The request that one for `number` goes on from, and where that ended: there, or not far behind, when what it brought is gone
+    /// before it was used.
+    fn before(&self, key: &Arc<str>, number: u32, settings: &CacheSettings) -> Option<(u32, Request)> {
+        let ends = number..=number.saturating_add(2 * settings.ahead_blocks_max);
+        ends.into_iter().find_map(|end| self.ends.get(&(key.clone(), end)).map(|request| (end, request)))
+    }
+
+    /// Blocks for which there is room, in memory and on the disk; `None` as long as the disk has not had to make room. Half of what it
+    /// holds was read already.
+    fn room(&self, settings: &CacheSettings) -> Option<u64> {
+        let disk = match self.counts.requests >= self.kept_from && settings.bytes_max >= settings.block_bytes as u64 {
+            true if !self.is_full => return None,
+            true => self.blocks.len() as u64 / 2,
+            false => 0,
+        };
+        Some((settings.memory_bytes_max / settings.block_bytes) as u64 + disk)
+    }
+
+    /// A block that has come is not on the disk, because that has no room, fails, or does not keep up.
+    pub fn not_kept(&mut self) {
+        self.kept_from = self.counts.requests + REMEMBERED_REQUESTS;
+    }
+
+    /// Whether a few bytes of a block are to be fetched without the rest of it: a reader that looks something up would push out a block
+    /// that another one is reading.
+    pub fn passes_by(&self, id: &BlockId) -> bool {
+        self.counts.requests < self.crowded_to && !self.expects(id)
+    }
+
+    /// So many bytes have come without a block, or none.
+    pub fn passed_by(&mut self, bytes: Option<usize>) {
+        self.counts.misses += 1;
+        self.counts.requests += 1;
+        self.counts.fetched_bytes += bytes.unwrap_or(0) as u64;
+        self.counts.failures += u64::from(bytes.is_none());
     }
 
     /// A block is fetched though it is there.
@@ -239,6 +333,7 @@ impl State {
     /// Takes out what was not used for longest.
     pub fn take_oldest(&mut self) -> Option<Entry> {
         let (_, id) = self.by_use.pop_first()?;
+        self.is_full = true;
         let entry = self.blocks.remove(&id)?;
         self.bytes -= entry.len as u64;
         Some(entry)
@@ -258,23 +353,38 @@ impl Recent {
     }
 }
 
-/// Places of objects with a number each, of which the oldest go first.
-#[derive(Debug, Default)]
-struct Places {
-    by_id: HashMap<BlockId, (u32, u64)>,
+/// What is known of places of objects, of which the oldest go first.
+#[derive(Debug)]
+struct Places<T> {
+    by_id: HashMap<BlockId, (T, u64)>,
 }
 
-impl Places {
-    fn put(&mut self, id: BlockId, number: u32, clock: u64) {
+impl<T> Default for Places<T> {
+    fn default() -> Places<T> {
+        Places { by_id: HashMap::new() }
+    }
+}
+
+impl<T: Copy> Places<T> {
+    fn put(&mut self, id: BlockId, known: T, clock: u64) {
         if self.by_id.len() >= PLACES_MAX {
             let oldest = self.by_id.iter().min_by_key(|(_, (_, put))| *put).map(|(id, _)| id.clone());
             oldest.map(|id| self.by_id.remove(&id));
         }
-        self.by_id.insert(id, (number, clock));
+        self.by_id.insert(id, (known, clock));
     }
 
-    fn take(&mut self, id: &BlockId) -> Option<u32> {
-        self.by_id.remove(id).map(|(number, _)| number)
+    fn get(&self, id: &BlockId) -> Option<T> {
+        self.by_id.get(id).map(|(known, _)| *known)
+    }
+
+    /// Those that were put later than that.
+    fn put_after(&self, clock: u64) -> impl Iterator<Item = (&BlockId, T)> {
+        self.by_id.iter().filter(move |(_, (_, put))| *put > clock).map(|(id, (known, _))| (id, *known))
+    }
+
+    fn take(&mut self, id: &BlockId) -> Option<T> {
+        self.by_id.remove(id).map(|(known, _)| known)
     }
 
     fn forget(&mut self, key: &str) {
