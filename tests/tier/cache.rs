@@ -242,6 +242,62 @@ fn what_is_written_behind_is_kept_unless_it_was_forgotten_or_too_much_waits() {
     assert_eq!((cache.bytes(), files(&scratch)), (0, 0));
 }
 
+/// What came of an object after it was found damaged, or was gone, was kept, and read again and again.
+#[test]
+fn what_is_on_its_way_when_its_object_is_forgotten_is_not_kept() {
+    for helped in [false, true] {
+        let (scratch, source) = (Scratch::new(&format!("under-way-{helped}")), Arc::new(Numbers::default()));
+        let (sender, receiver) = mailbox(8);
+        let cache = open(&scratch, &source, CacheSettings { memory_bytes_max: 16 * BLOCK, ..settings(64) });
+        if helped {
+            cache.writes_behind(sender);
+        }
+        let object = object(20 * BLOCK as u64);
+        let read = |block: u64| {
+            let mut buf = [0; 10];
+            assert_eq!(cache.read_at(&object, &mut buf, block * BLOCK as u64).unwrap(), 10);
+            assert_eq!(buf[0], byte_at(block * BLOCK as u64));
+        };
+        let waits = |requests: usize| {
+            while source.asked.lock().len() < requests {
+                std::thread::yield_now();
+            }
+        };
+        let opens = || {
+            *source.gate.lock() = false;
+            source.opened.notify_all();
+        };
+        read(0);
+        // Of two blocks the first has come.
+        (*source.before_gate.lock(), *source.gate.lock()) = (BLOCK + 10, true);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| read(1));
+            waits(2);
+            cache.forget("wal/7");
+            opens();
+            reader.join().unwrap();
+        });
+        std::iter::from_fn(|| receiver.try_recv()).for_each(|order| cache.write_behind(&order));
+        assert_eq!((cache.bytes(), files(&scratch)), (0, 0));
+        source.asked();
+        (1..3).for_each(read);
+        assert_eq!(source.asked().len(), 2);
+        // Who waits for what is not kept asks by himself.
+        (*source.before_gate.lock(), *source.gate.lock()) = (0, true);
+        std::thread::scope(|scope| {
+            scope.spawn(|| read(9));
+            waits(1);
+            scope.spawn(|| read(9));
+            cache.forget("wal/7");
+            waits(2);
+            opens();
+        });
+        source.asked();
+        read(9);
+        assert!(source.asked().is_empty());
+    }
+}
+
 /// Each block had its descriptor: a cache of 10 GiB had ten thousand, and connections none.
 #[cfg(target_os = "linux")]
 #[test]

@@ -20,7 +20,7 @@ use parking_lot::{Condvar, Mutex};
 
 use self::memory::{Exactly, Lent, Memory, MemoryBlock};
 use self::slabs::{Place, Slabs, Unread};
-use self::state::{Block, BlockId, Entry, State};
+use self::state::{Block, BlockId, Entry, Plan, State};
 use crate::limits;
 use crate::store::Room;
 use crate::sys::allocator;
@@ -221,9 +221,11 @@ impl BlockCache {
         Ok(is_whole.then(|| Bytes::from_owner(Lent(block)).slice(within..)))
     }
 
-    /// Forgets an object's blocks, because it is gone or what came of it was damaged.
+    /// Forgets an object's blocks, because it is gone or what came of it was damaged. What is on its way goes to who has asked for it
+    /// and is not kept; who waits for it asks anew.
     pub fn forget(&self, key: &str) {
         let gone = self.state.lock().forget_all(key);
+        self.arrived.notify_all();
         drop(gone);
         self.slabs.remove_idle();
     }
@@ -296,16 +298,16 @@ impl BlockCache {
             }
             self.arrived.wait(&mut state);
         }
-        let (count, goes_on) = state.plan(object, number, &self.settings);
+        let plan = state.plan(object, number, &self.settings);
         drop(state);
-        self.read_ahead(object, goes_on.then_some(number + count));
-        self.fetch(object, number, count).map(Block::Memory)
+        self.read_ahead(object, plan.goes_on.then_some(number + plan.count));
+        self.fetch(object, &plan).map(Block::Memory)
     }
 
     /// Fetches a block that is on the disk, and stays there.
     fn fetch_anyway(&self, object: &Object, number: u32) -> io::Result<Arc<MemoryBlock>> {
-        self.state.lock().fetches_anyway();
-        self.fetch(object, number, 1)
+        let plan = self.state.lock().fetches_anyway((object.key.clone(), number));
+        self.fetch(object, &plan)
     }
 
     /// Asks for what is likely to be read next, if somebody does that here.
@@ -328,37 +330,38 @@ impl BlockCache {
             // It would go again before it is used, or push out what others are about to use.
             return;
         }
-        let (count, _) = state.plan(object, number, &self.settings);
-        state.goes_on(id, number + count);
+        let plan = state.plan(object, number, &self.settings);
+        state.goes_on(id, number + plan.count);
         drop(state);
-        let _ = self.fetch(object, number, count);
+        let _ = self.fetch(object, &plan);
     }
 
-    /// Fetches `count` blocks with one request; gives the first.
-    fn fetch(&self, object: &Object, number: u32, count: u32) -> io::Result<Arc<MemoryBlock>> {
+    /// Fetches blocks with one request; gives the first.
+    fn fetch(&self, object: &Object, plan: &Plan) -> io::Result<Arc<MemoryBlock>> {
         let block_bytes = self.settings.block_bytes as u64;
-        let from = u64::from(number) * block_bytes;
-        let left = (u64::from(count) * block_bytes).min(object.bytes - from) as usize;
-        let mut arriving = Arriving { cache: self, object, next: number, left, block: None, first: None };
+        let from = u64::from(plan.number) * block_bytes;
+        let left = (u64::from(plan.count) * block_bytes).min(object.bytes - from) as usize;
+        let (request, next) = (plan.request, plan.number);
+        let mut arriving = Arriving { cache: self, object, request, next, left, block: None, first: None };
         let result = self.source.fetch(&object.key, from, left, &mut arriving);
         let Arriving { next, left: missing, first, .. } = arriving;
         if result.is_ok() && missing == 0 {
             return first.ok_or_else(|| io::Error::other("an object without bytes was asked for some"));
         }
-        self.state.lock().failed(&object.key, next..number + count);
+        self.state.lock().failed(&object.key, next, plan);
         self.arrived.notify_all();
         result?;
         Err(sent_less(object, left - missing, left))
     }
 
     /// A whole block is there: whoever waits for it can read it, and it is kept on the disk, by this thread if nobody else does it.
-    fn has_come(&self, id: BlockId, block: &Arc<MemoryBlock>) {
+    fn has_come(&self, id: BlockId, request: u64, block: &Arc<MemoryBlock>) {
         let behind = self.helpers.lock().behind.clone();
-        let (forgotten, is_there) = {
+        let (forgotten, goes_to_disk) = {
             let state = self.state.lock();
-            (state.forgotten, state.is_on_disk(&id))
+            (state.forgotten, state.is_wanted(&id, request) && !state.is_on_disk(&id))
         };
-        if !is_there {
+        if goes_to_disk {
             let order = Behind { id: id.clone(), block: Arc::clone(block), forgotten };
             match behind {
                 Some(behind) => {
@@ -370,7 +373,7 @@ impl BlockCache {
                 None => self.write_behind(&order),
             }
         }
-        self.state.lock().arrived(id, Arc::clone(block), self.settings.memory_bytes_max);
+        self.state.lock().arrived(id, request, Arc::clone(block), self.settings.memory_bytes_max);
         self.arrived.notify_all();
     }
 
@@ -419,6 +422,7 @@ fn sent_less(object: &Object, sent: usize, wanted: usize) -> io::Error {
 struct Arriving<'a> {
     cache: &'a BlockCache,
     object: &'a Object,
+    request: u64,
     /// The number of the block that comes.
     next: u32,
     /// Bytes that are still to come.
@@ -451,7 +455,7 @@ impl Room for Arriving<'_> {
         let Some(mut block) = self.block.take() else { return Ok(()) };
         block.complete();
         let block = Arc::new(block);
-        self.cache.has_come((self.object.key.clone(), self.next), &block);
+        self.cache.has_come((self.object.key.clone(), self.next), self.request, &block);
         self.next += 1;
         self.first.get_or_insert(block);
         Ok(())

@@ -1,6 +1,6 @@
 //! Owns what the cache knows of its blocks: which are on the disk, in memory, or on their way, and what goes first.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::memory::MemoryBlock;
@@ -30,14 +30,26 @@ struct Request {
     before: [u64; REQUESTS_SEEN],
 }
 
+/// A request to the store.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Its own number.
+    pub request: u64,
+    /// The first block that it brings, and how many.
+    pub number: u32,
+    pub count: u32,
+    /// It begins where an earlier one ended.
+    pub goes_on: bool,
+}
+
 #[derive(Debug, Default)]
 pub struct State {
     /// On the disk.
     blocks: HashMap<BlockId, Entry>,
     /// By when they were last used: what goes first.
     by_use: BTreeMap<u64, BlockId>,
-    /// Somebody is bringing these.
-    fetching: HashSet<BlockId>,
+    /// These are on their way, each by the request of this number.
+    fetching: HashMap<BlockId, u64>,
     /// In memory, what was not used for longest first.
     recent: VecDeque<Recent>,
     recent_bytes: usize,
@@ -123,12 +135,17 @@ impl State {
 
     /// Whether a block is there, or on its way.
     pub fn expects(&self, id: &BlockId) -> bool {
-        self.fetching.contains(id) || self.has(id)
+        self.is_fetching(id) || self.has(id)
     }
 
     /// Whether somebody is bringing a block.
     pub fn is_fetching(&self, id: &BlockId) -> bool {
-        self.fetching.contains(id)
+        self.fetching.contains_key(id)
+    }
+
+    /// Whether what a request brings is to be kept: not when the object was forgotten since it was made.
+    pub fn is_wanted(&self, id: &BlockId, request: u64) -> bool {
+        self.fetching.get(id) == Some(&request)
     }
 
     /// Whether a block is on the disk.
@@ -149,9 +166,9 @@ impl State {
         self.is_on_disk(id) || self.is_in_memory(id)
     }
 
-    /// How many blocks to fetch from `number` on, and whether that goes on from where an earlier request ended: then it is
-    /// more each time, up to the reader's share. They are noted as being fetched.
-    pub fn plan(&mut self, object: &Object, number: u32, settings: &CacheSettings) -> (u32, bool) {
+    /// What to fetch from `number` on: where that goes on from where an earlier request ended, it is more each time, up to the reader's
+    /// share. The blocks are noted as being fetched.
+    pub fn plan(&mut self, object: &Object, number: u32, settings: &CacheSettings) -> Plan {
         let blocks = object.bytes.div_ceil(settings.block_bytes as u64);
         let share = self.share(&object.key, number, settings);
         let before = self.before(&object.key, number, settings);
@@ -162,29 +179,31 @@ impl State {
             Some((end, request)) if end == number => request.blocks.saturating_mul(2).clamp(1, share.max(1)),
             _ => 1,
         };
-        let mut count = 0;
-        while count < wanted && u64::from(number + count) < blocks {
-            let id = (object.key.clone(), number + count);
-            if self.has(&id) || !self.fetching.insert(id) {
-                break;
-            }
-            count += 1;
-        }
-        let count = count.max(1);
         self.counts.misses += 1;
         self.counts.requests += 1;
         if share == 0 && before.is_some() {
             self.crowded_to = self.counts.requests + REMEMBERED_REQUESTS;
         }
         self.clock += 1;
+        let request = self.counts.requests;
+        let mut count = 0;
+        while count < wanted && u64::from(number + count) < blocks {
+            let id = (object.key.clone(), number + count);
+            if self.expects(&id) {
+                break;
+            }
+            self.fetching.insert(id, request);
+            count += 1;
+        }
+        let count = count.max(1);
         if u64::from(number + count) < blocks {
             let mut made = before.map_or([self.clock; REQUESTS_SEEN], |(_, request)| request.before);
             made.rotate_left(1);
             made[REQUESTS_SEEN - 1] = self.clock;
-            let request = Request { blocks: count, goes_on: before.is_some(), before: made };
-            self.ends.put((object.key.clone(), number + count), request, self.clock);
+            let made = Request { blocks: count, goes_on: before.is_some(), before: made };
+            self.ends.put((object.key.clone(), number + count), made, self.clock);
         }
-        (count, before.is_some())
+        Plan { request, number, count, goes_on: before.is_some() }
     }
 
     /// How many blocks a request may bring that goes on at `number`, so that what is read ahead for all who read on stays until it is
@@ -240,9 +259,12 @@ impl State {
     }
 
     /// A block is fetched though it is there.
-    pub fn fetches_anyway(&mut self) {
+    pub fn fetches_anyway(&mut self, id: BlockId) -> Plan {
         self.counts.misses += 1;
         self.counts.requests += 1;
+        let (request, number) = (self.counts.requests, id.1);
+        self.fetching.entry(id).or_insert(request);
+        Plan { request, number, count: 1, goes_on: false }
     }
 
     /// Who first uses a block asks for `then`.
@@ -251,9 +273,12 @@ impl State {
         self.then.put(id, then, self.clock);
     }
 
-    /// A block has come: nobody brings it any more, and it stays in memory in the place of others.
-    pub fn arrived(&mut self, id: BlockId, block: Arc<MemoryBlock>, bytes_max: usize) {
+    /// A block has come: nobody brings it any more, and it stays in memory in the place of others, if it is still wanted.
+    pub fn arrived(&mut self, id: BlockId, request: u64, block: Arc<MemoryBlock>, bytes_max: usize) {
         self.counts.fetched_bytes += block.len() as u64;
+        if !self.is_wanted(&id, request) {
+            return;
+        }
         self.fetching.remove(&id);
         self.recent_bytes += block.memory_bytes();
         self.recent.push_back(Recent { id, block, is_read: false });
@@ -264,10 +289,13 @@ impl State {
         }
     }
 
-    /// Blocks do not come after all.
-    pub fn failed(&mut self, key: &Arc<str>, numbers: std::ops::Range<u32>) {
-        for number in numbers {
-            self.fetching.remove(&(key.clone(), number));
+    /// Blocks do not come after all: those from `next` on.
+    pub fn failed(&mut self, key: &Arc<str>, next: u32, plan: &Plan) {
+        for number in next..plan.number + plan.count {
+            let id = (key.clone(), number);
+            if self.is_wanted(&id, plan.request) {
+                self.fetching.remove(&id);
+            }
         }
         self.counts.failures += 1;
     }
@@ -315,11 +343,12 @@ impl State {
         self.take(id)
     }
 
-    /// Forgets an object's blocks; gives their places.
+    /// Forgets an object's blocks, those on their way too; gives the places of what is on the disk.
     pub fn forget_all(&mut self, key: &str) -> Vec<Entry> {
         self.forgotten += 1;
         let ids: Vec<BlockId> = self.blocks.keys().filter(|(of, _)| **of == *key).cloned().collect();
         self.drop_recent(|(of, _)| **of == *key);
+        self.fetching.retain(|(of, _), _| **of != *key);
         self.ends.forget(key);
         self.then.forget(key);
         ids.iter().filter_map(|id| self.take(id)).collect()
