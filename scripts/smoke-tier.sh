@@ -66,6 +66,7 @@ survives_the_machine() {
   rm -rf "$data_dir"
   server_start "${tiny[@]}" --restore-from "$tier_url"
   grep -q 'restored [23] topics' "$server_log" || fail "nothing was restored: $(cat "$server_log")"
+  grep -q 'the log is restored up to .*, the time of the last upload' "$server_log" || fail "it is not said up to when: $(cat "$server_log")"
   load read --topic tiered --records 60000 --group readers --config retention.ms=123456789 || fail "not everything came back"
   load read --topic last --records 2000 || fail "not everything came back"
   say "ok: an empty machine and the store give everything back"

@@ -338,6 +338,7 @@ pub fn restore(session: &mut Session, args: &Args) -> Result<u8, Failure> {
     } else if !session.out.quiet {
         let (count, bytes) = (restored.topics.len(), size(restored.bytes + restored.kept_bytes));
         session.out.line(&format!("{into}: {count} topics, {bytes}, as of {time}"))?;
+        session.out.note("what was written after that time is not in this backup");
     }
     Ok(OK)
 }

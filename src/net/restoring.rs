@@ -62,7 +62,35 @@ pub fn restore_if_absent(config: &Config, clock: Clock) -> Result<(), Failure> {
         restored.bytes + restored.kept_bytes,
         manifest.bytes().saturating_sub(restored.bytes + restored.kept_bytes)
     );
+    let upload_interval_ms = place.is_tier.then_some(config.storage.upload_interval_ms);
+    log::info!("{}", what_is_missing(manifest.time_ms, now_ms, upload_interval_ms));
     Ok(())
+}
+
+/// Up to when the log is restored, and what bounds what came later. `upload_interval_ms` is 0 without an interval, and `None` of a backup.
+fn what_is_missing(time_ms: i64, now_ms: i64, upload_interval_ms: Option<i64>) -> String {
+    let at = backup::when::shown(time_ms);
+    let ago = match now_ms.saturating_sub(time_ms) {
+        // By the clocks of two machines.
+        ..0 => String::new(),
+        ms => format!(", {} s ago", ms / 1000),
+    };
+    let (what, bound) = match upload_interval_ms {
+        None => ("backup", "--backup-interval bounds that, and uploads to a second tier do closer".to_owned()),
+        Some(0) => (
+            "upload",
+            "without --upload-interval, as here, that can be the whole segment that was being written, and what was sealed while the \
+             store was away"
+                .to_owned(),
+        ),
+        Some(ms) => {
+            ("upload", format!("an --upload-interval of {ms} ms, as here, bounds that to about so much, while the store is there"))
+        }
+    };
+    format!(
+        "the log is restored up to {at}, the time of the last {what}{ago}: all that was acknowledged before is here, and what was \
+         written after it is missing; {bound}"
+    )
 }
 
 /// The store that the URL names: the tier of a server in it, and backups.
@@ -123,4 +151,27 @@ fn newest<'a>(places: &'a [Place], directory: Option<&str>) -> Result<(&'a Place
     best.ok_or_else(|| {
         nothing.unwrap_or_else(|| backup::Failure::new(backup::Kind::NotFound, "the URL names no store"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The log said as of when it restored, and not what that means.
+    #[test]
+    fn a_restore_says_up_to_when_and_what_bounds_that() {
+        const AT_MS: i64 = 1_796_000_000_000;
+        let said = |now_ms, interval| what_is_missing(AT_MS, now_ms, interval);
+        let begin = format!("the log is restored up to {}, the time of the last ", backup::when::shown(AT_MS));
+        let alone = said(AT_MS + 90_500, Some(0));
+        assert!(
+            alone.starts_with(&format!("{begin}upload, 90 s ago: ")) && alone.contains("without --upload-interval"),
+            "{alone}"
+        );
+        let often = said(AT_MS, Some(60_000));
+        assert!(often.contains(", 0 s ago: ") && often.contains("--upload-interval of 60000 ms"), "{often}");
+        // A clock that is behind says nothing of how long ago.
+        let backup = said(AT_MS - 1, None);
+        assert!(backup.starts_with(&format!("{begin}backup: ")) && backup.contains("--backup-interval"), "{backup}");
+    }
 }

@@ -401,6 +401,8 @@ fn where_several_directories_lie_the_one_that_is_named_is_restored() {
     // One server's segments: it is that one.
     send(&one);
     let server = start("");
+    let said = server.line("the log is restored up to");
+    assert!(said.contains("the time of the last upload") && said.contains("without --upload-interval"), "{said}");
     server.line("ready after");
     assert!(Client::of(&server).read("of-one").is_empty());
     drop(server);
