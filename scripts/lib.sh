@@ -7,6 +7,8 @@
 # BOOTSTRAP        HOST:PORT of a server that runs already: test that one and start none
 # CHRONIK_PEERS    folder with a harness `kafka/kafka` (install, start, stop): test a real Kafka in place of ours
 # OLD_CLIENTS      no: leave out what speaks protocols from before 2.1, which Kafka 4 has dropped
+# STORE_URL        an empty place for tests in a store, whose keys are in the environment, for the scripts that say so; without it what
+#                  the environment says of stores is left out
 # CI               true: what can't run is a failure and not a skip
 
 set -euo pipefail
@@ -146,10 +148,13 @@ server_log=''
 server_runs=0
 kafka_port=0
 
-# What the environment says to some other server must not reach the one under test.
+# What the environment says to some other server must not reach the one under test; of a store only with STORE_URL, which is one for
+# tests.
 for variable in $(compgen -e CHRONIK_) RUST_LOG STORAGE_BACKEND; do
   case $variable in CHRONIK_SERVER | CHRONIK_TOOL | CHRONIK_BENCHES | CHRONIK_PEERS | CHRONIK_CACHE) ;; *) unset "$variable" ;; esac
 done
+# shellcheck source=scripts/smoke/no-store.sh
+[ -n "${STORE_URL:-}" ] || . "$smoke/no-store.sh"
 
 clean_up() {
   local status=$?

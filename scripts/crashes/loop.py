@@ -198,7 +198,7 @@ class Loop:
                 self.round(world, server, clients, turn)
             self.close(world, server, clients)
         except BaseException:
-            print(f"the world is kept: {world.folder}; the server's log is {server.log}", flush=True)
+            print(f"the world: {world.folder}; the server's log is {server.log}", flush=True)
             raise
         finally:
             clients.kill()
