@@ -20,6 +20,8 @@ struct State {
     /// The keys of all uploads that were taken.
     taken: Vec<String>,
     requests: u64,
+    /// All that was asked: method and target.
+    asked: Vec<String>,
     /// What everything is refused with, once so many uploads more were taken.
     refusal: Option<(u64, u16, &'static str)>,
 }
@@ -41,6 +43,7 @@ fn fault(status: u16, code: &str, request: u64) -> Reply {
 impl State {
     fn answer(&mut self, seen: &Seen) -> Reply {
         self.requests += 1;
+        self.asked.push(format!("{} {}", seen.method, seen.target));
         if let Some((left, status, code)) = &mut self.refusal {
             match *left {
                 0 => return fault(*status, code, self.requests),
@@ -161,6 +164,11 @@ impl Bucket {
     pub fn uploaded(&self) -> Vec<String> {
         let state = self.state.lock().unwrap();
         state.taken.iter().filter(|key| key.contains("/segments/")).cloned().collect()
+    }
+
+    /// Every request that came, whatever was answered.
+    pub fn requests(&self) -> Vec<String> {
+        self.state.lock().unwrap().asked.clone()
     }
 
     /// Puts something in behind everybody's back, as another state of the object; `None` takes it away.

@@ -4,4 +4,5 @@ mod bucket;
 mod cache;
 mod outages;
 mod owner;
+mod requests;
 mod tiers;
