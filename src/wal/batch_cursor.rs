@@ -5,11 +5,16 @@ use std::io;
 use byteorder::{BigEndian, ByteOrder};
 use bytes::Bytes;
 
+use super::crc::{crc_from, crc_over};
+use super::format::{RunHeader, RUN_HEADER_BYTES};
 use super::read_cache::OpenSegment;
 use super::{ReadError, RunRef};
 use crate::canary::{self, Fault};
 use crate::limits;
 use crate::wire::batch::{BatchHeader, CRC_AT, CRC_FROM, HEADER_BYTES};
+
+/// What is read of a run of which only headers are needed, as long as it is unknown whether its batches are long.
+pub(super) const HOP_READ_BYTES: u64 = 4096;
 
 /// The batches of a run, one after the other.
 pub(super) struct BatchCursor<'a> {
@@ -36,9 +41,13 @@ pub(super) struct Found {
 }
 
 impl<'a> BatchCursor<'a> {
-    pub fn new(segment: &'a OpenSegment, run: RunRef, buf: &'a mut Vec<u8>) -> BatchCursor<'a> {
+    /// At the run's first batch. What comes from elsewhere has its heads checked first.
+    ///
+    /// # Errors
+    /// Those of reading; `Corrupt` when a head is not what was written.
+    pub fn new(segment: &'a OpenSegment, run: RunRef, buf: &'a mut Vec<u8>) -> Result<BatchCursor<'a>, ReadError> {
         let (position, next_offset) = (run.position, run.base_offset);
-        BatchCursor {
+        let mut cursor = BatchCursor {
             segment,
             run,
             position,
@@ -48,7 +57,36 @@ impl<'a> BatchCursor<'a> {
             lent: None,
             filled: 0,
             buf_position: 0,
+        };
+        if segment.is_elsewhere {
+            cursor.check_heads()?;
         }
+        Ok(cursor)
+    }
+
+    /// Holds the heads of all batches against the checksum of the run. What stands before a batch's own checksum is under no other: the
+    /// base offset, and the leader epoch. The rest of a batch need not be read for that, as its head states what its checksum is.
+    fn check_heads(&mut self) -> Result<(), ReadError> {
+        let start = self.run.position;
+        let head = self.bytes(start.saturating_sub(RUN_HEADER_BYTES as u64), RUN_HEADER_BYTES)?.to_vec();
+        let Some(header) = RunHeader::parse(&head) else {
+            return Err(self.segment.corrupt(start, "the file ends inside a run"));
+        };
+        let mut crc = crc_from(self.segment.segment.header.identity.seed(), &head[8..]);
+        self.want(limits::READ_PIECE_BYTES as u64);
+        while let Some(found) = self.next()? {
+            crc = crc_from(crc, self.bytes(found.position, CRC_FROM)?);
+            crc = crc_over(crc, found.header.crc, found.len as usize - CRC_FROM);
+            let is_short = found.len < limits::READ_HOP_BYTES;
+            self.want(if is_short { limits::READ_PIECE_BYTES as u64 } else { HOP_READ_BYTES });
+        }
+        if crc != header.crc && !canary::has(Fault::RotServed) {
+            return Err(self
+                .segment
+                .corrupt(start, "the heads of the batches are not those that the run was written with"));
+        }
+        (self.position, self.next_offset, self.ahead_end) = (start, self.run.base_offset, u64::MAX);
+        Ok(())
     }
 
     /// Only so many bytes from the next batch on will be asked for, a first batch that is longer excepted.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::batch_cursor::{BatchCursor, Found};
+use super::batch_cursor::{BatchCursor, Found, HOP_READ_BYTES};
 use super::read_cache::{OpenSegment, ReadCache};
 use super::run_source::{RunSource, RunsAhead};
 use super::{
@@ -28,9 +28,6 @@ pub struct Reader {
 
 /// Offset, timestamp and leader epoch of a record.
 type RecordAt = (i64, i64, i32);
-
-/// What is read of a run of which only headers are needed, as long as it is unknown whether its batches are long.
-const HOP_READ_BYTES: u64 = 4096;
 
 /// Offsets that a look-up is about: from the first on, below the second.
 type Offsets = (i64, i64);
@@ -363,7 +360,7 @@ fn in_run(
         Some(_) => run.position,
         None => segment.trusted.lock().until(run.position, wanted.now_us),
     };
-    let mut cursor = BatchCursor::new(segment, run, buf);
+    let mut cursor = BatchCursor::new(segment, run, buf)?;
     let (mut checked, mut last_len) = (None, None);
     let mut is_passing = run.base_offset < wanted.offset;
     let goes_on = loop {
@@ -444,7 +441,7 @@ fn first_in_run(
     timestamp: i64,
     buf: &mut Vec<u8>,
 ) -> Result<Option<RecordAt>, ReadError> {
-    let mut cursor = BatchCursor::new(segment, run, buf);
+    let mut cursor = BatchCursor::new(segment, run, buf)?;
     while let Some(found) = cursor.next()? {
         if found.header.last_offset() < range.0 || found.header.max_timestamp < timestamp {
             continue;
@@ -472,7 +469,7 @@ fn newest_in_run(
 ) -> Result<Option<RecordAt>, ReadError> {
     let mut best: Option<RecordAt> = None;
     let mut scratch = Vec::new();
-    let mut cursor = BatchCursor::new(segment, run, buf);
+    let mut cursor = BatchCursor::new(segment, run, buf)?;
     while let Some(found) = cursor.next()? {
         let header = found.header;
         let is_out = header.last_offset() < range.0 || header.base_offset >= range.1;

@@ -1,7 +1,7 @@
 //! Owns carrying out a tidying: reading what lives of some segments, and writing it as one pack, sorted by partition.
 //!
 //! It reads past the page cache, in bounded memory, and asks after each piece whether to go on, so that whoever runs it can
-//! set the pace. Every batch's checksum is looked at before the batch is written anew: damage is never copied.
+//! set the pace. The checksums of the run and of each batch are looked at before the batch is written anew: damage is never copied.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,6 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::compact::{Clean, Indexing, Verdict};
+use super::crc::crc_from;
+use super::format::{RunHeader, RUN_HEADER_BYTES};
 use super::pack::{self, Coverage, Kept, PackWriter};
 use super::read_cache::{OpenSegment, ReadCache};
 use super::segment;
@@ -350,18 +352,26 @@ impl Work<'_> {
     /// A run's bytes; what lies behind it up to `ahead` is read along.
     fn read(&mut self, run: RunRef, ahead: u64) -> Result<Bytes, TidyError> {
         let (from, to) = (run.position, run.position + u64::from(run.len));
-        if !self.window.holds(run.segment, from, to) {
+        let head = from.saturating_sub(RUN_HEADER_BYTES as u64);
+        if !self.window.holds(run.segment, head, to) {
             let file = self.file(run.segment)?;
-            let loaded = self.window.load(run.segment, &*file, from, ahead.max(to));
+            let loaded = self.window.load(run.segment, &*file, head, ahead.max(to));
             self.read_bytes += loaded.map_err(|error| match self.cache.is_elsewhere(run.segment) {
                 true => TidyError::Away(error.to_string()),
                 false => failed(error),
             })?;
             self.keep_pace()?;
         }
-        match self.window.get(from, to) {
-            Some(bytes) => Ok(Bytes::copy_from_slice(bytes)),
-            None => Err(damaged(run, from, "the file ends inside a run")),
+        let seed = self.open(run.segment)?.segment.header.identity.seed();
+        let (Some(head), Some(bytes)) = (self.window.get(head, from), self.window.get(from, to)) else {
+            return Err(damaged(run, from, "the file ends inside a run"));
+        };
+        // The batches' own checksums leave out what stands before them.
+        let is_sound =
+            RunHeader::parse(head).is_some_and(|header| header.crc == crc_from(crc_from(seed, &head[8..]), bytes));
+        match is_sound {
+            true => Ok(Bytes::copy_from_slice(bytes)),
+            false => Err(damaged(run, from, "the checksum of the run is wrong")),
         }
     }
 

@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod fixtures;
 mod full;
+mod heads;
 mod metadata;
 mod packs;
 mod reading;
