@@ -277,7 +277,7 @@ pub const PRODUCER_BYTES: usize = 200;
 /// Partitions of all topics together.
 pub const PARTITIONS_MAX: usize = 200_000;
 
-/// Partitions of one fetch that are read from disk at the same time; the others come with the next one.
+/// Partitions of one fetch that are read from disk at the same time; the others when these have come.
 pub const FETCH_READS_MAX: usize = 64;
 
 /// Partitions that all fetch sessions together remember, some 300 bytes each. A session that would go beyond it is not granted.
@@ -399,10 +399,11 @@ pub const SHARE_ACQUIRE_RECORDS_MAX: i64 = 65_536;
 /// Locks that `group.share.partition.max.record.locks` may allow (Kafka's bound).
 pub const SHARE_PARTITION_LOCKS_MAX: i64 = 10_000;
 
-/// Runs of records with different states in one share partition.
+/// Runs of records with different states in one share partition. Of what a client writes, each record that is not done with counts
+/// as one, because it may become one; INVALID_REQUEST beyond it.
 pub const SHARE_PARTITION_RUNS_MAX: usize = 131_072;
 
-/// Records between the start and the end of a share partition whose state a client writes.
+/// Records between the start and the end of a share partition whose state a client writes; INVALID_REQUEST beyond it.
 pub const SHARE_STATE_RECORDS_MAX: i64 = 1 << 32;
 
 /// Batches that one look into the log finds for a ShareFetch.

@@ -3,8 +3,9 @@
 use chronik::broker::groups::MatchDone;
 use chronik::broker::work::{WorkDone, WorkJob};
 use chronik::limits;
+use chronik::wire::batch::BatchBuilder;
 use chronik::wire::msg::*;
-use chronik::wire::{ErrorCode, Request};
+use chronik::wire::{ErrorCode, Message, RecordSet, Request};
 
 use crate::fuzz::memory::peak_of;
 use crate::harness::{Answer, Harness};
@@ -358,4 +359,274 @@ fn configurations_that_are_described_are_bounded_in_memory() {
     assert!(answer.body.len() <= most, "{} bytes", answer.body.len());
     // The harness has the answer twice.
     assert!(peak < 6 * most, "{} KiB", peak >> 10);
+}
+
+#[test]
+fn produce_waits_while_much_is_gathered_for_the_log_and_nothing_else_does() {
+    let mut h = with_topic();
+    let batch = batch_of(1, |builder| builder, 900 << 10);
+    let (conn, other) = (h.connect(), h.connect());
+    let mut sent = 0;
+    while h.broker.ready_for(conn, ProduceRequest::KEY.0) {
+        h.send(conn, 9, &produce_of(&batch));
+        sent += 1;
+    }
+    let most = limits::GATHER_BYTES_MAX.div_ceil(batch.len());
+    assert!((most - 1..=most).contains(&sent), "{sent} batches");
+    assert!(!h.broker.ready_for(other, ProduceRequest::KEY.0), "nor does another's");
+    assert!(h.broker.ready_for(other, FetchRequest::KEY.0) && h.broker.ready_for(conn, MetadataRequest::KEY.0));
+    h.settle();
+    assert_eq!(h.take_answers().len(), sent);
+    assert!(h.broker.ready_for(conn, ProduceRequest::KEY.0));
+}
+
+/// A batch of so many records, the first with a value of so many bytes.
+fn batch_of(records: usize, how: impl Fn(BatchBuilder) -> BatchBuilder, bytes: usize) -> Vec<u8> {
+    let mut builder = how(BatchBuilder::new());
+    (0..records)
+        .for_each(|at| builder.push(1_700_000_000_000, None, Some(&vec![b'x'; bytes * usize::from(at == 0)]), &[]));
+    builder.build().unwrap()
+}
+
+fn produce_of(batch: &[u8]) -> ProduceRequest<'_> {
+    let data = PartitionProduceData { index: 0, records: RecordSet::Bytes(batch) };
+    let topic_data = vec![TopicProduceData { name: "t", partition_data: vec![data], ..Default::default() }];
+    ProduceRequest { acks: -1, timeout_ms: 1000, topic_data, ..Default::default() }
+}
+
+/// Sends one batch of each of these producers, and tells the offsets that they got.
+fn produce_as(h: &mut Harness, producers: impl Iterator<Item = i64>) -> Vec<i64> {
+    let mut offsets = Vec::new();
+    let mut batch = batch_of(1, |builder| builder.producer(0, 0, 0), 5);
+    let mut conn = h.connect();
+    let mut waiting = 0;
+    let mut take = |h: &mut Harness| {
+        h.settle();
+        for answer in h.take_answers() {
+            let told: ProduceResponse<'_> = answer.decode();
+            let told = &told.responses[0].partition_responses[0];
+            assert_eq!(told.error_code, ErrorCode::NONE);
+            offsets.push(told.base_offset);
+        }
+    };
+    for producer in producers {
+        batch[43..51].copy_from_slice(&producer.to_be_bytes());
+        let crc = crc32c::crc32c(&batch[21..]);
+        batch[17..21].copy_from_slice(&crc.to_be_bytes());
+        h.send(conn, 9, &produce_of(&batch));
+        waiting += 1;
+        if waiting % limits::PIPELINE_REQUESTS_MAX == 0 {
+            take(h);
+            conn = h.connect();
+        }
+    }
+    take(h);
+    offsets
+}
+
+/// Producers that a partition remembers.
+fn remembered(h: &mut Harness) -> usize {
+    let topics = vec![DescribeProducersTopicRequest { name: "t", partition_indexes: vec![0] }];
+    let answer = h.call(0, &DescribeProducersRequest { topics });
+    answer.decode::<DescribeProducersResponse<'_>>().topics[0].partitions[0].active_producers.len()
+}
+
+#[test]
+fn producers_of_a_partition_are_bounded_and_the_longest_silent_ones_make_room() {
+    let most = limits::PRODUCERS_PER_PARTITION_MAX as i64;
+    let mut h = with_topic();
+    h.log.segment_bytes = 1 << 30;
+    assert_eq!(produce_as(&mut h, 0..most / 2).len() as i64, most / 2);
+    h.pass_ms(1000);
+    produce_as(&mut h, most / 2..most);
+    assert_eq!(remembered(&mut h) as i64, most);
+    assert_eq!(produce_as(&mut h, [0, most - 1].into_iter()), [0, most - 1], "both repeat what is there");
+    h.pass_ms(1000);
+    assert_eq!(produce_as(&mut h, [most].into_iter()), [most]);
+    let left = remembered(&mut h) as i64;
+    assert!((most / 4..most).contains(&left), "{left}");
+    assert_eq!(produce_as(&mut h, [most - 1, most].into_iter()), [most - 1, most], "who wrote last is known");
+    assert_eq!(
+        produce_as(&mut h, [1].into_iter()),
+        [most + 1],
+        "who was silent for longest is a stranger, and goes on"
+    );
+}
+
+#[test]
+fn names_of_topics_are_bounded() {
+    let mut h = Harness::new();
+    let longest = "n".repeat(limits::TOPIC_NAME_BYTES_MAX);
+    let long = longest.clone() + "n";
+    let topic = |name| CreatableTopic { name, num_partitions: 1, replication_factor: 1, ..Default::default() };
+    let request = CreateTopicsRequest { topics: vec![topic(&long), topic(&longest)], ..Default::default() };
+    let answer = h.call(4, &request);
+    let told: CreateTopicsResponse<'_> = answer.decode();
+    let codes = |name: &str| told.topics.iter().find(|topic| topic.name == name).unwrap().error_code;
+    assert_eq!((codes(&long), codes(&longest)), (ErrorCode::INVALID_TOPIC_EXCEPTION, ErrorCode::NONE));
+}
+
+/// The largest number of partitions that there may be, reached by topics of all sizes.
+#[test]
+fn partitions_are_bounded_in_number_and_make_room_again() {
+    let mut h = Harness::new();
+    let create = |h: &mut Harness, name: &str, num_partitions: i32| {
+        let topic = CreatableTopic { name, num_partitions, replication_factor: 1, ..Default::default() };
+        let answer = h.call(4, &CreateTopicsRequest { topics: vec![topic], ..Default::default() });
+        answer.decode::<CreateTopicsResponse<'_>>().topics[0].error_code
+    };
+    let each = limits::CREATED_PARTITIONS_MAX as i32;
+    for number in 0..limits::PARTITIONS_MAX as i32 / each {
+        assert_eq!(create(&mut h, &format!("t{number}"), each), ErrorCode::NONE);
+    }
+    assert_eq!(create(&mut h, "late", 1), ErrorCode::POLICY_VIOLATION);
+    let grown = CreatePartitionsTopic { name: "t0", count: each + 1, ..Default::default() };
+    let answer = h.call(2, &CreatePartitionsRequest { topics: vec![grown], ..Default::default() });
+    let told: CreatePartitionsResponse<'_> = answer.decode();
+    assert_eq!(told.results[0].error_code, ErrorCode::POLICY_VIOLATION);
+    let wanted = vec![MetadataRequestTopic { name: Some("asked-for"), ..Default::default() }];
+    let request = MetadataRequest { topics: Some(wanted), allow_auto_topic_creation: true, ..Default::default() };
+    let answer = h.call(9, &request);
+    assert_ne!(answer.decode::<MetadataResponse<'_>>().topics[0].error_code, ErrorCode::NONE);
+    let gone = DeleteTopicState { name: Some("t0"), ..Default::default() };
+    h.call(6, &DeleteTopicsRequest { topics: vec![gone], ..Default::default() });
+    assert_eq!(create(&mut h, "late", each), ErrorCode::NONE);
+}
+
+#[test]
+fn names_of_groups_are_bounded_whoever_names_them() {
+    let mut h = with_topic();
+    let longest = "g".repeat(limits::CONSUMER_GROUP_ID_BYTES_MAX);
+    for (group, is_fine) in [(longest.clone() + "g", false), (longest, true)] {
+        let group = group.as_str();
+        let (error, _) = join(&mut h, 4, group, "", 10);
+        assert_eq!(error, if is_fine { ErrorCode::MEMBER_ID_REQUIRED } else { ErrorCode::INVALID_GROUP_ID });
+        let committed = vec![OffsetCommitRequestPartition { committed_offset: 1, ..Default::default() }];
+        let topics = vec![OffsetCommitRequestTopic { name: "t", partitions: committed, ..Default::default() }];
+        let commit =
+            OffsetCommitRequest { group_id: group, generation_id_or_member_epoch: -1, topics, ..Default::default() };
+        let error = h.call(8, &commit).decode::<OffsetCommitResponse<'_>>().topics[0].partitions[0].error_code;
+        assert_eq!(error, if is_fine { ErrorCode::NONE } else { ErrorCode::INVALID_GROUP_ID });
+        let beat = ConsumerGroupHeartbeatRequest {
+            group_id: group,
+            member_id: "m",
+            rebalance_timeout_ms: 60_000,
+            subscribed_topic_names: Some(vec!["t"]),
+            topic_partitions: Some(Vec::new()),
+            ..Default::default()
+        };
+        let error = h.call(1, &beat).decode::<ConsumerGroupHeartbeatResponse<'_>>().error_code;
+        assert_eq!(error == ErrorCode::INVALID_GROUP_ID, !is_fine, "{error}");
+        let beat = ShareGroupHeartbeatRequest {
+            group_id: group,
+            member_id: "m",
+            subscribed_topic_names: Some(vec!["t"]),
+            ..Default::default()
+        };
+        let error = h.call(1, &beat).decode::<ShareGroupHeartbeatResponse<'_>>().error_code;
+        assert_ne!(error, ErrorCode::NONE, "too long, or of another kind");
+    }
+    let request = ListGroupsRequest::default();
+    assert_eq!(h.call(4, &request).decode::<ListGroupsResponse<'_>>().groups.len(), 1);
+}
+
+#[test]
+fn configurations_of_one_topic_or_subscription_are_bounded_in_bytes() {
+    let mut h = with_topic();
+    let mut set = |resource_type, resource_name: &str, bytes: usize| {
+        let elements = (10_000..10_000 + bytes / 8)
+            .map(|number| format!("{number}{}", [":1", ".a"][usize::from(resource_type != 2)]));
+        let value = elements.collect::<Vec<String>>().join(",");
+        let name = if resource_type == 2 { "leader.replication.throttled.replicas" } else { "metrics" };
+        let value = Some(value.as_str());
+        let configs = vec![IncrementalAlterConfigsAlterableConfig { name, config_operation: 0, value }];
+        let resources = vec![IncrementalAlterConfigsResource { resource_type, resource_name, configs }];
+        let answer = h.call(1, &IncrementalAlterConfigsRequest { resources, ..Default::default() });
+        answer.decode::<IncrementalAlterConfigsResponse<'_>>().responses[0].error_code
+    };
+    assert_eq!(set(2, "t", limits::TOPIC_CONFIGS_BYTES_MAX), ErrorCode::INVALID_CONFIG);
+    assert_eq!(set(2, "t", limits::TOPIC_CONFIGS_BYTES_MAX - 50), ErrorCode::NONE);
+    assert_eq!(set(16, "m", limits::RESOURCE_CONFIGS_BYTES_MAX), ErrorCode::POLICY_VIOLATION);
+    assert_eq!(set(16, "m", limits::RESOURCE_CONFIGS_BYTES_MAX - 50), ErrorCode::NONE);
+    let longest = "m".repeat(limits::CONSUMER_GROUP_ID_BYTES_MAX);
+    assert_eq!(set(16, &(longest.clone() + "m"), 20), ErrorCode::POLICY_VIOLATION);
+    assert_eq!(set(16, &longest, 20), ErrorCode::NONE);
+}
+
+#[test]
+fn names_and_salts_of_users_are_bounded_in_bytes() {
+    let mut h = Harness::new();
+    let longest = "u".repeat(limits::SCRAM_BYTES_MAX);
+    let salt = longest.as_bytes();
+    for (name, salt, error) in [
+        (longest.clone() + "u", salt, ErrorCode::UNACCEPTABLE_CREDENTIAL),
+        ("a".to_owned(), &[salt, b"u"].concat()[..], ErrorCode::UNACCEPTABLE_CREDENTIAL),
+        (longest.clone(), salt, ErrorCode::NONE),
+    ] {
+        let upsertion =
+            ScramCredentialUpsertion { name: &name, mechanism: 1, iterations: 4096, salt, salted_password: &[1; 32] };
+        let request = AlterUserScramCredentialsRequest { deletions: Vec::new(), upsertions: vec![upsertion] };
+        let answer = h.call(0, &request);
+        assert_eq!(answer.decode::<AlterUserScramCredentialsResponse<'_>>().results[0].error_code, error);
+    }
+}
+
+#[test]
+fn partitions_of_one_page_are_bounded_whatever_is_asked_for() {
+    let most = limits::DESCRIBED_PARTITIONS_MAX;
+    let mut h = Harness::new();
+    let topic =
+        CreatableTopic { name: "t", num_partitions: most as i32 + 7, replication_factor: 1, ..Default::default() };
+    h.call(4, &CreateTopicsRequest { topics: vec![topic], ..Default::default() });
+    let mut page = |first: i32| {
+        let cursor = (first > 0).then_some(Cursor { topic_name: "t", partition_index: first });
+        let topics = vec![DescribeTopicPartitionsTopicRequest { name: "t" }];
+        let request = DescribeTopicPartitionsRequest { topics, response_partition_limit: i32::MAX, cursor };
+        let answer = h.call(0, &request);
+        let told: DescribeTopicPartitionsResponse<'_> = answer.decode();
+        (told.topics[0].partitions.len(), told.next_cursor.map(|cursor| cursor.partition_index))
+    };
+    assert_eq!(page(0), (most, Some(most as i32)));
+    assert_eq!(page(most as i32), (7, None));
+}
+
+/// Who makes something may name more on a server on which there is nothing.
+#[test]
+fn one_request_makes_no_more_things_than_it_may() {
+    let mut h = Harness::new();
+    let mut is_taken = |count: usize| {
+        let deletions = (0..count).map(|_| ScramCredentialDeletion { name: "u", mechanism: 1 });
+        let request = AlterUserScramCredentialsRequest { deletions: deletions.collect(), upsertions: Vec::new() };
+        let conn = h.connect();
+        h.send(conn, 0, &request);
+        h.settle();
+        h.take_answers();
+        h.closed.drain(..).count() == 0
+    };
+    let most = limits::REQUEST_ARRAYS_BYTES_NEW / limits::REQUEST_ELEMENT_BYTES_MIN;
+    assert!(is_taken(most - 10) && !is_taken(most + 10));
+}
+
+#[test]
+fn configurations_that_are_described_are_bounded_on_a_large_server_too() {
+    const TOPICS: usize = 4200;
+    const { assert!(TOPICS * limits::DESCRIBED_BYTES_EACH > limits::DESCRIBED_BYTES_MAX) };
+    let mut h = Harness::new();
+    let names: Vec<String> = (0..TOPICS).map(|number| format!("topic{number}")).collect();
+    let topics = names.iter().map(|name| CreatableTopic {
+        name,
+        num_partitions: 1,
+        replication_factor: 1,
+        ..Default::default()
+    });
+    h.call(4, &CreateTopicsRequest { topics: topics.collect(), ..Default::default() });
+    let resource = |name| DescribeConfigsResource { resource_type: 2, resource_name: name, configuration_keys: None };
+    let resources = names.iter().cycle().take(4 * TOPICS).map(|name| resource(name.as_str())).collect();
+    let request = DescribeConfigsRequest { resources, include_synonyms: true, include_documentation: true };
+    let answer = h.call(4, &request);
+    let told: DescribeConfigsResponse<'_> = answer.decode();
+    let refused = told.results.iter().filter(|result| result.error_code == ErrorCode::POLICY_VIOLATION).count();
+    assert!(refused > 0 && refused < 3 * TOPICS, "{refused} of {} bytes", answer.body.len());
+    let most = limits::DESCRIBED_BYTES_MAX;
+    assert!((most - (1 << 20)..most + 200 * 4 * TOPICS).contains(&answer.body.len()), "{} bytes", answer.body.len());
 }

@@ -312,6 +312,14 @@ fn bounds_hold_on_both_sides() {
 }
 
 #[test]
+fn locks_of_a_share_partition_are_bounded_whatever_the_options_say() {
+    let option = "--group-share-max-partition-max-record-locks";
+    let most = chronik::limits::SHARE_PARTITION_LOCKS_MAX;
+    assert_eq!(config(&[option, &most.to_string()]).share.max_partition_max_record_locks, most);
+    assert!(parse(&[option, &(most + 1).to_string()], &[]).is_err());
+}
+
+#[test]
 fn sizes_and_times_take_units() {
     assert_eq!(config(&["--log-segment-bytes", "64mib"]).log_segment_bytes, 64 << 20);
     assert_eq!(config(&["--log-retention-bytes", "3GiB"]).log_retention_bytes, 3 << 30);

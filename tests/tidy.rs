@@ -1,5 +1,6 @@
 //! Owns the rules of the house: tiers and forbidden names per room, sizes, opening lines, papers that tell the truth.
 
+mod bounds;
 mod packages;
 mod source;
 

@@ -447,15 +447,15 @@ impl LogState {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::broker) mod tests {
     use super::*;
     use crate::config::Config;
     use crate::metrics::Metrics;
     use crate::wire::batch::BatchBuilder;
     use crate::wire::Uuid;
 
-    fn begun() -> Recovering {
-        Recovering::new(Settings {
+    pub fn settings() -> Settings {
+        Settings {
             config: Config::default(),
             cluster_id: "cluster".to_owned(),
             advertised_host: None,
@@ -463,7 +463,11 @@ mod tests {
             seed: 1,
             metadata_in_log: true,
             metrics: Arc::new(Metrics::new()),
-        })
+        }
+    }
+
+    fn begun() -> Recovering {
+        Recovering::new(settings())
     }
 
     #[test]

@@ -230,3 +230,23 @@ fn fetches_that_name_most_do_not_wait_when_too_much_is_named() {
     largest.send(&mut h, conns[LARGE - 1]);
     assert!(h.take_answers().is_empty());
 }
+
+#[test]
+fn one_fetch_reads_only_so_many_partitions_from_the_disk_at_a_time() {
+    let most = chronik::limits::FETCH_READS_MAX;
+    let mut h = Harness::new();
+    let count = most as i32 + 6;
+    create(&mut h, "t", count);
+    (0..count).for_each(|partition| produce(&mut h, "t", partition));
+    h.checkpoint();
+    h.holds_reads = true;
+    let wanted = fetch(12).topic("t", ZERO, (0..count).map(|partition| part(partition, 0, 600)).collect());
+    let conn = h.connect();
+    wanted.send(&mut h, conn);
+    for expected in [most, 6] {
+        assert_eq!(h.reads.len(), expected, "the others when these have come");
+        (0..expected).for_each(|_| answer_oldest(&mut h));
+    }
+    let told = wanted.answered(&mut h, conn).expect("an answer");
+    assert_eq!(told.parts.iter().filter(|part| part.contains("1 batches")).count(), count as usize);
+}

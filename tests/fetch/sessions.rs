@@ -237,3 +237,31 @@ fn an_idle_session_of_many_partitions_waits_on_one_timer_and_wakes_for_the_parti
         parked = fetch(17).session(s, epoch + 1).wait(500, 1).topic("t", id, caught_up);
     }
 }
+
+#[test]
+fn partitions_of_all_sessions_are_bounded_together() {
+    const EACH: i32 = 20_000;
+    let mut h = Harness::new();
+    // Where there is much, one may name much.
+    for number in 0..2 {
+        create(&mut h, &format!("many{number}"), 10_000);
+    }
+    let (id, _) = topic(&mut h, 17);
+    let wanted = |count: i32| {
+        let parts = (1..=count).map(|partition| part(partition, 0, MUCH));
+        fetch(17).session(0, 0).topic("t", id, parts.collect())
+    };
+    let most = chronik::limits::FETCH_SESSION_PARTITIONS_MAX;
+    let large = wanted(EACH);
+    let conn = h.connect();
+    let grant = |h: &mut Harness| h.call_on(conn, 17, &large.request).decode::<FetchResponse<'_>>().session_id;
+    let granted: Vec<i32> = (0..most / EACH as usize).map(|_| grant(&mut h)).collect();
+    assert!(granted.iter().all(|session| *session > 0));
+    // A session that would go beyond is not granted, and one that would grow beyond ends: the client goes on without.
+    assert_eq!(wanted(1).go(&mut h).session_id, 0);
+    let grows = fetch(17).session(granted[0], 1).topic("t", id, vec![part(EACH + 1, 0, MUCH)]);
+    grows.go(&mut h).is("FETCH_SESSION_ID_NOT_FOUND", &[]);
+    assert!(grant(&mut h) > 0, "there is room again");
+    assert_eq!(wanted(1).go(&mut h).session_id, 0);
+    assert_eq!(fetch(17).session(granted[1], 1).go(&mut h).head, "NONE S", "those that are there go on");
+}

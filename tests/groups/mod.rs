@@ -1,5 +1,6 @@
 //! Owns the harness that drives the group coordinator over real request bytes with virtual time and virtual clients.
 
+mod bounds;
 mod consumer;
 mod offsets;
 mod random;

@@ -2,6 +2,7 @@
 //! requests that clients send.
 
 mod acknowledging;
+mod bounds;
 mod disk;
 mod fetching;
 mod members;

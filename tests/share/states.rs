@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn initialize(w: &mut World, partition: i32, state_epoch: i32, start_offset: i64) -> ErrorCode {
+pub fn initialize(w: &mut World, partition: i32, state_epoch: i32, start_offset: i64) -> ErrorCode {
     let partitions = vec![InitializeShareGroupStatePartitionData { partition, state_epoch, start_offset }];
     let topics = vec![InitializeStateData { topic_id: w.id("t"), partitions }];
     let answer = w.h.call(0, &InitializeShareGroupStateRequest { group_id: G, topics });
@@ -10,10 +10,10 @@ fn initialize(w: &mut World, partition: i32, state_epoch: i32, start_offset: i64
 }
 
 /// Error, state epoch, start and states (first and last offset, state, deliveries) of a partition.
-type StateRead = (ErrorCode, i32, i64, Vec<(i64, i64, i8, i16)>);
+pub type StateRead = (ErrorCode, i32, i64, Vec<(i64, i64, i8, i16)>);
 
 /// What is kept of partition 0.
-fn read(w: &mut World, leader_epoch: i32) -> StateRead {
+pub fn read(w: &mut World, leader_epoch: i32) -> StateRead {
     let partitions = vec![ReadShareGroupStatePartitionData { partition: 0, leader_epoch }];
     let topics = vec![ReadStateData { topic_id: w.id("t"), partitions }];
     let answer = w.h.call(0, &ReadShareGroupStateRequest { group_id: G, topics });
@@ -24,7 +24,7 @@ fn read(w: &mut World, leader_epoch: i32) -> StateRead {
     (part.error_code, part.state_epoch, part.start_offset, states)
 }
 
-fn write(w: &mut World, state_epoch: i32, start_offset: i64, states: &[(i64, i64, i8, i16)]) -> ErrorCode {
+pub fn write(w: &mut World, state_epoch: i32, start_offset: i64, states: &[(i64, i64, i8, i16)]) -> ErrorCode {
     let state_batches = states.iter().map(|(first_offset, last_offset, delivery_state, delivery_count)| StateBatch {
         first_offset: *first_offset,
         last_offset: *last_offset,

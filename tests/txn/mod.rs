@@ -1,6 +1,7 @@
 //! Owns the tests of transactions: what a producer is told, what readers see, and what is still so after a restart.
 
 mod administrators;
+mod bounds;
 mod coordinator;
 mod fencing;
 mod files;

@@ -196,3 +196,32 @@ impl Broker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Uuid;
+
+    #[test]
+    fn what_came_too_late_is_bounded_in_bytes_and_the_oldest_makes_room() {
+        let id = |partition| PartitionId { topic: Uuid([1; 16]), partition };
+        let mut late = Late::default();
+        let keep = |late: &mut Late, partition: i32, len: usize| {
+            late.next += 1;
+            let what = Brought::Batches(Bytes::from(vec![0; len]), 9);
+            late.keep(id(partition), Kept { number: late.next, until_us: 9, offset: 0, what });
+            assert_eq!(late.bytes, late.kept.values().map(Kept::len).sum::<usize>());
+            let mut kept: Vec<i32> = late.kept.keys().map(|id| id.partition).collect();
+            kept.sort_unstable();
+            kept
+        };
+        let third = limits::LATE_READ_BYTES_MAX / 3;
+        for partition in 0..3 {
+            keep(&mut late, partition, third);
+        }
+        assert_eq!(keep(&mut late, 0, third), [0, 1, 2], "in the place of what was kept of it");
+        assert_eq!(keep(&mut late, 3, third), [0, 2, 3]);
+        assert_eq!(keep(&mut late, 4, limits::LATE_READ_BYTES_MAX + 1), [4], "one is kept whatever its size");
+        assert_eq!(keep(&mut late, 5, 1), [5]);
+    }
+}

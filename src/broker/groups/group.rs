@@ -128,6 +128,8 @@ pub(super) struct Group {
     pub statics: BTreeMap<Name, Name>,
     /// Member ids handed out and not joined with yet, with their timers.
     pub pending: BTreeMap<Name, Option<u64>>,
+    /// Bytes that these take, roughly.
+    pub pending_bytes: usize,
     /// Members of this generation that have not asked for their assignment yet.
     pub pending_sync: BTreeSet<Name>,
     pub sync_us: Option<u64>,
@@ -166,6 +168,7 @@ impl Group {
             members: BTreeMap::new(),
             statics: BTreeMap::new(),
             pending: BTreeMap::new(),
+            pending_bytes: 0,
             pending_sync: BTreeSet::new(),
             sync_us: None,
             join_timer: JoinTimer::default(),
@@ -193,11 +196,10 @@ impl Group {
 
     /// Bytes that the group takes, roughly.
     pub fn bytes(&self) -> usize {
-        let pending: usize = self.pending.keys().map(|id| id.len() + 160).sum();
         let persisted = self.persisted.as_ref().map_or(0, |p| p.len());
         let consumer = self.consumer.as_ref().map_or(0, |consumer| consumer.bytes());
         let offsets = self.offsets.bytes() + self.pending_txn.bytes();
-        512 + self.id.len() + self.members_bytes + pending + persisted + offsets + consumer
+        512 + self.id.len() + self.members_bytes + self.pending_bytes + persisted + offsets + consumer
     }
 
     /// Bytes of what a member has said it can do; none for who is no member.

@@ -20,6 +20,9 @@ const NEW_MEMBER_JOIN_TIMEOUT_US: u64 = 5 * 60 * 1_000_000;
 /// Least wait before a rebalance that nobody has joined is looked at again.
 const JOIN_AGAIN_US_MIN: u64 = 1_000_000;
 
+/// Bytes that a member id which was handed out takes beside itself, roughly.
+const PENDING_BYTES: usize = 160;
+
 /// First JoinGroup version whose clients come back with the member id that they are given (KIP-394).
 pub(super) const MEMBER_ID_REQUIRED_VERSION: i16 = 4;
 
@@ -115,6 +118,7 @@ impl Group {
         let timer = Timer { group: self.id.clone(), what: What::Pending(id.clone()) };
         env.timers.set(&mut held, after_ms(env, joining.session_timeout_ms), timer);
         self.pending.insert(id.clone(), held);
+        self.pending_bytes += id.len() + PENDING_BYTES;
         self.disarm_if_bare(env);
         api::join_error(env, joining.to, ErrorCode::MEMBER_ID_REQUIRED, &id);
     }
@@ -561,6 +565,7 @@ impl Group {
 
     fn drop_pending(&mut self, env: &mut Env<'_>, member_id: &str) {
         if let Some((id, mut held)) = self.pending.remove_entry(member_id) {
+            self.pending_bytes -= id.len() + PENDING_BYTES;
             env.timers.cancel(&mut held, &Timer { group: self.id.clone(), what: What::Pending(id) });
         }
     }

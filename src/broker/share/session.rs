@@ -174,4 +174,27 @@ mod tests {
         assert_eq!(sessions.remove(&key), Some([id(1), id(2)].into()));
         assert_eq!((sessions.len(), sessions.partitions), (0, 0));
     }
+
+    #[test]
+    fn partitions_of_all_share_sessions_are_bounded_and_make_room() {
+        let most = limits::SHARE_SESSION_PARTITIONS_MAX as i32;
+        let ids = |numbers: std::ops::Range<i32>| {
+            numbers.map(|partition| PartitionId { topic: crate::wire::Uuid([1; 16]), partition })
+        };
+        let key = |member: &str| -> SessionKey { ("g".into(), member.into()) };
+        let mut sessions = Sessions::default();
+        sessions.open(key("a"), ConnId(1), ids(0..most - 10).collect(), 9).unwrap();
+        let refused = Err(ErrorCode::SHARE_SESSION_LIMIT_REACHED);
+        assert_eq!(sessions.open(key("b"), ConnId(1), ids(0..11).collect(), 9), refused);
+        assert_eq!(sessions.open(key("b"), ConnId(1), ids(0..9).collect(), 9), Ok(()));
+        assert_eq!(sessions.update(&key("b"), ids(0..11), ids(0..0)), refused);
+        assert_eq!(sessions.rotated(&key("b"), 0).len(), 9, "nothing was added");
+        assert_eq!(sessions.update(&key("b"), ids(0..10), ids(0..0)), Ok(()));
+        // What is named again takes no room, and what is gone gives it back.
+        assert_eq!(sessions.update(&key("a"), ids(0..10), ids(0..5)), Ok(()));
+        assert_eq!(sessions.update(&key("b"), ids(0..15), ids(0..0)), Ok(()));
+        assert_eq!(sessions.update(&key("b"), ids(15..16), ids(0..0)), refused);
+        sessions.remove(&key("a"));
+        assert_eq!(sessions.partitions, 15);
+    }
 }

@@ -284,7 +284,10 @@ fn merged(start: i64, known: &SharePartition, written: &[StateBatch]) -> Result<
         states.push((len, state, count));
         next = last.checked_add(1).ok_or(INVALID)?;
     }
-    if states.len() > limits::SHARE_PARTITION_RUNS_MAX || next - start > limits::SHARE_STATE_RECORDS_MAX {
+    // A record that is not done with may become a run of its own.
+    let runs = states.iter().map(|(len, state, _)| if state.is_final() { 1 } else { *len });
+    let runs = runs.fold(0, i64::saturating_add);
+    if runs > limits::SHARE_PARTITION_RUNS_MAX as i64 || next - start > limits::SHARE_STATE_RECORDS_MAX {
         return Err(INVALID);
     }
     Ok(states)

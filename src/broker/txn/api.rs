@@ -185,3 +185,47 @@ impl Broker {
         Ok(partitions.iter().map(|partition| (*partition, verdict(partition))).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::recovery::{LogState, Recovering};
+    use crate::broker::topics;
+    use crate::broker::txn::partition::AbortedTxn;
+    use crate::wal::checkpoint::Floor;
+    use crate::wal::{LogPosition, SegmentId};
+    use crate::wire::Uuid;
+
+    const NOW: Now = Now { mono_us: 0, wall_ms: 2000 };
+
+    /// A broker with one topic of two partitions, in the first of which so many transactions were aborted.
+    fn broker(topic: Uuid, aborted: i64) -> Broker {
+        let mut recovering = Recovering::new(crate::broker::recovery::tests::settings());
+        recovering.meta(&topics::topic_entry(topic, "t", 2, &Default::default())).unwrap();
+        let position = LogPosition { segment: SegmentId::FIRST, position: 0 };
+        let state = LogState { next_seq: 1, position, space_bytes: 1 << 30, floor: Floor::default(), clean: true };
+        let mut broker = recovering.finish(NOW, state).unwrap();
+        let log = &mut broker.topics.partition_mut(PartitionId { topic, partition: 0 }).unwrap().log;
+        for at in 0..aborted {
+            let (first_offset, last_offset) = (2 * at, 2 * at + 1);
+            let stable_offset = last_offset + 1;
+            log.txns.restore_aborted(AbortedTxn { producer_id: 7, first_offset, last_offset, stable_offset });
+        }
+        broker
+    }
+
+    #[test]
+    fn in_a_partition_with_too_many_aborted_transactions_none_begins_until_the_log_start_has_moved() {
+        let topic = Uuid([7; 16]);
+        let (crowded, free) = (PartitionId { topic, partition: 0 }, PartitionId { topic, partition: 1 });
+        let mut broker = broker(topic, limits::ABORTED_TXNS_PER_PARTITION_MAX as i64);
+        let producer = ProducerIdentity { id: 9, epoch: 0 };
+        let txn = Txn { epoch: 0, ..Txn::new(producer.id, 60_000, NOW.wall_ms) };
+        broker.store_txn(NOW, &"x".into(), txn);
+        let add = |broker: &mut Broker, id| broker.add_to_txn(NOW, "x", producer, Part::Partitions(&[id]));
+        assert_eq!(add(&mut broker, crowded), Err(ErrorCode::POLICY_VIOLATION));
+        assert_eq!(add(&mut broker, free), Ok(()), "elsewhere it goes on");
+        broker.topics.partition_mut(crowded).unwrap().log.txns.forget_below(2);
+        assert_eq!(add(&mut broker, crowded), Ok(()));
+    }
+}
