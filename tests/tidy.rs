@@ -49,9 +49,6 @@ const BROKER_FORBIDDEN_PATHS: [&[&str]; 8] = [
 const BROKER_FORBIDDEN_NAMES: [&str; 7] =
     ["Instant", "SystemTime", "TcpStream", "TcpListener", "UdpSocket", "UnixStream", "UnixListener"];
 
-/// Crates that would bring an asynchronous runtime with them.
-const RUNTIMES: [&str; 5] = ["tokio", "async-std", "smol", "async-executor", "futures-executor"];
-
 fn fail_if_any(rule: &str, broken: &[String]) {
     assert!(broken.is_empty(), "{rule}:\n  {}", broken.join("\n  "));
 }
@@ -309,17 +306,6 @@ fn every_dependency_is_explained() {
     let broken: Vec<String> =
         dependencies().into_iter().filter(|name| !paper.contains(&format!("| `{name}` |"))).collect();
     fail_if_any("CONTRIBUTING.md has a row for every dependency in Cargo.toml", &broken);
-}
-
-#[test]
-fn no_asynchronous_runtime_comes_in() {
-    let lock = read("Cargo.lock");
-    let broken: Vec<String> = RUNTIMES
-        .iter()
-        .filter(|name| lock.lines().any(|line| line == format!("name = \"{name}\"")))
-        .map(|name| (*name).to_owned())
-        .collect();
-    fail_if_any("one event loop on mio is all the concurrency there is", &broken);
 }
 
 #[test]
