@@ -98,7 +98,7 @@ fn written<'a, T: Wire<'a>>(bytes: &'a [u8], version: i16) -> Option<Vec<u8>> {
 pub fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for (which, kind) in every_kind().iter().enumerate() {
-        for version in [kind.api.min, kind.api.stable, kind.api.max] {
+        for version in kind.api.min..=kind.api.max {
             let (flexible, unknown_tags) = (kind.api.is_flexible(version), seeds.len() % 3 == 0);
             let random = &mut Random(seeds.len() as u64);
             let bytes = Maker { random, version, flexible, unknown_tags }.message(kind.body);

@@ -209,19 +209,33 @@ fn texts_of_any_bytes() {
     fuzz("texts");
 }
 
-/// Writes the seeds of all targets where `scripts/fuzz` has libFuzzer begin, if `CHRONIK_FUZZ_CORPUS` names a folder.
+/// Writes the seeds of all targets where `scripts/fuzz` has libFuzzer begin, if `CHRONIK_FUZZ_CORPUS` names a folder. They are the same
+/// wherever and whenever they are made, so that nobody has to keep them.
 #[test]
 fn seeds_are_written_for_other_fuzzers() {
     let folder = std::env::var_os("CHRONIK_FUZZ_CORPUS").map(std::path::PathBuf::from);
     for target in &TARGETS {
         let seeds = (target.seeds)();
         assert!(!seeds.is_empty() && seeds.iter().all(|seed| seed.len() <= 2 * target.input_max), "{}", target.name);
+        assert!((target.seeds)() == seeds, "the seeds of {} are others each time", target.name);
         if let Some(folder) = &folder {
             let folder = folder.join(target.name);
             std::fs::create_dir_all(&folder).unwrap();
             for (number, seed) in seeds.iter().enumerate() {
                 std::fs::write(folder.join(format!("seed-{number:05}")), seed).unwrap();
             }
+        }
+    }
+}
+
+/// What libFuzzer begins with knows every request and response in every version.
+#[test]
+fn the_corpus_has_every_message_in_every_version() {
+    let seeds = messages::seeds();
+    for (which, kind) in messages::every_kind().iter().enumerate() {
+        for version in 0..=kind.api.max - kind.api.min {
+            let begin = [which as u8, version as u8];
+            assert!(seeds.iter().any(|seed| seed.starts_with(&begin)), "{} {}", kind.api.name, version + kind.api.min);
         }
     }
 }
