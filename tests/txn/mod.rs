@@ -9,6 +9,7 @@ mod offsets;
 mod protocols;
 mod reads;
 mod recovery;
+mod resets;
 mod timeouts;
 
 use std::collections::BTreeMap;
