@@ -288,8 +288,12 @@ impl Groups {
             }
             let Timer { group: id, what } = due.1;
             let lookup = ctx.topics;
+            let is_heard = |member: &Name| self.waiting.values().any(|waiting| waiting.is_of(&id, member));
+            let is_heard = matches!(&what, What::Session(member) if is_heard(member));
             let ended = self.act(ctx.now, ctx.out, &id, |group, env| {
                 match what {
+                    // It came in time, and is carried out when a pattern is known.
+                    What::Session(member) if is_heard => group.touch_member(env, &member),
                     what if what.is_of_member() && group.consumer.is_some() => group.member_expired(env, lookup, &what),
                     What::Session(member) => group.session_expired(env, &member),
                     What::Pending(member) => group.pending_gone(env, &member),

@@ -7,13 +7,16 @@ use super::group::Name;
 use super::{Groups, Handled};
 use crate::broker::reply::ReplyTo;
 use crate::broker::ConnId;
-use crate::wire::msg::ConsumerGroupHeartbeatResponse;
+use crate::wire::msg::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
 use crate::wire::ErrorCode;
 
 /// A request that is carried out again when a pattern is known.
 #[derive(Debug)]
 pub(super) struct Waiting {
     to: ReplyTo,
+    /// Of whom it is.
+    group: Name,
+    member: Name,
     body: Vec<u8>,
     /// The patterns that were not known.
     unknown: Vec<Name>,
@@ -25,9 +28,17 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    pub fn new(ctx: &Ctx<'_>, to: ReplyTo, body: &[u8], unknown: Vec<Name>) -> Waiting {
+    pub fn new(
+        ctx: &Ctx<'_>,
+        to: ReplyTo,
+        body: &[u8],
+        request: &ConsumerGroupHeartbeatRequest<'_>,
+        unknown: Vec<Name>,
+    ) -> Waiting {
         Waiting {
             to,
+            group: request.group_id.into(),
+            member: request.member_id.into(),
             body: body.to_vec(),
             unknown,
             client_id: ctx.client.id.to_owned(),
@@ -40,7 +51,13 @@ impl Waiting {
 
     /// Bytes of memory that it takes, roughly.
     pub fn bytes(&self) -> usize {
-        200 + self.body.len() + self.client_id.len() + self.client_host.len() + self.node_host.len()
+        // The names stand in the body too.
+        232 + 2 * self.body.len() + self.client_id.len() + self.client_host.len() + self.node_host.len()
+    }
+
+    /// Whether it is a sign of life of this member.
+    pub fn is_of(&self, group: &str, member: &str) -> bool {
+        *self.group == *group && *self.member == *member
     }
 
     /// The server stops.

@@ -105,6 +105,22 @@ fn after_a_restart_patterns_are_looked_up_before_anything_changes() {
     assert_eq!(w.describe_consumer(G).epoch, 3);
 }
 
+/// Found by seed 30100000783 of the crashing kind: a heartbeat that had come in time was answered with UNKNOWN_MEMBER_ID.
+#[test]
+fn whose_heartbeat_waits_for_a_pattern_is_not_taken_for_silent() {
+    let mut w = world();
+    w.beat(&join("a", "t|u"));
+    w.beat(&join("b", "t|u"));
+    w.restart();
+    let ticket = w.send_beat(&Beat::stay("a", 2));
+    w.pass_ms(60_000);
+    assert!(!w.is_answered(ticket));
+    w.work();
+    let beaten = w.beaten(ticket);
+    assert_eq!((beaten.error, beaten.epoch), (ErrorCode::NONE, 4));
+    assert_eq!(w.describe_consumer(G).members.len(), 1, "nothing was heard of the other one");
+}
+
 #[test]
 fn offsets_of_topics_that_match_are_kept() {
     let mut w = world();

@@ -103,7 +103,7 @@ impl Groups {
         self.check_group(request.group_id, request.member_epoch == member::JOINS)?;
         let unknown = self.unknown_patterns(ctx, request)?;
         if !unknown.is_empty() {
-            let waiting = Waiting::new(ctx, to, body, unknown);
+            let waiting = Waiting::new(ctx, to, body, request, unknown);
             let bytes: usize = self.waiting.values().map(Waiting::bytes).sum();
             if bytes + waiting.bytes() > limits::PATTERN_WAITING_BYTES_MAX {
                 return refuse(ErrorCode::COORDINATOR_NOT_AVAILABLE, "Too much waits for regular expressions.");
