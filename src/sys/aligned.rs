@@ -13,6 +13,10 @@ use super::disk::BLOCK_BYTES;
 /// Size and alignment of a huge page. Where there are none, nothing is lost.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
+/// The largest pages that systems have.
+#[cfg(all(target_os = "linux", not(miri)))]
+const PAGE_BYTES_MAX: usize = 64 << 10;
+
 /// From this size on, what is copied goes past the caches; smaller pieces are looked at again soon, or not worth it.
 const STREAM_BYTES_MIN: usize = 16 << 10;
 
@@ -32,8 +36,7 @@ impl AlignedBuf {
     /// An empty buffer with room for at least `capacity` bytes (rounded up to whole blocks, at least one).
     pub fn with_capacity(capacity: usize) -> AlignedBuf {
         let capacity = round_up(capacity.max(1));
-        // SAFETY: the layout's size is at least one block, so it is not zero.
-        let memory = unsafe { alloc(layout(capacity)) };
+        let memory = allocate(capacity);
         #[cfg(target_os = "linux")]
         if capacity >= HUGE_PAGE_BYTES {
             // A hint: without it everything works as well.
@@ -111,7 +114,7 @@ impl AlignedBuf {
 impl Drop for AlignedBuf {
     fn drop(&mut self) {
         // SAFETY: allocated by `with_capacity` with this very layout.
-        unsafe { dealloc(self.memory.as_ptr(), layout(self.capacity)) }
+        unsafe { free(self.memory.as_ptr(), self.capacity) }
     }
 }
 
@@ -182,6 +185,57 @@ fn round_up(bytes: usize) -> usize {
     bytes.div_ceil(BLOCK_BYTES) * BLOCK_BYTES
 }
 
+/// Memory of so many bytes, whole blocks and not none; null if there is none.
+fn allocate(capacity: usize) -> *mut u8 {
+    #[cfg(all(target_os = "linux", not(miri)))]
+    if capacity >= HUGE_PAGE_BYTES {
+        return map(capacity);
+    }
+    // SAFETY: the layout's size is at least one block, so it is not zero.
+    unsafe { alloc(layout(capacity)) }
+}
+
+/// # Safety
+/// The memory came from [`allocate`] with this capacity, and nobody uses it any more.
+unsafe fn free(memory: *mut u8, capacity: usize) {
+    #[cfg(all(target_os = "linux", not(miri)))]
+    if capacity >= HUGE_PAGE_BYTES {
+        // SAFETY: these are the pages that `map` left.
+        unsafe { libc::munmap(memory.cast(), capacity.next_multiple_of(PAGE_BYTES_MAX)) };
+        return;
+    }
+    // SAFETY: it was allocated with this layout.
+    unsafe { dealloc(memory, layout(capacity)) }
+}
+
+/// Memory straight from the system, at the beginning of a huge page. In the C library's heaps memory that is aligned like that leaves
+/// holes into which hardly anything fits: they became three times as large as what was in use.
+#[cfg(all(target_os = "linux", not(miri)))]
+fn map(capacity: usize) -> *mut u8 {
+    let capacity = capacity.next_multiple_of(PAGE_BYTES_MAX);
+    let whole = capacity + HUGE_PAGE_BYTES;
+    let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: asks for new pages, wherever there is room, and touches nothing that is there.
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), whole, access, kind, -1, 0) };
+    if start == libc::MAP_FAILED {
+        return std::ptr::null_mut();
+    }
+    let start: *mut u8 = start.cast();
+    let before = start.align_offset(HUGE_PAGE_BYTES);
+    // SAFETY: a huge page begins within the first `HUGE_PAGE_BYTES`, and what is given back lies before it and behind the memory, in whole
+    // pages, as all three numbers are multiples of one.
+    unsafe {
+        let memory = start.add(before);
+        if before > 0 {
+            libc::munmap(start.cast(), before);
+        }
+        if before < HUGE_PAGE_BYTES {
+            libc::munmap(memory.add(capacity).cast(), HUGE_PAGE_BYTES - before);
+        }
+        memory
+    }
+}
+
 fn layout(capacity: usize) -> Layout {
     let align = if capacity < HUGE_PAGE_BYTES { BLOCK_BYTES } else { HUGE_PAGE_BYTES };
     Layout::from_size_align(capacity, align).expect("capacities are far below isize::MAX")
@@ -202,6 +256,26 @@ mod tests {
         buf.pad_to_block();
         assert_eq!(buf.len() % BLOCK_BYTES, 0);
         assert_eq!(buf[9007..].iter().map(|b| *b as u64).sum::<u64>(), 0);
+    }
+
+    #[test]
+    fn large_buffers_begin_at_a_huge_page_and_all_of_them_is_theirs() {
+        let mut buffers = Vec::new();
+        for n in 0..12u8 {
+            let bytes = HUGE_PAGE_BYTES - BLOCK_BYTES + usize::from(n) * 3 * BLOCK_BYTES;
+            let mut buf = AlignedBuf::with_capacity(bytes);
+            buf.resize(buf.capacity());
+            buf.fill(n);
+            buffers.push(buf);
+        }
+        for (n, buf) in buffers.iter_mut().enumerate() {
+            let is_large = buf.capacity() >= HUGE_PAGE_BYTES;
+            assert_eq!(buf.as_ptr() as usize % if is_large { HUGE_PAGE_BYTES } else { BLOCK_BYTES }, 0);
+            assert!(buf.iter().all(|byte| usize::from(*byte) == n));
+            buf.extend_from_slice(b"more");
+        }
+        buffers.truncate(3);
+        assert!(buffers.iter().enumerate().all(|(n, buf)| usize::from(buf[HUGE_PAGE_BYTES / 2]) == n));
     }
 
     #[test]
