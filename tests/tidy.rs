@@ -144,8 +144,8 @@ fn only_the_reactor_names_mio() {
 const UNSAFE: [(&str, usize, &str); 10] = [
     (
         "src/sys/aligned.rs",
-        14,
-        "buffers whose address O_DIRECT takes, of huge pages; copies past the caches. Safe vectors have no alignment",
+        19,
+        "buffers whose address O_DIRECT takes, of huge pages, large ones by mmap; copies past the caches. Safe vectors have no alignment",
     ),
     ("src/sys/allocator.rs", 2, "mallopt and malloc_trim: calls of the C library"),
     ("src/sys/fileops.rs", 9, "fallocate, fadvise, statvfs, the page's size, F_NOCACHE: system calls"),
