@@ -271,11 +271,9 @@ fn patterns_are_bounded_in_number_and_make_room_when_nobody_uses_them() {
     assert_eq!(patterns_until_refused(&mut h, "q"), limits::PATTERNS_MAX);
 }
 
-#[test]
-fn patterns_are_bounded_in_memory_also_before_it_is_known_what_they_stand_for() {
-    const TOPICS: usize = 8000;
-    let mut h = Harness::new();
-    let names: Vec<String> = (0..TOPICS).map(|number| format!("topic{number}")).collect();
+/// Makes so many topics with one request; their names.
+fn make_topics(h: &mut Harness, count: usize) -> Vec<String> {
+    let names: Vec<String> = (0..count).map(|number| format!("topic{number}")).collect();
     let topics = names.iter().map(|name| CreatableTopic {
         name,
         num_partitions: 1,
@@ -283,6 +281,14 @@ fn patterns_are_bounded_in_memory_also_before_it_is_known_what_they_stand_for() 
         ..Default::default()
     });
     h.call(4, &CreateTopicsRequest { topics: topics.collect(), ..Default::default() });
+    names
+}
+
+#[test]
+fn patterns_are_bounded_in_memory_also_before_it_is_known_what_they_stand_for() {
+    const TOPICS: usize = 8000;
+    let mut h = Harness::new();
+    make_topics(&mut h, TOPICS);
     let most = limits::PATTERNS_BYTES_MAX / (TOPICS * size_of::<std::sync::Arc<str>>()) + 1;
     let taken = patterns_until_refused(&mut h, "p");
     assert!((most - 5..=most).contains(&taken), "{taken} patterns");
@@ -612,14 +618,7 @@ fn configurations_that_are_described_are_bounded_on_a_large_server_too() {
     const TOPICS: usize = 4200;
     const { assert!(TOPICS * limits::DESCRIBED_BYTES_EACH > limits::DESCRIBED_BYTES_MAX) };
     let mut h = Harness::new();
-    let names: Vec<String> = (0..TOPICS).map(|number| format!("topic{number}")).collect();
-    let topics = names.iter().map(|name| CreatableTopic {
-        name,
-        num_partitions: 1,
-        replication_factor: 1,
-        ..Default::default()
-    });
-    h.call(4, &CreateTopicsRequest { topics: topics.collect(), ..Default::default() });
+    let names = make_topics(&mut h, TOPICS);
     let resource = |name| DescribeConfigsResource { resource_type: 2, resource_name: name, configuration_keys: None };
     let resources = names.iter().cycle().take(4 * TOPICS).map(|name| resource(name.as_str())).collect();
     let request = DescribeConfigsRequest { resources, include_synonyms: true, include_documentation: true };
