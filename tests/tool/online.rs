@@ -112,7 +112,8 @@ fn the_cluster_and_its_groups_are_shown() {
 #[test]
 fn the_first_broker_that_answers_is_taken() {
     let online = Online::start("tool-bootstrap");
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // A port below the ephemeral ones, so that no server of another test is given it in between.
+    let free = "127.0.0.1:1";
     let brokers = format!("{free},{}", online.brokers);
     let output = tool(&["topic", "list", "-b", &brokers]);
     assert!(output.status.success() && stderr(&output).contains("Cannot reach"), "{}", stderr(&output));
