@@ -293,6 +293,7 @@ impl Group {
 
     /// Adds a member. The first one leads.
     pub fn add(&mut self, member: Member) {
+        debug_assert!(!self.members.contains_key(&member.id), "a member comes twice");
         self.leader.get_or_insert_with(|| member.id.clone());
         if let Some(instance) = &member.instance {
             self.statics.insert(instance.clone(), member.id.clone());

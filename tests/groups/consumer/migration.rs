@@ -131,6 +131,27 @@ fn the_last_member_of_the_new_protocol_leaves_a_classic_group_behind() {
     assert_eq!(w.describe_consumer(G).error, ErrorCode::GROUP_ID_NOT_FOUND);
 }
 
+/// An id handed out in a classic group of which nobody was a member yet is no promise once there is a consumer group: kept,
+/// it made a member count twice when the group became a classic one again, and the other was refused from then on.
+#[test]
+fn an_id_handed_out_before_the_upgrade_does_not_count_its_member_twice_after_the_downgrade() {
+    let mut w = world();
+    let handed_out = w.join_now(&join_with("", &[]));
+    assert_eq!(handed_out.error, ErrorCode::MEMBER_ID_REQUIRED);
+    w.beat(&Beat::join("n", &["t"]));
+    assert_eq!(w.kind(), Some(GroupKind::Consumer));
+    let other = w.join_now(&join_with("", &[]));
+    assert_eq!(other.error, ErrorCode::MEMBER_ID_REQUIRED);
+    let members = [&handed_out, &other].map(|joined| w.join_now(&join_with(&joined.member_id, &[])));
+    assert!(members.iter().all(|joined| joined.error == ErrorCode::NONE));
+    w.leave_consumer("n");
+    assert_eq!(w.kind(), Some(GroupKind::Classic));
+    let tickets = members.map(|joined| w.join(&join_with(&joined.member_id, &[])));
+    let joined = tickets.map(|ticket| w.joined(ticket));
+    assert!(joined.iter().all(|joined| joined.error == ErrorCode::NONE), "{joined:?}");
+    w.sync_all(&joined);
+}
+
 #[test]
 fn a_crash_finds_the_group_of_one_kind_or_the_other() {
     let mut w = world();

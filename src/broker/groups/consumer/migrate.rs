@@ -153,8 +153,10 @@ impl Group {
             self.consumer = None;
             return;
         }
-        let is_new = self.persisted.is_some() || self.generation != 0 || self.protocol_type.is_some();
-        if is_new || !self.members.is_empty() {
+        let was_classic = self.persisted.is_some() || self.generation != 0 || self.protocol_type.is_some();
+        // Ids that were handed out and not used yet go too: after a downgrade they would be waited for, and counted
+        // twice if the member has come meanwhile.
+        if was_classic || !self.members.is_empty() || !self.pending.is_empty() {
             let members = self.members.len();
             if members > 0 {
                 log::info!(
