@@ -99,6 +99,9 @@ pub const TIDY_SHORT_RANGE_BYTES: u64 = 1 << 20;
 pub const TIDY_PACK_OVERHEAD_BYTES: u64 = 256 << 10;
 pub const TIDY_PART_OVERHEAD_BYTES: u64 = 320;
 
+/// The same as is usual, where what is gained is worth a request and not a write to the disk: of an object that is made smaller.
+pub const TIDY_OBJECT_OVERHEAD_BYTES: u64 = 32 << 10;
+
 /// How long the unsealed segment may hold much that is deleted before it is sealed, in µs, and how much at least, in bytes.
 pub const TIDY_SEAL_US: u64 = 10_000_000;
 pub const TIDY_SEAL_BYTES: u64 = 1 << 20;

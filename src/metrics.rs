@@ -177,6 +177,8 @@ pub struct Metrics {
     pub tier_evicted_segments: Counter,
     /// Bytes of packs that took in what was to stay of such segments.
     pub tier_relocated_bytes: Counter,
+    /// Bytes of packs that took in what lives in objects of which much was deleted.
+    pub tier_shrunk_bytes: Counter,
     /// Uploads of the log that came to their end, those that failed, and the bytes that were sent.
     pub tier_uploads: Counter,
     pub tier_upload_failures: Counter,
@@ -250,6 +252,7 @@ impl Metrics {
             tier_remote_bytes: Gauge::default(),
             tier_evicted_segments: Counter::default(),
             tier_relocated_bytes: Counter::default(),
+            tier_shrunk_bytes: Counter::default(),
             tier_uploads: Counter::default(),
             tier_upload_failures: Counter::default(),
             tier_uploaded_bytes: Counter::default(),
@@ -424,6 +427,11 @@ impl Metrics {
                 "chronik_tier_relocated_bytes_total",
                 "Bytes written so that compacted topics stay here when the segments that held them go.",
                 &self.tier_relocated_bytes,
+            ),
+            (
+                "chronik_tier_shrunk_bytes_total",
+                "Bytes fetched and written anew because half or more of their object was deleted.",
+                &self.tier_shrunk_bytes,
             ),
         ] {
             text.counter(name, help, counter.get());

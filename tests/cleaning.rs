@@ -288,7 +288,8 @@ fn compacted_over_the_store() -> Harness {
     let stored = vec![(SegmentId::FIRST, StoredObject { incarnation: 1, bytes: 1 << 20, crc: 1 })];
     for _ in 0..10 {
         // The store is asked now and then, because something is to go that it holds.
-        let done = UploadDone { result: Ok(stored.clone()), free_bytes: Some(0), has_looked: true };
+        let done =
+            UploadDone { result: Ok(stored.clone()), free_bytes: Some(0), has_looked: true, has_superfluous: false };
         h.broker.uploaded(h.now, done);
         h.settle();
         h.pass_ms(6000);

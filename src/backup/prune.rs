@@ -70,8 +70,14 @@ fn refuse_owned(store: &dyn ObjectStore, directory: &str) -> Result<(), Failure>
 }
 
 /// Deletes all uploads of a tiered server but the one that it has just made and the last before it, by the numbers of their
-/// groups, whatever clocks said; with `alone` that one too. Then what none of those that are left names.
-pub fn keep_tier(store: &dyn ObjectStore, directory: &str, made: &Manifest, alone: bool) -> Result<Swept, Failure> {
+/// groups, whatever clocks said; with `alone` that one too. Then what none of those that are left names. Gives the one that is left
+/// beside `made` too.
+pub fn keep_tier(
+    store: &dyn ObjectStore,
+    directory: &str,
+    made: &Manifest,
+    alone: bool,
+) -> Result<(Swept, Option<Manifest>), Failure> {
     let mut others = all(store, directory)?;
     others.retain(|manifest| manifest.backup != made.backup);
     // One with later groups is of a history that this directory does not have: groups that a power cut took before they were
@@ -79,14 +85,14 @@ pub fn keep_tier(store: &dyn ObjectStore, directory: &str, made: &Manifest, alon
     let (mut gone, mut others): (Vec<_>, Vec<_>) =
         others.into_iter().partition(|manifest| alone || manifest.last_group > made.last_group);
     others.sort_by_key(|manifest| (manifest.last_group, manifest.time_ms));
-    others.pop();
+    let last = others.pop();
     gone.append(&mut others);
     for manifest in &gone {
         store.delete(&layout::manifest(directory, &manifest.backup))?;
     }
     // Where an owner stands nobody else sweeps: this is the word of an earlier run that was killed while it did.
     store.delete(&layout::sweeper(directory))?;
-    sweep(store, directory)
+    Ok((sweep(store, directory)?, last))
 }
 
 /// Removes a backup, and of what it names whatever is not in `kept`. For the only one who writes in that folder.

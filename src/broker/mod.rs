@@ -80,6 +80,8 @@ enum Timer {
     Checkpoint,
     /// Tidying failed; try again.
     Tidy,
+    /// Making an object smaller failed; try again.
+    Shrink,
     /// The making of this pack, which reads from the object store, has taken long.
     TidyPatience(u64),
     /// Much of the unsealed segment was deleted.
@@ -328,6 +330,7 @@ impl Broker {
                 }
                 Timer::Checkpoint => self.checkpoint_is_due(),
                 Timer::Tidy => self.tidy_again(now),
+                Timer::Shrink => self.tidy_if_due(now),
                 Timer::TidyPatience(pack) => self.tidy_patience_is_over(now, pack),
                 Timer::Seal(segment) if segment == self.segments.unsealed() => self.gather.seal(),
                 Timer::Seal(_) => {}

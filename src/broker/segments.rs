@@ -97,6 +97,12 @@ impl Segments {
         sealed.filter(|(_, segment)| segment.live > 0 && !segment.is_remote).map(|(id, segment)| (*id, segment))
     }
 
+    /// Those that only the object store has, and that hold live data.
+    pub fn remote_alive(&self) -> impl Iterator<Item = (SegmentId, &Segment)> {
+        let remote = self.segments.iter().filter(|(_, segment)| segment.live > 0 && segment.is_remote);
+        remote.map(|(id, segment)| (*id, segment))
+    }
+
     /// All of them, with the number of runs that were written to each.
     pub fn runs(&self) -> impl Iterator<Item = (SegmentId, u64)> + '_ {
         self.segments.iter().map(|(id, segment)| (*id, segment.runs))

@@ -6,6 +6,7 @@
 
 mod patience;
 mod policy;
+mod shrinking;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -13,6 +14,7 @@ use bytes::Bytes;
 
 use self::patience::Patience;
 use self::policy::Candidate;
+use self::shrinking::Shrinking;
 use super::configs::TopicSettings;
 use super::log::SegmentRange;
 use super::segments::Segment;
@@ -36,6 +38,7 @@ pub struct Tidying {
     relocates: bool,
     /// How long it may take if it reads from the object store.
     patience: Patience,
+    shrinking: Shrinking,
     /// The last job was a compaction.
     cleaned_last: bool,
     /// The highest number that a pack ever had.
@@ -187,7 +190,9 @@ impl Broker {
                 return;
             }
         }
-        self.begin_cleaning(now);
+        if !self.begin_cleaning(now) {
+            self.begin_shrinking(now);
+        }
     }
 
     /// The segments that may be rewritten.
@@ -324,7 +329,13 @@ impl Broker {
     fn begin(&mut self, sources: Vec<SegmentId>, parts: Vec<TidyPart>) {
         self.tidying.newest = self.tidying.newest.max(self.segments.newest_pack()) + 1;
         // What is written meanwhile must find its space, unless there is none anyway.
-        let spare_bytes = if self.out_of_space { 0 } else { self.settings.config.log_segment_bytes };
+        let config = &self.settings.config;
+        let spare_bytes = match self.tidying.shrinking.is_running() {
+            // Nothing here gets smaller by it, so nobody is to be crowded out.
+            true => config.log_segment_bytes.saturating_add(config.storage.local_free_bytes),
+            false if self.out_of_space => 0,
+            false => config.log_segment_bytes,
+        };
         let job = TidyJob { pack: self.tidying.newest, parts, spare_bytes };
         let what = if self.tidying.cleaning.is_some() { "compacting" } else { "tidying" };
         ::log::debug!("{what} {} segments into {}", sources.len(), SegmentId::Pack(job.pack));
@@ -339,17 +350,25 @@ impl Broker {
         let cleaning = self.tidying.cleaning.take();
         let relocates = std::mem::take(&mut self.tidying.relocates);
         let from_store = self.tidying.patience.is_over();
+        let shrinks = self.tidying.shrinking.is_over();
         match (done.result, cleaning) {
             (Ok(tidied), _) => {
-                if let Some(id) = cleaning.filter(|_| from_store) {
+                if from_store {
                     self.tidying.patience.was_enough();
-                    self.cleaned_from_store(id);
+                    cleaning.into_iter().for_each(|id| self.cleaned_from_store(id));
+                }
+                if shrinks {
+                    self.tidying.shrinking.succeeded();
+                    self.settings.metrics.tier_shrunk_bytes.add(tidied.written_bytes);
                 }
                 let seq = self.switch(now, done.pack, &tidied);
                 if relocates {
                     self.tiering.relocated(seq);
                     self.settings.metrics.tier_relocated_bytes.add(tidied.written_bytes);
                 }
+            }
+            (Err(error @ (TidyError::Away(_) | TidyError::Full(_))), None) if shrinks => {
+                self.shrinking_put_off(now, &error);
             }
             (Err(TidyError::Away(why)), Some(id)) => {
                 self.settings.metrics.tidy_failures.add(1);

@@ -36,6 +36,8 @@ pub struct UploadDone {
     pub free_bytes: Option<u64>,
     /// The store was asked what it holds, and not only told.
     pub has_looked: bool,
+    /// Something is still in the store that is to go from it.
+    pub has_superfluous: bool,
 }
 
 /// Why nothing was uploaded.
@@ -163,6 +165,11 @@ impl Tiering {
         self.stored.contains_key(&id)
     }
 
+    /// Whether the store was seen to hold a segment, and to be this server's, since the start.
+    pub fn is_confirmed(&self, id: SegmentId) -> bool {
+        self.stored.get(&id).is_some_and(|stored| stored.is_confirmed)
+    }
+
     /// Whether a segment is about to go, and so not worth rewriting.
     pub fn lets_go(&self, id: SegmentId) -> bool {
         self.leaving.contains(&id)
@@ -210,13 +217,16 @@ impl Broker {
     /// Segments that are in the store, hold something, and nothing of a compacted topic: whoever makes the log of what the store
     /// holds can leave them there.
     pub fn leavable_segments(&self) -> Vec<SegmentId> {
-        let mut compacted = BTreeSet::new();
-        for topic in self.topics.iter().filter(|topic| topic.settings.compact) {
-            let logs = topic.partitions.iter().map(|partition| &partition.log);
-            compacted.extend(logs.flat_map(|log| log.ranges().map(|range| range.segment)));
-        }
+        let compacted = self.held_by_compacted();
         let stored = self.tiering.stored.keys().copied();
         stored.filter(|id| self.segments.is_alive(*id) && !compacted.contains(id)).collect()
+    }
+
+    /// Segments in which a compacted topic has something.
+    pub(super) fn held_by_compacted(&self) -> BTreeSet<SegmentId> {
+        let compacted = self.topics.iter().filter(|topic| topic.settings.compact);
+        let logs = compacted.flat_map(|topic| &topic.partitions).map(|partition| &partition.log);
+        logs.flat_map(|log| log.ranges().map(|range| range.segment)).collect()
     }
 
     /// These segments are in the store as well. A log learns of an upload only afterwards, so whoever makes it of what an upload sent
@@ -315,6 +325,9 @@ impl Broker {
                 if reached >= self.tiering.removed {
                     self.tiering.removals = self.tiering.removals.saturating_sub(1);
                 }
+                if done.has_superfluous {
+                    self.tiering.removals = self.tiering.removals.max(1);
+                }
                 objects.into_iter().for_each(|(id, object)| self.note_stored(id, object));
             }
             Err(UploadError { sentence: why, is_busy: true, .. }) => {
@@ -338,6 +351,7 @@ impl Broker {
         }
         self.count_tiers();
         self.evict(now);
+        self.tidy_if_due(now);
         self.upload_if_due(now);
     }
 
@@ -357,6 +371,17 @@ impl Broker {
         let is_lately = tiering.seen_us.is_some_and(|at| now.mono_us < at.saturating_add(limits::EVICT_LOOK_US));
         tiering.wants_look |= !is_lately;
         is_lately
+    }
+
+    /// Lets an upload look at what the store holds, soon.
+    pub(super) fn look_at_store(&mut self, now: Now) {
+        self.tiering.wants_look = true;
+        self.upload_if_due(now);
+    }
+
+    /// Whether the disk has less room than it is to have.
+    pub(super) fn is_short_of_room(&self) -> bool {
+        self.shortage() > 0
     }
 
     /// The store holds a segment.
@@ -391,6 +416,10 @@ impl Broker {
         let gone: Vec<SegmentId> = self.tiering.stored.keys().copied().filter(is_gone).collect();
         for id in gone {
             self.forget_object(id);
+        }
+        if !self.tiering.stored.is_empty() {
+            // What an earlier life was about to remove may be there still, and no entry says so.
+            self.tiering.removals = self.tiering.removals.max(1);
         }
     }
 

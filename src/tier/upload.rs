@@ -43,6 +43,8 @@ pub struct Uploader {
     alone: bool,
     /// Uploads until the store is asked again what it holds.
     trusted: u32,
+    /// What was to be removed could not be.
+    has_superfluous: bool,
     /// What uploads that failed have sent.
     sent: Sent,
 }
@@ -52,7 +54,15 @@ const KEPT: usize = 2;
 
 impl Uploader {
     pub fn new(subject: Subject) -> Uploader {
-        Uploader { subject, claimed: None, made: VecDeque::new(), alone: false, trusted: 0, sent: Sent::default() }
+        Uploader {
+            subject,
+            claimed: None,
+            made: VecDeque::new(),
+            alone: false,
+            trusted: 0,
+            has_superfluous: false,
+            sent: Sent::default(),
+        }
     }
 
     /// Sends what the store lacks. `now_ms` is the wall clock. With `looks` the store is asked what it holds, which it also is after a
@@ -82,7 +92,8 @@ impl Uploader {
                 Err(UploadError { sentence: failure.sentence, is_deposed, is_busy })
             }
         };
-        UploadDone { result, free_bytes: self.subject.disk.free_bytes().ok(), has_looked }
+        let free_bytes = self.subject.disk.free_bytes().ok();
+        UploadDone { result, free_bytes, has_looked, has_superfluous: self.has_superfluous }
     }
 
     fn run(&mut self, now_ms: i64, asks: bool, watch: &dyn Watch) -> Result<Vec<(SegmentId, StoredObject)>, Failure> {
@@ -114,7 +125,9 @@ impl Uploader {
             owner.check(&**store, &directory, known)?;
         }
         // What is superfluous does no harm: it goes with a later upload.
-        if let Err(failure) = self.remove_old(&directory, asks) {
+        let removed = self.remove_old(&directory, asks);
+        self.has_superfluous = !matches!(removed, Ok(true));
+        if let Err(failure) = removed {
             log::warn!("what the store need not keep stays for now: {failure}");
             self.trusted = 0;
         }
@@ -122,25 +135,29 @@ impl Uploader {
     }
 
     /// Removes manifests beyond those that are kept, and what only they name; after a start, and now and then, whatever nobody
-    /// names.
-    fn remove_old(&mut self, directory: &str, asks: bool) -> Result<(), Failure> {
+    /// names. False if that has to wait.
+    fn remove_old(&mut self, directory: &str, asks: bool) -> Result<bool, Failure> {
         let store = &*self.subject.store;
         if asks {
             self.made.drain(..self.made.len() - 1);
+            let mut is_done = true;
             if let Some(made) = self.made.back() {
-                let swept = backup::keep_tier(store, directory, made, self.alone)?;
+                let (swept, last) = backup::keep_tier(store, directory, made, self.alone)?;
                 // What is put off comes with the next upload.
-                self.trusted = if swept.is_put_off { 0 } else { limits::UPLOADS_TRUSTED };
+                is_done = !swept.is_put_off;
+                self.trusted = if is_done { limits::UPLOADS_TRUSTED } else { 0 };
+                // It goes as any other, and what only it names, when there are two later ones.
+                last.into_iter().for_each(|last| self.made.push_front(last));
             }
             self.alone = false;
-            return Ok(());
+            return Ok(is_done);
         }
         self.trusted -= 1;
         while self.made.len() > KEPT {
             let Some(old) = self.made.pop_front() else { break };
             backup::remove_superseded(store, &old, &named(&self.made))?;
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -51,8 +51,9 @@ fn a_tier_is_swept_after_a_kill_in_the_middle_of_a_sweep() {
     let sweeping = format!("{directory}/sweeping");
     store.put(&sweeping, &&b"at work\n"[..], PutMode::IfAbsent).unwrap();
     assert!(sweep(&*store, &directory).unwrap().is_put_off, "others respect that word");
-    let swept = keep_tier(&*store, &directory, &made[2], false).unwrap();
+    let (swept, last) = keep_tier(&*store, &directory, &made[2], false).unwrap();
     assert!(!swept.is_put_off && swept.objects > 0, "{swept:?}");
+    assert_eq!(last.expect("one more is left").backup, made[1].backup);
     assert!(!store.keys().contains(&sweeping));
     assert_eq!(verified(&store, &made[2]).faults, []);
 }

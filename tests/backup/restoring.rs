@@ -8,7 +8,7 @@ use chronik::wal::{checkpoint, marker};
 
 use super::memory_store::{Failing, MemStore};
 use super::support::*;
-use crate::sim::disk::{Trouble, CHANGES};
+use crate::sim::disk::{Trouble, CAPACITY_BYTES, CHANGES};
 
 fn some(topics: &[&str], renames: &[(&str, &str)]) -> Selection {
     Selection {
@@ -187,7 +187,7 @@ fn a_disk_without_room_is_said_before_anything_is_fetched() {
     let error = restore_into(&target, &store, &created.manifest, &Selection::default()).unwrap_err();
     assert_eq!((error.kind, store.calls()), (Kind::Disk, calls));
     assert!(error.sentence.contains("are free"), "{error}");
-    target.set_capacity(1 << 40);
+    target.set_capacity(CAPACITY_BYTES);
     restore_into(&target, &store, &created.manifest, &Selection::default()).unwrap();
 }
 

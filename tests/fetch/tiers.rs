@@ -17,7 +17,7 @@ fn tiered() -> (Harness, Uuid, Uuid) {
     h.checkpoint();
     let object = StoredObject { incarnation: 1, bytes: 1 << 20, crc: 1 };
     let result = Ok(vec![(SegmentId::FIRST, object)]);
-    h.broker.uploaded(h.now, UploadDone { result, free_bytes: Some(0), has_looked: true });
+    h.broker.uploaded(h.now, UploadDone { result, free_bytes: Some(0), has_looked: true, has_superfluous: false });
     for _ in 0..4 {
         h.settle();
         h.pass_ms(6000);
@@ -107,7 +107,7 @@ fn an_upload_that_a_backup_was_in_the_way_of_comes_again_soon_however_often_that
         h.settle();
         assert_eq!(h.uploads, times, "uploads that were begun");
         let error = UploadError { sentence: "a backup is made".into(), is_deposed: false, is_busy: true };
-        let done = UploadDone { result: Err(error), free_bytes: None, has_looked: false };
+        let done = UploadDone { result: Err(error), free_bytes: None, has_looked: false, has_superfluous: false };
         h.broker.uploaded(h.now, done);
     }
 }

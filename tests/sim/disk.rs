@@ -48,6 +48,9 @@ pub enum Op {
     SyncDir,
 }
 
+/// Bytes of a disk with room for everything.
+pub const CAPACITY_BYTES: u64 = 1 << 40;
+
 /// The calls after which something may be durable that was not before: where a crash is interesting.
 pub const CHANGES: &[Op] =
     &[Op::Create, Op::Write, Op::Sync, Op::Truncate, Op::Replace, Op::Rename, Op::Link, Op::Remove, Op::SyncDir];
@@ -167,7 +170,7 @@ impl SimDisk {
         let state = State {
             rng: Rng::new(seed),
             faults,
-            capacity_bytes: 1 << 40,
+            capacity_bytes: CAPACITY_BYTES,
             life: 0,
             down: None,
             names: BTreeMap::new(),
@@ -277,6 +280,12 @@ impl SimDisk {
         SimDisk { shared: self.shared.clone(), life: state.life }
     }
 
+    /// Another disk with the same on it, without plans and with chances of its own.
+    pub fn copied(&self, seed: u64) -> SimDisk {
+        let state = self.state();
+        SimDisk { shared: Arc::new(Mutex::new(state.copied(seed))), life: state.life }
+    }
+
     /// How often the power was cut.
     pub fn crashes(&self) -> u64 {
         self.state().crashes
@@ -375,7 +384,7 @@ impl State {
         State {
             rng: Rng::new(seed),
             faults: self.faults,
-            capacity_bytes: 1 << 40,
+            capacity_bytes: CAPACITY_BYTES,
             life: self.life,
             down: None,
             names,

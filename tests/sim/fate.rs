@@ -10,7 +10,7 @@ use chronik::tier::owner::Owner;
 use chronik::wal::settings::Entropy;
 
 use super::clock::Clock;
-use super::disk::{Op, SimDisk, Trouble, CHANGES};
+use super::disk::{Op, SimDisk, Trouble, CAPACITY_BYTES, CHANGES};
 use super::model::{Excuses, Model};
 use super::net::Net;
 use super::node::Node;
@@ -40,6 +40,7 @@ pub fn run(scenario: Scenario, trace: bool) -> (Result<(), String>, Stats, Vec<S
     world.stats.gone = world.model.gone;
     world.stats.crashes = world.disk.crashes();
     world.stats.relocated = world.metrics.tier_relocated_bytes.get();
+    world.stats.shrunk = world.metrics.tier_shrunk_bytes.get();
     (result, world.stats, world.trace.unwrap_or_default())
 }
 
@@ -121,7 +122,7 @@ impl World {
         if !self.keep_plans {
             self.disk.forget_plans();
         }
-        self.disk.set_capacity(1 << 40);
+        self.disk.set_capacity(CAPACITY_BYTES);
         for _ in 0..100_000 {
             let quiet = self.clients.iter().all(|client| client.is_idle()) && !self.checking;
             let writing = self.node.as_ref().is_none_or(|node| node.in_flight);
@@ -169,7 +170,7 @@ impl World {
                 let used = self.disk.used_bytes();
                 let spare = self.rng.below(30 << 20);
                 let full = self.rng.chance(60);
-                self.disk.set_capacity(if full { used + spare } else { 1 << 40 });
+                self.disk.set_capacity(if full { used + spare } else { CAPACITY_BYTES });
             }
             13 if self.scenario.clock_jumps => {
                 // Less than the hour that a record may lie in the future.
@@ -439,7 +440,7 @@ impl World {
                     if self.errors_planned || self.scenario.excuses.reads_fail || self.scenario.excuses.disk_full =>
                 {
                     self.disk.forget_plans();
-                    self.disk.set_capacity(1 << 40);
+                    self.disk.set_capacity(CAPACITY_BYTES);
                     self.excused_starts.push(why);
                     if self.excused_starts.len() > STARTS_MAX {
                         break;

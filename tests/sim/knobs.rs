@@ -31,7 +31,7 @@ macro_rules! knobs {
 }
 
 /// All knobs that are a field; who takes part comes first, because that makes a run smaller than anything else.
-pub const KNOBS: [Knob; 44] = knobs! {
+pub const KNOBS: [Knob; 45] = knobs! {
     "strays": strays as u64, 0;
     "sharers": sharers as u64, 0;
     "group_members": group_members as u64, 0;
@@ -43,6 +43,7 @@ pub const KNOBS: [Knob; 44] = knobs! {
     "tiered": tiered as flag, 0;
     "store_fails": store_fails as flag, 0;
     "compacts_late": compacts_late as flag, 0;
+    "has_room": has_room as flag, 0;
     "file_metadata": file_metadata as flag, 0;
     "disk_errors": disk_errors as flag, 0;
     "full_disk": full_disk as flag, 0;

@@ -19,6 +19,7 @@ pub fn calm(seed: u64) -> Scenario {
         full_disk: false,
         store_fails: false,
         compacts_late: false,
+        has_room: false,
         fsync: Fsync::Always,
         ..Scenario::drawn(seed)
     }

@@ -12,7 +12,7 @@ use super::actors::{
     Actor, Admin, Checker, Compactor, Consumer, GroupMember, GroupWatch, Manners, Member, Offsets, Producer,
     ShareMember, ShareWatch, Stray, TxnProducer, TxnReader,
 };
-use super::disk::{Faults, Op};
+use super::disk::{Faults, Op, CAPACITY_BYTES};
 use super::model::Excuses;
 use super::rng::Rng;
 
@@ -75,6 +75,8 @@ pub struct Scenario {
     pub store_is_slow: bool,
     /// Topics are compacted only when the store may have some of their records alone.
     pub compacts_late: bool,
+    /// There is room for some segments that the store has too, and so for making its objects smaller; without, all of them go.
+    pub has_room: bool,
     /// Before how many of 100 calls that make something durable, and of 100 others that change the disk, a crash is tried
     /// out beside the run (`crashes.rs`); and the only one of them that is, from 1, or 0 for all.
     pub tries: (u64, u64),
@@ -94,6 +96,9 @@ const LOSSY: [Fsync; 2] = [Fsync::IntervalMs(10), Fsync::Never];
 
 /// Groups whose offsets are committed: by anybody, by members, by transactions, by members of the consumer protocol.
 const GROUPS: [&str; 8] = ["offsets-0", "offsets-1", "members-0", "members-1", "txn-0", "txn-1", "next-0", "next-1"];
+
+/// How many segments of full size may be on the disk before those go that the store has.
+const ROOM_SEGMENTS: u64 = 4;
 
 const SHARE_GROUP: &str = "share-0";
 
@@ -156,6 +161,7 @@ impl Scenario {
             splits: rng.chance(50),
             rots: rng.chance(15),
             compacts_late: rng.chance(40),
+            has_room: rng.chance(40),
         };
         // What only the store has cannot be read while it is away.
         scenario.excuses.reads_fail |= scenario.is_tiered() && scenario.store_fails;
@@ -283,9 +289,12 @@ impl Scenario {
         };
         let mut config = config;
         if self.is_tiered() {
-            // Whatever is in the store goes from the disk.
+            // Whatever is in the store goes from the disk, or what is too much for it.
             config.storage.local_path = Some("the store".into());
-            config.storage.local_free_bytes = u64::MAX;
+            config.storage.local_free_bytes = match self.has_room {
+                true => CAPACITY_BYTES - ROOM_SEGMENTS * self.segment_bytes,
+                false => u64::MAX,
+            };
             config.storage.upload_pause_ms = 200;
         }
         Settings {

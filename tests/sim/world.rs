@@ -83,6 +83,8 @@ pub struct Stats {
     pub relocated: u64,
     /// Partitions that were compacted although the object store only had some of them.
     pub from_store: u64,
+    /// Bytes that were written anew to make objects smaller.
+    pub shrunk: u64,
     /// Power cuts that were tried out beside the run, and how often the checker read everything after them.
     pub tries: u64,
     pub checks: u64,
@@ -109,6 +111,7 @@ impl Stats {
         self.evicted += other.evicted;
         self.relocated += other.relocated;
         self.from_store += other.from_store;
+        self.shrunk += other.shrunk;
         self.tries += other.tries;
         self.checks += other.checks;
     }

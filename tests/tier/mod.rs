@@ -5,4 +5,5 @@ mod cache;
 mod outages;
 mod owner;
 mod requests;
+mod shrinking;
 mod tiers;

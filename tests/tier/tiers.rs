@@ -15,12 +15,12 @@ use chronik::wire::{self, ErrorCode};
 
 use crate::backup::memory_store::{Failing, MemStore};
 use crate::backup::support::{bytes_of, empty_disk, fetch_from, restored, House, State, NOW_MS};
-use crate::sim::disk::{SimDisk, Trouble, CHANGES};
+use crate::sim::disk::{SimDisk, Trouble, CAPACITY_BYTES, CHANGES};
 
 /// What a topic is made with so that only its newest segment stays.
 pub(super) const KEEPS_LITTLE: &[(&str, &str)] = &[("local.retention.ms", "1000"), ("segment.bytes", "1048576")];
 
-fn tiered(disk: &SimDisk, seed: u64, store: &Arc<MemStore>) -> House {
+pub(super) fn tiered(disk: &SimDisk, seed: u64, store: &Arc<MemStore>) -> House {
     House::start_tiered(disk, seed, MetadataStore::Log, Some(store.clone())).unwrap()
 }
 
@@ -47,13 +47,13 @@ fn owning_disk(store: &MemStore, manifest: &Manifest) -> SimDisk {
     disk
 }
 
-fn files(disk: &SimDisk) -> Vec<String> {
+pub(super) fn files(disk: &SimDisk) -> Vec<String> {
     let of = |dir: &str| disk.list(dir).unwrap_or_default().into_iter().map(move |(name, _)| name);
     of(segment::DIR).chain(of(segment::PACKS_DIR)).collect()
 }
 
 /// The objects of whole segments: not the pieces of the one that is being written.
-fn segments_in(store: &MemStore) -> Vec<String> {
+pub(super) fn segments_in(store: &MemStore) -> Vec<String> {
     store.keys().into_iter().filter(|key| key.contains("/segments/") && !key.contains('_')).collect()
 }
 
@@ -106,7 +106,7 @@ fn what_only_the_store_has_is_read_where_the_disk_is_full() {
     let mut house = tiered(&disk, 2, &store);
     disk.set_capacity(0);
     assert_eq!(house.records("old", 0), before);
-    disk.set_capacity(1 << 40);
+    disk.set_capacity(CAPACITY_BYTES);
     house.produce("old", 0, b"there is room again");
     assert_eq!(house.records("old", 0).len(), before.len() + 1);
 }
@@ -158,6 +158,33 @@ fn a_disk_with_little_room_lets_the_oldest_go_whatever_topics_want() {
     let names = files(&disk);
     let oldest = gone.iter().max().unwrap();
     assert!(names.iter().filter_map(|name| segment::id_of(name)).all(|id| id > *oldest), "{gone:?} of {names:?}");
+}
+
+#[test]
+fn so_much_of_a_partition_stays_here_as_is_asked_for_and_that_can_be_changed() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = tiered(&disk, 1, &store);
+    make_topic(&mut house, "old", &[("local.retention.bytes", "20000000"), ("segment.bytes", "1048576")]);
+    for _ in 0..4 {
+        house.fill_segment("old");
+    }
+    let before = house.records("old", 0);
+    settle(&mut house);
+    let here = |house: &mut House| -> usize {
+        let from = special(house, "old", -4);
+        before.iter().filter(|(offset, _)| *offset >= from).map(|(_, behind_crc)| 21 + behind_crc.len()).sum()
+    };
+    // Segments of 11 MiB of the log are what leaves the disk.
+    let bytes = here(&mut house);
+    assert!(
+        (20_000_000..20_000_000 + (12 << 20)).contains(&bytes) && !house.evicted.is_empty(),
+        "{bytes} bytes are here"
+    );
+    alter(&mut house, "old", "local.retention.bytes", "1");
+    settle(&mut house);
+    let fewer = here(&mut house);
+    assert!(fewer < 12 << 20 && fewer < bytes, "{fewer} bytes are here");
+    assert_eq!(house.records("old", 0), before);
 }
 
 #[test]
@@ -585,6 +612,27 @@ fn a_server_that_is_deposed_while_it_uploads_writes_no_manifest() {
 }
 
 /// A clock that goes back made the newest upload look like the oldest, so that it was removed, with what only it named.
+/// The manifest before one that looked stayed, with all that it named, until the next look, which may be after 64 uploads.
+#[test]
+fn two_manifests_are_kept_also_after_an_upload_that_looked() {
+    let (disk, store) = (empty_disk(), Arc::<MemStore>::default());
+    let mut house = House::start(&disk, 1);
+    let mut uploads = uploader(&disk, &house, &store, false);
+    house.make_topic("all", 1);
+    for (time, looks) in [false, false, true, false, true, true, false, false].into_iter().enumerate() {
+        house.fill_segment("all");
+        let done = uploads.upload(NOW_MS + 1000 * time as i64, looks, &Unwatched);
+        assert!(done.result.is_ok() && !done.has_superfluous, "{:?}", done.result);
+        let manifests = store.keys().into_iter().filter(|key| key.contains("/manifests/")).count();
+        assert_eq!(manifests, (time + 1).min(2), "after upload {time}: {:?}", store.keys());
+    }
+    // Whoever could not remove something says so, for the next upload to come soon.
+    store.fail_put("sweeping");
+    assert!(uploads.upload(NOW_MS + 9000, true, &Unwatched).has_superfluous);
+    store.heal();
+    assert!(!uploads.upload(NOW_MS + 10_000, false, &Unwatched).has_superfluous);
+}
+
 #[test]
 fn a_clock_that_goes_back_does_not_make_the_last_upload_an_old_one() {
     let (disk, store) = (empty_disk(), Arc::<MemStore>::default());

@@ -1,7 +1,7 @@
-//! Owns how long a compaction that reads from the object store may keep other tidying waiting: while the store is slow, space that is
+//! Owns how long a tidying that reads from the object store may keep other tidying waiting: while the store is slow, space that is
 //! due on the disk must come back all the same.
 //!
-//! Such a compaction is stopped, and comes after the others, if something else has come up when its time is over. Each time it is
+//! Such a job is stopped, and comes after the others, if something else has come up when its time is over. Each time it is
 //! stopped it is given twice the time, so that it gets done in the end; but not while the disk is full.
 
 use crate::broker::{Broker, Effect, Now, Timer};
@@ -51,7 +51,7 @@ impl Broker {
             return self.look_at_tidying_after_a_while(now);
         }
         self.tidying.patience.stops += 1;
-        ::log::info!("a compaction that reads from the object store makes room for other tidying, and comes again");
+        ::log::info!("a tidying that reads from the object store makes room for others, and comes again");
         self.effects.push_back(Effect::StopTidy);
     }
 

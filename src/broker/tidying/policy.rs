@@ -20,16 +20,17 @@ pub struct Candidate {
     pub segment: Segment,
 }
 
-/// The length that a pack of these live data has at most.
-fn pack_bytes(segment: &Segment) -> u64 {
+/// The length that a pack of these live data has at most, if this is what it takes beside its batches.
+fn pack_bytes(segment: &Segment, overhead: u64) -> u64 {
     let parts = segment.live as u64 * limits::TIDY_PART_OVERHEAD_BYTES;
-    segment.live_bytes + segment.live_bytes / 64 + parts + limits::TIDY_PACK_OVERHEAD_BYTES
+    segment.live_bytes + segment.live_bytes / 64 + parts + overhead
 }
 
 impl Candidate {
     /// Bytes that rewriting it gives back; none if that is little compared to its size.
     fn gain(&self) -> u64 {
-        let gain = self.segment.bytes.saturating_sub(pack_bytes(&self.segment));
+        let most = pack_bytes(&self.segment, limits::TIDY_PACK_OVERHEAD_BYTES);
+        let gain = self.segment.bytes.saturating_sub(most);
         if gain >= self.segment.bytes / 4 {
             gain
         } else {
@@ -73,6 +74,14 @@ pub fn choose(sealed: &[Candidate]) -> Vec<SegmentId> {
         at += stretch.len().max(1);
     }
     Vec::new()
+}
+
+/// Bytes that rewriting an object gives back, if that is half of it at least; else none.
+pub fn half_gained(Candidate { segment, .. }: &Candidate) -> u64 {
+    match segment.bytes.saturating_sub(pack_bytes(segment, limits::TIDY_OBJECT_OVERHEAD_BYTES)) {
+        gain if gain >= segment.bytes / 2 => gain,
+        _ => 0,
+    }
 }
 
 /// Whether there is less to tidy when nothing is left in these segments and a pack holds what was: fewer segments of the log,
@@ -127,7 +136,7 @@ mod tests {
 
     fn pack(number: u64, live_bytes: u64, live: usize) -> Candidate {
         let mut segment = Segment { bytes: 0, live, live_bytes, runs: live as u64, is_remote: false };
-        segment.bytes = pack_bytes(&segment);
+        segment.bytes = pack_bytes(&segment, limits::TIDY_PACK_OVERHEAD_BYTES);
         Candidate { id: SegmentId::Pack(number), segment }
     }
 
@@ -191,5 +200,13 @@ mod tests {
         }
         assert!(written <= 3 * taken, "{} times", written as f64 / taken as f64);
         assert!(packs.len() < 300, "{} packs", packs.len());
+    }
+
+    #[test]
+    fn an_object_is_worth_fetching_when_half_of_it_is_gained_however_small_it_is() {
+        assert_eq!(half_gained(&wal(1, MIB, MIB / 2, 1, 9)), 0);
+        assert_eq!(half_gained(&wal(1, MIB, 450 << 10, 1, 9)), MIB - (450 << 10) - (450 << 4) - 320 - (32 << 10));
+        assert_eq!(half_gained(&wal(1, 64 << 10, 1000, 1, 9)), 0, "a pack takes half of that itself");
+        assert!(half_gained(&pack(1, 900 * MIB, 3)) == 0);
     }
 }
