@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 # In front: a package of the name `requests` may be installed.
@@ -28,6 +29,10 @@ FSYNC, PRODUCE, GROUP = "chronik_wal_fsync_latency_seconds", "chronik_produce_la
 LEAVE_GROUP, API_VERSIONS = 13, 18
 # Groups without members that have had one.
 LEFT_GROUPS = 100
+# Of what was deleted so much has to be back, which is what is promised; and the seconds after which it is given up.
+SPACE_BACK, SPACE_SECONDS_MAX = 0.75, 300
+# The disk is at rest when nothing has changed for so long: then segments that are made ready ahead are there.
+SPACE_REST_SECONDS = 10
 
 
 def say(what, figure):
@@ -186,6 +191,42 @@ class Measure:
             ratios = [many / few for many, few in zip(costs["many"], costs["few"])]
             say(f"{api}: many against few, by round; median", f"{', '.join(f'{ratio:.2f}' for ratio in ratios)}; {statistics.median(ratios):.2f}")
 
+    def space(self):
+        """Two topics that share segments of the default size: one is deleted, then the other one may hold little; until the disk has the space back."""
+        options, topics = self.options, ("stays", "goes")
+        for _ in range(options.rounds):
+            with self.started("chronik") as server:
+                for topic in topics:
+                    self.tool(server, "create", topic, "-p", "6", "-c", f"segment.bytes={16 << 20}")
+                with ThreadPoolExecutor(len(topics)) as both:
+                    list(both.map(lambda topic: self.produce(server, options.records // 8, 1024, "--topic", topic), topics))
+                payload = options.records // 8 * 1024
+                for what, words, least in (("a topic is deleted", ("delete", "goes", "-y"), 0),
+                                           ("retention.bytes is lowered", ("set", "stays", f"retention.bytes={16 << 20}"), 6 * (32 << 20))):
+                    before, since = settled(server), time.monotonic()
+                    self.tool(server, *words)
+                    while before - server.disk_bytes() < SPACE_BACK * (payload - least):
+                        check(time.monotonic() - since < SPACE_SECONDS_MAX, f"{what}: {before - server.disk_bytes()} bytes of {payload} came back")
+                        time.sleep(0.2)
+                    say(f"{what}: MB; seconds until {SPACE_BACK:.0%} of it are back", f"{(payload - least) / 1e6:.0f}; {time.monotonic() - since:.1f}")
+
+    def tool(self, server, *words):
+        command = [self.options.tool, "-b", server.address, "topic", *words]
+        done = subprocess.run(command, capture_output=True, text=True)
+        check(done.returncode == 0, f"{command}: {done.stdout[-500:]} {done.stderr[-1000:]}")
+
+
+def settled(server):
+    """What its folder takes on the disk when that has come to rest."""
+    until, seen, since = time.monotonic() + SPACE_SECONDS_MAX, None, 0.0
+    while seen is None or time.monotonic() - since < SPACE_REST_SECONDS:
+        check(time.monotonic() < until, "the disk does not come to rest")
+        time.sleep(0.5)
+        now = server.disk_bytes()
+        if now != seen:
+            seen, since = now, time.monotonic()
+    return seen
+
 
 async def rest_beside(server, silent, groups, rest):
     """Connections that have said ApiVersions, and groups that have committed offsets; some had a member, which has left."""
@@ -207,14 +248,14 @@ async def rest_beside(server, silent, groups, rest):
 
 
 def main():
-    parts = ("small", "stored", "hot", "idle", "scale")
+    parts = ("small", "stored", "hot", "idle", "scale", "space")
     parser = argparse.ArgumentParser(description=__doc__)
     for name, default in (("rounds", 3), ("seconds", 10), ("warmup", 10), ("connections", 64), ("records", 4_000_000), ("silent", 1000),
                           ("groups", 1000), ("settle", 30), ("idle-seconds", 60), ("rate", 5000), ("many", 10_000)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--apis", default="produce,fetch,list-offsets")
     parser.add_argument("--port", type=int, required=True)
-    for name in ("server", "work", "loadgen", "requests", "unstored", "wal", "hot"):
+    for name in ("server", "tool", "work", "loadgen", "requests", "unstored", "wal", "hot"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--kafka", help="the harness that starts and stops one; without it there is nothing to compare with")
     parser.add_argument("part", nargs="*")

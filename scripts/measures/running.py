@@ -73,6 +73,10 @@ class Running:
         """Most resident memory so far, in bytes."""
         return int(re.search(r"^VmHWM:\s+(\d+)", self.read("status"), re.M)[1]) << 10
 
+    def disk_bytes(self):
+        """What its folder takes on the disk."""
+        return int(subprocess.run(["du", "-s", "--block-size=1", self.folder], capture_output=True, text=True, check=False).stdout.split()[0])
+
     def switches(self):
         """How often the threads that are there went to sleep of their own accord, by their names."""
         seen = Counter()
