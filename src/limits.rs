@@ -99,8 +99,13 @@ pub const TIDY_SHORT_RANGE_BYTES: u64 = 1 << 20;
 pub const TIDY_PACK_OVERHEAD_BYTES: u64 = 256 << 10;
 pub const TIDY_PART_OVERHEAD_BYTES: u64 = 320;
 
-/// The same as is usual, where what is gained is worth a request and not a write to the disk: of an object that is made smaller.
+/// The same when an object is made smaller, where what is gained is worth a request and not a write to the disk: of a segment of the log,
+/// which can be rewritten once only, what is usual; of a pack what it takes where blocks are largest, so that none is rewritten again and again.
 pub const TIDY_OBJECT_OVERHEAD_BYTES: u64 = 32 << 10;
+pub const TIDY_PACK_OBJECT_OVERHEAD_BYTES: u64 = 384 << 10;
+
+/// How long making an object smaller may keep other tidying waiting before it is stopped, in µs.
+pub const TIDY_OBJECT_PATIENCE_US: u64 = 5_000_000;
 
 /// How long the unsealed segment may hold much that is deleted before it is sealed, in µs, and how much at least, in bytes.
 pub const TIDY_SEAL_US: u64 = 10_000_000;
@@ -171,6 +176,9 @@ pub const UPLOAD_PATIENCE_US: u64 = 30_000_000;
 
 /// From an upload to the next one that only takes what was deleted from the store, in µs.
 pub const UPLOAD_REMOVALS_US: u64 = 60_000_000;
+
+/// How often in a row that is tried when it fails, each time after twice as long: for some two hours.
+pub const UPLOAD_REMOVAL_TRIES: u32 = 6;
 
 /// How long before a local copy goes the store may have been asked at the earliest whether it holds the segment, in µs.
 pub const EVICT_LOOK_US: u64 = 600_000_000;

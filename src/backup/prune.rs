@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::find::{load, names, sizes};
 use super::lease::Lease;
-use super::{layout, Failure, Kind, Manifest};
+use super::{layout, Failure, Guard, Kind, Manifest};
 use crate::store::{self, ObjectStore};
 
 /// What a sweep came to.
@@ -71,12 +71,13 @@ fn refuse_owned(store: &dyn ObjectStore, directory: &str) -> Result<(), Failure>
 
 /// Deletes all uploads of a tiered server but the one that it has just made and the last before it, by the numbers of their
 /// groups, whatever clocks said; with `alone` that one too. Then what none of those that are left names. Gives the one that is left
-/// beside `made` too.
+/// beside `made` too. `guard` is asked between looking and removing: what was there before it is nobody else's.
 pub fn keep_tier(
     store: &dyn ObjectStore,
     directory: &str,
     made: &Manifest,
     alone: bool,
+    guard: Guard<'_>,
 ) -> Result<(Swept, Option<Manifest>), Failure> {
     let mut others = all(store, directory)?;
     others.retain(|manifest| manifest.backup != made.backup);
@@ -87,12 +88,15 @@ pub fn keep_tier(
     others.sort_by_key(|manifest| (manifest.last_group, manifest.time_ms));
     let last = others.pop();
     gone.append(&mut others);
+    if !gone.is_empty() {
+        guard()?;
+    }
     for manifest in &gone {
         store.delete(&layout::manifest(directory, &manifest.backup))?;
     }
     // Where an owner stands nobody else sweeps: this is the word of an earlier run that was killed while it did.
     store.delete(&layout::sweeper(directory))?;
-    Ok((sweep(store, directory)?, last))
+    Ok((sweep_guarded(store, directory, guard)?, last))
 }
 
 /// Removes a backup, and of what it names whatever is not in `kept`. For the only one who writes in that folder.
@@ -126,20 +130,30 @@ fn all(store: &dyn ObjectStore, directory: &str) -> Result<Vec<Manifest>, Failur
 
 /// Removes the objects of a directory that no manifest names.
 pub fn sweep(store: &dyn ObjectStore, directory: &str) -> Result<Swept, Failure> {
+    sweep_guarded(store, directory, &mut || Ok(()))
+}
+
+fn sweep_guarded(store: &dyn ObjectStore, directory: &str, guard: Guard<'_>) -> Result<Swept, Failure> {
     let Some(mut lease) = Lease::to_sweep(store, directory)? else {
         return Ok(Swept { is_put_off: true, ..Swept::default() });
     };
     let named: BTreeSet<String> =
         all(store, directory)?.into_iter().flat_map(|manifest| manifest.objects).map(|object| object.key).collect();
-    let mut swept = Swept::default();
+    let mut superfluous = Vec::new();
     for prefix in [layout::own(directory), layout::segments(directory)] {
-        for (key, bytes) in sizes(store, &prefix)?.iter().filter(|(key, _)| !named.contains(*key)) {
-            lease.renew()?;
-            lease.check()?;
-            store.delete(key)?;
-            swept.objects += 1;
-            swept.bytes += bytes;
-        }
+        superfluous.extend(sizes(store, &prefix)?.into_iter().filter(|(key, _)| !named.contains(key)));
+    }
+    let mut swept = Swept::default();
+    if !superfluous.is_empty() {
+        // Whoever has taken over meanwhile has perhaps sent some of that.
+        guard()?;
+    }
+    for (key, bytes) in superfluous {
+        lease.renew()?;
+        lease.check()?;
+        store.delete(&key)?;
+        swept.objects += 1;
+        swept.bytes += bytes;
     }
     Ok(swept)
 }

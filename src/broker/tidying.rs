@@ -330,12 +330,7 @@ impl Broker {
         self.tidying.newest = self.tidying.newest.max(self.segments.newest_pack()) + 1;
         // What is written meanwhile must find its space, unless there is none anyway.
         let config = &self.settings.config;
-        let spare_bytes = match self.tidying.shrinking.is_running() {
-            // Nothing here gets smaller by it, so nobody is to be crowded out.
-            true => config.log_segment_bytes.saturating_add(config.storage.local_free_bytes),
-            false if self.out_of_space => 0,
-            false => config.log_segment_bytes,
-        };
+        let spare_bytes = if self.out_of_space { 0 } else { config.log_segment_bytes };
         let job = TidyJob { pack: self.tidying.newest, parts, spare_bytes };
         let what = if self.tidying.cleaning.is_some() { "compacting" } else { "tidying" };
         ::log::debug!("{what} {} segments into {}", sources.len(), SegmentId::Pack(job.pack));
@@ -353,9 +348,9 @@ impl Broker {
         let shrinks = self.tidying.shrinking.is_over();
         match (done.result, cleaning) {
             (Ok(tidied), _) => {
-                if from_store {
+                if let Some(id) = cleaning.filter(|_| from_store) {
                     self.tidying.patience.was_enough();
-                    cleaning.into_iter().for_each(|id| self.cleaned_from_store(id));
+                    self.cleaned_from_store(id);
                 }
                 if shrinks {
                     self.tidying.shrinking.succeeded();
@@ -367,8 +362,8 @@ impl Broker {
                     self.settings.metrics.tier_relocated_bytes.add(tidied.written_bytes);
                 }
             }
-            (Err(error @ (TidyError::Away(_) | TidyError::Full(_))), None) if shrinks => {
-                self.shrinking_put_off(now, &error);
+            (Err(error), None) if shrinks && error.is_passing() => {
+                self.shrinking_put_off(now, sources.first().copied(), &error);
             }
             (Err(TidyError::Away(why)), Some(id)) => {
                 self.settings.metrics.tidy_failures.add(1);

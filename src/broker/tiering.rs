@@ -77,6 +77,8 @@ pub struct Tiering {
     /// Uploads until what was deleted is gone from the store too, and the group that says so: earlier ones do not count.
     removals: u32,
     removed: GroupSeq,
+    /// How often in a row that could not be removed.
+    removal_failures: u32,
     /// Uploads that failed since the last one that did not.
     failures: u32,
     upload_timer_us: Option<u64>,
@@ -126,6 +128,11 @@ fn object_entry(id: SegmentId, object: Option<StoredObject>) -> MetaEntry {
 /// How long what needs the store waits after it failed, with so many failures before, in µs.
 pub(super) fn store_retry_us(failures: u32) -> u64 {
     limits::UPLOAD_RETRY_US.saturating_mul(1 << failures.min(20)).min(limits::UPLOAD_RETRY_MAX_US)
+}
+
+/// From an upload to one that only removes, after so many that could not, in µs.
+fn removals_us(failures: u32) -> u64 {
+    limits::UPLOAD_REMOVALS_US << failures.min(limits::UPLOAD_REMOVAL_TRIES)
 }
 
 /// Whether two sentences give the same reason: numbers in them (of tries, of seconds) are those of the moment.
@@ -271,7 +278,7 @@ impl Broker {
         let interval_us = u64::try_from(self.settings.config.storage.upload_interval_ms).unwrap_or(0) * 1000;
         let is_news = interval_us > 0 && self.durable > tiering.uploaded;
         let of_interval = is_news.then(|| tiering.begun_us + interval_us);
-        let of_removals = (tiering.removals > 0).then(|| tiering.begun_us + limits::UPLOAD_REMOVALS_US);
+        let of_removals = (tiering.removals > 0).then(|| tiering.begun_us + removals_us(tiering.removal_failures));
         let of_look = tiering.wants_look.then_some(now.mono_us);
         let due = of_segments.into_iter().chain(of_interval).chain(of_removals).chain(of_look).min()?;
         Some(due.max(tiering.earliest_us))
@@ -325,9 +332,7 @@ impl Broker {
                 if reached >= self.tiering.removed {
                     self.tiering.removals = self.tiering.removals.saturating_sub(1);
                 }
-                if done.has_superfluous {
-                    self.tiering.removals = self.tiering.removals.max(1);
-                }
+                self.count_removal(done.has_superfluous);
                 objects.into_iter().for_each(|(id, object)| self.note_stored(id, object));
             }
             Err(UploadError { sentence: why, is_busy: true, .. }) => {
@@ -353,6 +358,17 @@ impl Broker {
         self.evict(now);
         self.tidy_if_due(now);
         self.upload_if_due(now);
+    }
+
+    /// What was to be removed was, or was not. It is tried again a few times, and then only when something else is uploaded.
+    fn count_removal(&mut self, has_failed: bool) {
+        let tiering = &mut self.tiering;
+        tiering.removal_failures = if has_failed { tiering.removal_failures.saturating_add(1) } else { 0 };
+        if (1..=limits::UPLOAD_REMOVAL_TRIES).contains(&tiering.removal_failures) {
+            tiering.removals = tiering.removals.max(1);
+        } else if has_failed {
+            tiering.removals = 0;
+        }
     }
 
     /// From an upload to the next one, in µs, so that a segment does not cost an upload of its own.
@@ -417,9 +433,9 @@ impl Broker {
         for id in gone {
             self.forget_object(id);
         }
-        if !self.tiering.stored.is_empty() {
+        if self.is_tiered() && self.durable > 0 {
             // What an earlier life was about to remove may be there still, and no entry says so.
-            self.tiering.removals = self.tiering.removals.max(1);
+            self.tiering.removals = REMOVAL_UPLOADS;
         }
     }
 

@@ -125,11 +125,15 @@ impl Uploader {
             owner.check(&**store, &directory, known)?;
         }
         // What is superfluous does no harm: it goes with a later upload.
-        let removed = self.remove_old(&directory, asks);
-        self.has_superfluous = !matches!(removed, Ok(true));
-        if let Err(failure) = removed {
-            log::warn!("what the store need not keep stays for now: {failure}");
-            self.trusted = 0;
+        match self.remove_old(&directory, asks) {
+            Ok(is_done) => self.has_superfluous = !is_done,
+            Err(failure) if failure.kind == Kind::Deposed => return Err(failure),
+            Err(failure) => {
+                log::warn!("what the store need not keep stays for now: {failure}");
+                self.trusted = 0;
+                // Something there that cannot be read will not be readable soon.
+                self.has_superfluous = failure.kind == Kind::Store;
+            }
         }
         Ok(stored)
     }
@@ -137,12 +141,15 @@ impl Uploader {
     /// Removes manifests beyond those that are kept, and what only they name; after a start, and now and then, whatever nobody
     /// names. False if that has to wait.
     fn remove_old(&mut self, directory: &str, asks: bool) -> Result<bool, Failure> {
-        let store = &*self.subject.store;
+        let Subject { store, owner, .. } = &mut self.subject;
+        let store = &**store;
         if asks {
             self.made.drain(..self.made.len() - 1);
             let mut is_done = true;
             if let Some(made) = self.made.back() {
-                let (swept, last) = backup::keep_tier(store, directory, made, self.alone)?;
+                let known = self.claimed.as_ref();
+                let guard: Guard<'_> = &mut || known.map_or(Ok(()), |known| owner.check(store, directory, known));
+                let (swept, last) = backup::keep_tier(store, directory, made, self.alone, guard)?;
                 // What is put off comes with the next upload.
                 is_done = !swept.is_put_off;
                 self.trusted = if is_done { limits::UPLOADS_TRUSTED } else { 0 };

@@ -102,6 +102,13 @@ pub enum TidyError {
     Stopped,
 }
 
+impl TidyError {
+    /// Whether the same job may succeed another time.
+    pub fn is_passing(&self) -> bool {
+        !matches!(self, TidyError::Damaged(..) | TidyError::Unreadable(_))
+    }
+}
+
 impl TidyPart {
     /// The first offset that the sources stand for, and the one behind them.
     fn range(&self) -> (i64, i64) {

@@ -35,6 +35,8 @@ struct State {
     put_hook: Option<(String, Hook)>,
     /// A put of a key with this in it fails, once.
     failing_put: Option<String>,
+    /// No segment can be deleted.
+    refuses_deletes: bool,
     /// Bytes of objects that were read.
     sent_bytes: u64,
 }
@@ -84,6 +86,11 @@ impl MemStore {
     /// The first put of a key with this in it fails; nothing is done.
     pub fn fail_put(&self, part: &str) {
         self.state.lock().unwrap().failing_put = Some(part.to_owned());
+    }
+
+    /// Nobody may delete a segment from now on.
+    pub fn refuse_deletes(&self) {
+        self.state.lock().unwrap().refuses_deletes = true;
     }
 
     /// Bytes of objects that were read so far.
@@ -223,6 +230,9 @@ impl ObjectStore for MemStore {
 
     fn delete(&self, key: &str) -> Result<(), StoreError> {
         let failing = self.enter()?;
+        if self.state.lock().unwrap().refuses_deletes && key.contains("/segments/") {
+            return Err(StoreError::new(Kind::Denied, format!("The key may not delete {key}.")));
+        }
         self.state.lock().unwrap().objects.remove(key);
         failing.map_or(Ok(()), |_| Err(broken()))
     }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use chronik::backup::{delete, keep, keep_tier, list, sweep, Manifest, Selection, State};
+use chronik::backup::{delete, keep, keep_tier, list, sweep, Failure, Guard, Kind, Manifest, Selection, State};
 use chronik::store::{ObjectStore, PutMode};
 
 use super::memory_store::{Failing, MemStore};
@@ -51,11 +51,36 @@ fn a_tier_is_swept_after_a_kill_in_the_middle_of_a_sweep() {
     let sweeping = format!("{directory}/sweeping");
     store.put(&sweeping, &&b"at work\n"[..], PutMode::IfAbsent).unwrap();
     assert!(sweep(&*store, &directory).unwrap().is_put_off, "others respect that word");
-    let (swept, last) = keep_tier(&*store, &directory, &made[2], false).unwrap();
+    let (swept, last) = keep_tier(&*store, &directory, &made[2], false, &mut || Ok(())).unwrap();
     assert!(!swept.is_put_off && swept.objects > 0, "{swept:?}");
     assert_eq!(last.expect("one more is left").backup, made[1].backup);
     assert!(!store.keys().contains(&sweeping));
     assert_eq!(verified(&store, &made[2]).faults, []);
+}
+
+/// What it has listed may be another one's by then, who sends the same log.
+#[test]
+fn who_is_deposed_in_the_middle_of_a_sweep_removes_nothing_more() {
+    let disk = empty_disk();
+    let mut house = busy_house(&disk);
+    let store = Arc::new(MemStore::default());
+    let made = three_backups(&disk, &mut house, &store);
+    let before = store.keys();
+    for nth in 1..=2 {
+        let mut asked = 0;
+        let guard: Guard<'_> = &mut || {
+            asked += 1;
+            if asked < nth {
+                Ok(())
+            } else {
+                Err(Failure::new(Kind::Deposed, "another server has taken over"))
+            }
+        };
+        assert_eq!(keep_tier(&*store, &made[0].directory(), &made[2], false, guard).unwrap_err().kind, Kind::Deposed);
+        let left = store.keys().into_iter().filter(|key| before.contains(key) && !key.contains("/manifests/")).count();
+        let all = before.iter().filter(|key| !key.contains("/manifests/")).count();
+        assert!(left == all, "{left} of {all} are left");
+    }
 }
 
 #[test]

@@ -161,7 +161,7 @@ impl Scenario {
             splits: rng.chance(50),
             rots: rng.chance(15),
             compacts_late: rng.chance(40),
-            has_room: rng.chance(40),
+            has_room: rng.chance(25),
         };
         // What only the store has cannot be read while it is away.
         scenario.excuses.reads_fail |= scenario.is_tiered() && scenario.store_fails;

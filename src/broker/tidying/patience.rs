@@ -38,7 +38,11 @@ impl Broker {
 
     fn look_at_tidying_after_a_while(&mut self, now: Now) {
         let stops = if self.out_of_space { 0 } else { self.tidying.patience.stops };
-        let us = limits::STORE_CLEAN_PATIENCE_US << stops.min(limits::STORE_CLEAN_DOUBLINGS_MAX);
+        let us = match self.tidying.shrinking.is_running() {
+            // Nobody waits for it, so it gets no more time each time.
+            true => limits::TIDY_OBJECT_PATIENCE_US,
+            false => limits::STORE_CLEAN_PATIENCE_US << stops.min(limits::STORE_CLEAN_DOUBLINGS_MAX),
+        };
         self.set_timer(now.mono_us.saturating_add(us), Timer::TidyPatience(self.tidying.newest));
     }
 
@@ -50,7 +54,7 @@ impl Broker {
         if !self.other_tidying_waits() {
             return self.look_at_tidying_after_a_while(now);
         }
-        self.tidying.patience.stops += 1;
+        self.tidying.patience.stops += u32::from(!self.tidying.shrinking.is_running());
         ::log::info!("a tidying that reads from the object store makes room for others, and comes again");
         self.effects.push_back(Effect::StopTidy);
     }

@@ -77,8 +77,12 @@ pub fn choose(sealed: &[Candidate]) -> Vec<SegmentId> {
 }
 
 /// Bytes that rewriting an object gives back, if that is half of it at least; else none.
-pub fn half_gained(Candidate { segment, .. }: &Candidate) -> u64 {
-    match segment.bytes.saturating_sub(pack_bytes(segment, limits::TIDY_OBJECT_OVERHEAD_BYTES)) {
+pub fn half_gained(Candidate { id, segment }: &Candidate) -> u64 {
+    let overhead = match id.is_pack() {
+        true => limits::TIDY_PACK_OBJECT_OVERHEAD_BYTES,
+        false => limits::TIDY_OBJECT_OVERHEAD_BYTES,
+    };
+    match segment.bytes.saturating_sub(pack_bytes(segment, overhead)) {
         gain if gain >= segment.bytes / 2 => gain,
         _ => 0,
     }

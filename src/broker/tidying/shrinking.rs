@@ -2,16 +2,17 @@
 //!
 //! What lives in such a segment is fetched and written into a pack here, which goes to the store as any other segment does, and from
 //! the disk again when it may. The object then holds nothing that lives, and is removed. So at least as much is given back as is
-//! fetched. This comes after all that gives back space on the disk, makes room for that, and is not begun where the disk is short of
+//! fetched. This comes after all that gives back space on the disk, makes room for that, and is not begun while the disk is short of
 //! room, nor where somebody else may have the store.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::tiering::store_retry_us;
 use super::policy::{self, Candidate};
 use crate::broker::{Broker, Now, Timer};
-use crate::limits;
 use crate::wal::tidy::TidyError;
+use crate::wal::SegmentId;
 
 /// Where this stands.
 #[derive(Debug, Default)]
@@ -22,8 +23,10 @@ pub struct Shrinking {
     failures: u32,
     /// Before when none begins, in monotonic µs.
     earliest_us: u64,
-    /// Before when the store is not looked at again for this, in monotonic µs.
-    next_look_us: u64,
+    /// Objects for which the store was looked at.
+    looked_for: BTreeSet<SegmentId>,
+    /// How often they could not be read, so that one that is lost keeps none of the others back.
+    tries: BTreeMap<SegmentId, u32>,
     /// That there is no room was said.
     is_full: bool,
 }
@@ -52,10 +55,17 @@ impl Broker {
             return;
         }
         let emptied = self.emptied_objects();
+        let shrinking = &mut self.tidying.shrinking;
+        let is_there = |id: &SegmentId| emptied.iter().any(|candidate| candidate.id == *id);
+        shrinking.tries.retain(|id, _| is_there(id));
+        shrinking.looked_for.retain(|id| is_there(id));
+        let tries = |candidate: &Candidate| shrinking.tries.get(&candidate.id).copied().unwrap_or(0);
         let confirmed = emptied.iter().filter(|candidate| self.tiering.is_confirmed(candidate.id));
-        let Some(best) = confirmed.max_by_key(|candidate| policy::half_gained(candidate)).copied() else {
-            if !emptied.is_empty() && now.mono_us >= self.tidying.shrinking.next_look_us {
-                self.tidying.shrinking.next_look_us = now.mono_us + limits::EVICT_LOOK_US;
+        let best = confirmed.min_by_key(|candidate| (tries(candidate), Reverse(policy::half_gained(candidate))));
+        let Some(best) = best.copied() else {
+            let before = shrinking.looked_for.len();
+            shrinking.looked_for.extend(emptied.iter().map(|candidate| candidate.id));
+            if shrinking.looked_for.len() > before {
                 self.look_at_store(now);
             }
             return;
@@ -90,13 +100,19 @@ impl Broker {
     }
 
     /// An object could not be made smaller for now, which changed nothing.
-    pub(super) fn shrinking_put_off(&mut self, now: Now, error: &TidyError) {
-        self.settings.metrics.tidy_failures.add(1);
+    pub(super) fn shrinking_put_off(&mut self, now: Now, id: Option<SegmentId>, error: &TidyError) {
+        if *error != TidyError::Stopped {
+            self.settings.metrics.tidy_failures.add(1);
+        }
         match error {
-            TidyError::Away(why) => self.store_is_away(now, why),
-            error if !std::mem::replace(&mut self.tidying.shrinking.is_full, true) => {
-                ::log::info!("no room to make objects smaller of which much was deleted; tried again later: {error:?}");
+            TidyError::Away(why) => {
+                self.store_is_away(now, why);
+                id.into_iter().for_each(|id| *self.tidying.shrinking.tries.entry(id).or_default() += 1);
             }
+            TidyError::Full(why) if !std::mem::replace(&mut self.tidying.shrinking.is_full, true) => {
+                ::log::info!("no room to make objects smaller of which much was deleted; tried again later: {why}");
+            }
+            TidyError::Io(why) => ::log::error!("cannot make an object smaller of which much was deleted: {why}"),
             _ => {}
         }
         let shrinking = &mut self.tidying.shrinking;
