@@ -329,8 +329,7 @@ impl Broker {
     fn begin(&mut self, sources: Vec<SegmentId>, parts: Vec<TidyPart>) {
         self.tidying.newest = self.tidying.newest.max(self.segments.newest_pack()) + 1;
         // What is written meanwhile must find its space, unless there is none anyway.
-        let config = &self.settings.config;
-        let spare_bytes = if self.out_of_space { 0 } else { config.log_segment_bytes };
+        let spare_bytes = if self.out_of_space { 0 } else { self.settings.config.log_segment_bytes };
         let job = TidyJob { pack: self.tidying.newest, parts, spare_bytes };
         let what = if self.tidying.cleaning.is_some() { "compacting" } else { "tidying" };
         ::log::debug!("{what} {} segments into {}", sources.len(), SegmentId::Pack(job.pack));

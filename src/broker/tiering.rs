@@ -395,11 +395,6 @@ impl Broker {
         self.upload_if_due(now);
     }
 
-    /// Whether the disk has less room than it is to have.
-    pub(super) fn is_short_of_room(&self) -> bool {
-        self.shortage() > 0
-    }
-
     /// The store holds a segment.
     fn note_stored(&mut self, id: SegmentId, object: StoredObject) {
         if id >= self.segments.unsealed() || !self.segments.contains(id) {
@@ -575,7 +570,7 @@ impl Broker {
     }
 
     /// Bytes that should be free and are not.
-    fn shortage(&self) -> u64 {
+    pub(super) fn shortage(&self) -> u64 {
         let wanted = self.settings.config.storage.local_free_bytes;
         let missing = self.tiering.free_bytes.map_or(0, |free| wanted.saturating_sub(free));
         match self.out_of_space {

@@ -611,7 +611,6 @@ fn a_server_that_is_deposed_while_it_uploads_writes_no_manifest() {
     assert_eq!(manifests, 1, "{:?}", store.keys());
 }
 
-/// A clock that goes back made the newest upload look like the oldest, so that it was removed, with what only it named.
 /// The manifest before one that looked stayed, with all that it named, until the next look, which may be after 64 uploads.
 #[test]
 fn two_manifests_are_kept_also_after_an_upload_that_looked() {
@@ -633,6 +632,7 @@ fn two_manifests_are_kept_also_after_an_upload_that_looked() {
     assert!(!uploads.upload(NOW_MS + 10_000, false, &Unwatched).has_superfluous);
 }
 
+/// A clock that goes back made the newest upload look like the oldest, so that it was removed, with what only it named.
 #[test]
 fn a_clock_that_goes_back_does_not_make_the_last_upload_an_old_one() {
     let (disk, store) = (empty_disk(), Arc::<MemStore>::default());

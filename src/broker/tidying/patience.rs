@@ -1,7 +1,7 @@
 //! Owns how long a tidying that reads from the object store may keep other tidying waiting: while the store is slow, space that is
 //! due on the disk must come back all the same.
 //!
-//! Such a job is stopped, and comes after the others, if something else has come up when its time is over. Each time it is
+//! Such a job is stopped, and comes after the others, if something else has come up when its time is over. Each time a compaction is
 //! stopped it is given twice the time, so that it gets done in the end; but not while the disk is full.
 
 use crate::broker::{Broker, Effect, Now, Timer};

@@ -51,7 +51,7 @@ impl Shrinking {
 impl Broker {
     /// Begins to make an object smaller if there is one worth it.
     pub(super) fn begin_shrinking(&mut self, now: Now) {
-        if !self.is_tiered() || now.mono_us < self.tidying.shrinking.earliest_us || self.is_short_of_room() {
+        if !self.is_tiered() || now.mono_us < self.tidying.shrinking.earliest_us || self.shortage() > 0 {
             return;
         }
         let emptied = self.emptied_objects();
